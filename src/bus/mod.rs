@@ -1,0 +1,337 @@
+//! The bus: where an event is durable, who has it now, and how it ended.
+//!
+//! A bus is a queue with leases. [`Bus::append`] makes events, their claims and state durable in
+//! one atomic record; [`Bus::take`] leases what is due in a lane; [`Bus::settle`] ends a lease. A
+//! lease lives in memory only: after a crash everything unsettled is due again, with the same ids.
+//!
+//! An event ends in exactly one of delivered, superseded, filtered or dead for each lane.
+
+mod memory;
+
+pub use memory::MemoryBus;
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    event::{Event, EventId, Lane},
+    world::{BoxFuture, Timestamp},
+};
+
+/// Where an event stands in the journal: rises with every append, is never used twice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Seq(pub u64);
+
+/// An open lane, see [`Bus::open`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LaneId(pub u32);
+
+/// How long a claim on an event's id holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// The id is refused as a duplicate for this long after it was accepted.
+    Window(Duration),
+    /// One entry a key, for ever: refused while the key's last accepted revision is this one.
+    Forever,
+    /// No claim: a replay, which must not be swallowed as a duplicate of its original.
+    None,
+}
+
+/// An event to append.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    /// The event. `event.to` names its lanes; with an empty `to` it is settled at once.
+    pub event: Arc<Event>,
+    /// How its id is claimed.
+    pub claim: Claim,
+}
+
+/// What becomes durable together or not at all.
+#[derive(Clone, Debug, Default)]
+pub struct Append {
+    /// The events, in order.
+    pub events: Vec<NewEvent>,
+    /// State written with them (a cursor): key and value, `None` removes.
+    pub state: Vec<(String, Option<Vec<u8>>)>,
+}
+
+/// What became of one appended event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// It is durable, here.
+    New(Seq),
+    /// Its id was claimed before, durably: nothing was written.
+    Duplicate,
+}
+
+/// Why nothing was appended. Nothing of the batch is durable, and none of it may be acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AppendError {
+    /// Unsettled events fill the disk budget or too much waits: try again after this long.
+    Full {
+        /// What is full, for the log.
+        what: String,
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// The disk refused (full, read-only, failed fsync). The bus tries to recover by itself.
+    Unavailable(String),
+    /// The record is larger than a segment may hold.
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        limit_bytes: usize,
+    },
+    /// The bus is shut down.
+    Closed,
+}
+
+/// How a lane hands out its events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LaneOptions {
+    /// First in, first out per key: one event of a key is leased at a time, and the next of that
+    /// key only after it settled. Other keys go on.
+    pub by_key: bool,
+}
+
+/// A leased event.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Where it stands.
+    pub seq: Seq,
+    /// The event.
+    pub event: Arc<Event>,
+    /// Counted attempts before this one.
+    pub attempts: u32,
+    /// When the first counted attempt ended, where there was one.
+    pub first_attempt_at: Option<Timestamp>,
+}
+
+/// How a lease ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// The destination took it. Where the event has an order, it becomes the lane's newest
+    /// revision of that key, see [`Bus::newest`].
+    Delivered {
+        /// Attempts it took, this one included.
+        attempts: u32,
+        /// HTTP status, where there was one.
+        status: Option<u16>,
+    },
+    /// A newer revision of the key was delivered before.
+    Superseded,
+    /// It is in the dead letters (call [`Bus::bury`] first).
+    Dead {
+        /// A stable word: `rejected`, `attempts_spent`, `time_spent`, `map_failed`, `schema_failed`, …
+        reason: String,
+    },
+    /// A counted attempt failed: due again at `due`. Survives a restart.
+    Retry {
+        /// When.
+        due: Timestamp,
+        /// Counted attempts so far.
+        attempts: u32,
+        /// When the first of them ended.
+        first_attempt_at: Timestamp,
+        /// What happened, one line, no secrets.
+        error: String,
+    },
+    /// Not attempted (rate, held destination, reload): due again at `due`. Kept in memory only.
+    Defer {
+        /// When.
+        due: Timestamp,
+    },
+}
+
+/// A dead letter as stored: the event, where it was going, and the whole story.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeadLetter {
+    /// The event.
+    pub event: Arc<Event>,
+    /// The destination that it did not reach.
+    pub destination: Arc<str>,
+    /// When it died.
+    pub died_at: Timestamp,
+    /// The stable word of [`Settlement::Dead`].
+    pub reason: String,
+    /// What went wrong, for a person: field, path, type and place for a mapping; status and the
+    /// beginning of the body for a refusal. No secrets.
+    pub message: String,
+    /// Counted attempts.
+    pub attempts: u32,
+    /// HTTP status of the last attempt.
+    pub status: Option<u16>,
+}
+
+/// Names a dead letter: its number, printed as `dl_<n>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DeadId(pub u64);
+
+impl std::fmt::Display for DeadId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "dl_{}", self.0)
+    }
+}
+
+/// A line of the list of dead letters; what it takes to pick one without reading its body.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeadSummary {
+    /// Its name.
+    pub id: DeadId,
+    /// The event's id.
+    pub event: EventId,
+    /// Where it was going.
+    pub lane: Lane,
+    /// When it died.
+    pub died_at: Timestamp,
+    /// The stable word.
+    pub reason: String,
+}
+
+/// How full one lane is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backlog {
+    /// The lane.
+    pub lane: Lane,
+    /// Events neither delivered, superseded nor dead.
+    pub unsettled: u64,
+    /// When the oldest of them was received (of those at the head of the lane).
+    pub oldest: Option<Timestamp>,
+}
+
+/// One step in an event's life, for `tenon trace`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// When, where it is known (the time of the append or of the settlement).
+    pub at: Timestamp,
+    /// The destination; `None` for the append itself.
+    pub destination: Option<Arc<str>>,
+    /// `accepted`, `retry`, `delivered`, `superseded`, `dead`.
+    pub what: String,
+    /// Attempts, status, error: one line.
+    pub detail: String,
+}
+
+/// Everything the bus knows of one event.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trace {
+    /// Where it stands.
+    pub seq: Seq,
+    /// The event.
+    pub event: Arc<Event>,
+    /// What happened to it, in order.
+    pub steps: Vec<Step>,
+}
+
+/// One page of history.
+#[derive(Clone, Debug, Default)]
+pub struct HistoryPage {
+    /// Events received within the asked time, in order.
+    pub events: Vec<(Seq, Arc<Event>)>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<Seq>,
+}
+
+/// How the bus is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BusHealth {
+    /// Why nothing is accepted at present; `None` while all is well.
+    pub refusing: Option<String>,
+    /// Bytes of journal on disk.
+    pub disk_bytes: u64,
+    /// The budget.
+    pub disk_limit_bytes: u64,
+    /// Unsettled (event, lane) pairs.
+    pub unsettled: u64,
+    /// Claims held.
+    pub dedupe_keys: u64,
+    /// Dead letters kept.
+    pub dead_letters: u64,
+    /// Group commits so far, and the events in them.
+    pub commits: u64,
+    /// Events appended since start.
+    pub appended: u64,
+    /// Records that could not be read and were set aside since the folder was opened.
+    pub quarantined: u64,
+}
+
+/// The store refused to read or write something that is not an append.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreError(pub String);
+
+impl std::fmt::Display for StoreError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// See the module's text. Implementations: [`MemoryBus`], `embedded::EmbeddedBus`.
+pub trait Bus: Send + Sync + 'static {
+    /// Makes the batch durable, whole or not at all. A duplicate within one batch is a duplicate.
+    /// A duplicate is reported only once the first copy is durable. The state of a batch is written
+    /// even where every event of it is a duplicate.
+    fn append(&self, batch: Append) -> BoxFuture<'_, Result<Vec<Accepted>, AppendError>>;
+
+    /// Opens a lane, or gives the id it has. All leases that a previous opener held are returned
+    /// to the lane (a reload drains through this).
+    fn open(&self, lane: &Lane, options: LaneOptions) -> LaneId;
+
+    /// Leases up to `max` due events, waiting until there is at least one. Cancel-safe: a future
+    /// that is dropped has leased nothing. Bodies are read back from the journal where they are no
+    /// longer in memory; one that cannot be read is quarantined, counted and skipped.
+    fn take(&self, lane: LaneId, max: usize) -> BoxFuture<'_, Vec<Delivery>>;
+
+    /// Ends a lease. Does not wait: a settlement rides with the next group commit.
+    fn settle(&self, lane: LaneId, seq: Seq, settlement: Settlement);
+
+    /// The order (see [`Event::order`]) of the newest revision of `key` delivered in this lane.
+    fn newest(&self, lane: LaneId, key: &str) -> Option<i64>;
+
+    /// How full each lane is, those without a pipeline included.
+    fn backlog(&self) -> Vec<Backlog>;
+
+    /// Stores a dead letter, durably when the future is done. A second one for the same event and
+    /// destination replaces the first.
+    fn bury(&self, letter: DeadLetter) -> BoxFuture<'_, Result<DeadId, StoreError>>;
+
+    /// All dead letters, oldest first.
+    fn dead_letters(&self) -> Vec<DeadSummary>;
+
+    /// One dead letter, whole.
+    fn dead_letter(&self, id: DeadId) -> Result<Option<DeadLetter>, StoreError>;
+
+    /// Removes a dead letter for good, durably. Whether there was one.
+    fn discard(&self, id: DeadId) -> BoxFuture<'_, Result<bool, StoreError>>;
+
+    /// State under a key (cursor, token, flag), as last written.
+    fn state(&self, key: &str) -> Option<Vec<u8>>;
+
+    /// Keys and values of state that begin with `prefix`, in order of key.
+    fn state_under(&self, prefix: &str) -> Vec<(String, Vec<u8>)>;
+
+    /// Writes state, durable when the future is done. `None` removes.
+    fn put_state(
+        &self,
+        key: &str,
+        value: Option<Vec<u8>>,
+    ) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Events received in `from..to`, at most about 1,000 a page, going on after `after`.
+    fn history(
+        &self,
+        from: Timestamp,
+        to: Timestamp,
+        after: Option<Seq>,
+    ) -> Result<HistoryPage, StoreError>;
+
+    /// All there is about an event; several entries where it was replayed.
+    fn trace(&self, id: EventId) -> Result<Vec<Trace>, StoreError>;
+
+    /// How the bus is.
+    fn health(&self) -> BusHealth;
+
+    /// Commits what waits, writes a checkpoint and refuses from then on.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}

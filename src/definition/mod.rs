@@ -1,0 +1,1 @@
+//! The TOML as written: spans, unknown keys, one file a table. Pure.

@@ -1,0 +1,177 @@
+//! What travels: one event, its identity, and the names of the places it passes.
+
+use std::{
+    fmt,
+    str::FromStr,
+    sync::{Arc, OnceLock},
+};
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::world::Timestamp;
+
+/// Who an event is: 128 bits of SHA-256 over connector, stream, key and revision, each with its
+/// length before it. The same thing in the same state has the same id however often and by
+/// whichever way it arrives, so the id is also the claim that dedupe checks, and a duplicate is
+/// answered with the very id that the first copy got.
+///
+/// Printed as `evt_` and 26 characters of lower-case base32 (RFC 4648, no padding).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EventId(pub [u8; 16]);
+
+impl EventId {
+    /// The id of what `key` in state `revision` is called within `connector/stream`.
+    pub fn derive(connector: &str, stream: &str, key: &str, revision: &str) -> Self {
+        Self(digest_of(&[connector, stream, key, revision]))
+    }
+}
+
+/// The first 16 bytes of SHA-256 over the parts, each preceded by its length (u64, little endian):
+/// without the lengths `("a", "bc")` and `("ab", "c")` would be one.
+fn digest_of(parts: &[&str]) -> [u8; 16] {
+    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+    for part in parts {
+        context.update(&(part.len() as u64).to_le_bytes());
+        context.update(part.as_bytes());
+    }
+    let mut first = [0; 16];
+    first.copy_from_slice(&context.finish().as_ref()[..16]);
+    first
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = data_encoding::BASE32_NOPAD.encode(&self.0).to_ascii_lowercase();
+        write!(f, "evt_{text}")
+    }
+}
+
+impl fmt::Debug for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The text is not an event id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAnEventId;
+
+impl FromStr for EventId {
+    type Err = NotAnEventId;
+
+    fn from_str(text: &str) -> Result<Self, NotAnEventId> {
+        let body = text.strip_prefix("evt_").unwrap_or(text).to_ascii_uppercase();
+        let bytes =
+            data_encoding::BASE32_NOPAD.decode(body.as_bytes()).map_err(|_| NotAnEventId)?;
+        bytes.try_into().map(Self).map_err(|_| NotAnEventId)
+    }
+}
+
+/// The `Idempotency-Key` of an event at one destination: the same on every attempt, replay and
+/// restart, different for every destination. 32 lower-case hexadecimal digits.
+pub fn idempotency_key(id: EventId, destination: &str) -> String {
+    let id = id.to_string();
+    data_encoding::HEXLOWER.encode(&digest_of(&[&id, destination]))
+}
+
+/// How an event came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A producer pushed it.
+    Webhook,
+    /// A poll found it.
+    Poll,
+}
+
+/// The raw record as it was journalled, and its parsed form once somebody asked for it.
+#[derive(Clone, Default)]
+pub struct Record {
+    bytes: Bytes,
+    parsed: OnceLock<Arc<Value>>,
+}
+
+impl Record {
+    /// A record of JSON text. It is parsed when first asked for.
+    pub fn from_bytes(bytes: Bytes) -> Self {
+        Self { bytes, parsed: OnceLock::new() }
+    }
+
+    /// A record that is parsed already: `value` is what `bytes` says.
+    pub fn from_parsed(bytes: Bytes, value: Arc<Value>) -> Self {
+        Self { bytes, parsed: OnceLock::from(value) }
+    }
+
+    /// The JSON text, byte for byte as it came.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The parsed document. `null` where the text is no JSON, which ingest has ruled out.
+    pub fn value(&self) -> &Arc<Value> {
+        self.parsed
+            .get_or_init(|| Arc::new(serde_json::from_slice(&self.bytes).unwrap_or(Value::Null)))
+    }
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Record({} bytes)", self.bytes.len())
+    }
+}
+
+impl PartialEq for Record {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+/// One event, from the edge to its destinations.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// See [`EventId`].
+    pub id: EventId,
+    /// The connector's name.
+    pub connector: Arc<str>,
+    /// The stream's name within the connector.
+    pub stream: Arc<str>,
+    /// Which thing this is about; never empty.
+    pub key: String,
+    /// Which state of it. Where the stream names no revision, the record's hash.
+    pub revision: String,
+    /// The revision as a number where it restores order (milliseconds for a timestamp).
+    pub order: Option<i64>,
+    /// Whose budget it spends.
+    pub tenant: Option<String>,
+    /// When the engine took it in.
+    pub received_at: Timestamp,
+    /// By which way.
+    pub origin: Origin,
+    /// Whether it says that the thing is gone.
+    pub delete: bool,
+    /// The destinations it has to reach.
+    pub to: Vec<Arc<str>>,
+    /// The raw record.
+    pub record: Record,
+    /// The stream's `with` table as evaluated at ingest, an object.
+    pub with: Option<Arc<Value>>,
+    /// W3C `traceparent` that the producer sent or ingest made.
+    pub traceparent: Option<String>,
+}
+
+/// One stream on its way to one destination: the unit of queueing.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Lane {
+    /// The connector's name.
+    pub connector: Arc<str>,
+    /// The stream's name.
+    pub stream: Arc<str>,
+    /// The destination's name.
+    pub destination: Arc<str>,
+}
+
+impl fmt::Display for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{} -> {}", self.connector, self.stream, self.destination)
+    }
+}

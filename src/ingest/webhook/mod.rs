@@ -1,0 +1,5 @@
+//! Webhooks: size limit → raw bytes → verify → decode → append → answer.
+
+mod contract;
+
+pub use contract::*;

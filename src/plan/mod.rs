@@ -1,0 +1,10 @@
+//! Executable plans: what the runtime sees of a connector file. Everything is resolved, compiled
+//! and checked; nothing here can fail for the file's reasons any more.
+
+mod compile;
+mod settings;
+mod types;
+
+pub use compile::{CompiledFile, Sources, check_set, compile_file, compile_settings};
+pub use settings::{BusKind, BusSettings, EgressSettings, LogSettings, Settings, WebhookSettings};
+pub use types::*;

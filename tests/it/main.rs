@@ -1,0 +1,12 @@
+//! The one integration binary.
+
+mod bus;
+mod cli;
+mod deliver;
+mod docs;
+mod engine;
+mod language;
+mod map;
+mod poll;
+mod tidy;
+mod webhook;
