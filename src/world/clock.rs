@@ -2,26 +2,45 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use super::BoxFuture;
 
-/// A point in time: milliseconds since 1970-01-01T00:00:00Z.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-#[serde(transparent)]
+/// A point in time: milliseconds since 1970-01-01T00:00:00Z. In JSON it is RFC 3339 text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub i64);
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.rfc3339())
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        // Beyond the calendar's end `rfc3339` prints bare milliseconds, see there.
+        Self::parse_rfc3339(&text)
+            .or_else(|| text.strip_suffix("ms")?.parse().ok().map(Self))
+            .ok_or_else(|| D::Error::custom(format!("expected an RFC 3339 time, found `{text}`")))
+    }
+}
 
 impl Timestamp {
     /// This time plus `duration`, saturating.
     pub fn plus(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
+        Self(
+            self.0
+                .saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)),
+        )
     }
 
     /// This time minus `duration`, saturating.
     pub fn minus(self, duration: Duration) -> Self {
-        Self(self.0.saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
+        Self(
+            self.0
+                .saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)),
+        )
     }
 
     /// How long after `earlier` this is; zero where it is not after.
@@ -37,7 +56,9 @@ impl Timestamp {
 
     /// Parses RFC 3339.
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
-        text.parse::<jiff::Timestamp>().ok().map(|t| Self(t.as_millisecond()))
+        text.parse::<jiff::Timestamp>()
+            .ok()
+            .map(|t| Self(t.as_millisecond()))
     }
 }
 
@@ -74,7 +95,10 @@ pub struct ScriptedClock {
 impl ScriptedClock {
     /// A clock that reads `start` now. Needs a tokio runtime.
     pub fn starting_at(start: Timestamp) -> Self {
-        Self { start, origin: tokio::time::Instant::now() }
+        Self {
+            start,
+            origin: tokio::time::Instant::now(),
+        }
     }
 }
 
@@ -85,5 +109,27 @@ impl Clock for ScriptedClock {
 
     fn sleep_until(&self, at: Timestamp) -> BoxFuture<'static, ()> {
         Box::pin(tokio::time::sleep(at.since(self.now())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_has_readable_times_and_gives_them_back() {
+        for ms in [0, 1_795_341_600_123, -1, i64::MAX, i64::MIN] {
+            let text = serde_json::to_string(&Timestamp(ms)).expect("written");
+            assert_eq!(
+                serde_json::from_str::<Timestamp>(&text).expect("read"),
+                Timestamp(ms),
+                "{text}"
+            );
+        }
+        assert_eq!(
+            serde_json::to_string(&Timestamp(0)).expect("written"),
+            "\"1970-01-01T00:00:00.000Z\""
+        );
+        assert!(serde_json::from_str::<Timestamp>("\"yesterday\"").is_err());
     }
 }

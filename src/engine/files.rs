@@ -1,0 +1,267 @@
+//! Which files are connectors, and the only place that reads them.
+//!
+//! A folder is searched to its depths for `*.toml`. Left out are hidden files and folders (so also
+//! the `..data` of a mounted `ConfigMap`, whose files are seen through their links), what editors
+//! leave behind, `tenon.toml` and `Cargo.toml`, and the folders `target` and `verify` (presets are
+//! named by connectors; they are none). A file that is named outright is always taken.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
+
+use crate::{diagnostic::SourceFile, plan::Sources};
+
+/// Larger files are not read: a connector is written by hand.
+const MAX_FILE_BYTES: u64 = 8 << 20;
+/// Deeper folders are not searched.
+const MAX_DEPTH: usize = 32;
+
+/// Every connector file under `paths`, sorted, each once, named as the user would: the given path
+/// and what follows. Errors: a path that does not exist or a folder that cannot be read.
+pub fn connector_files(paths: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
+    let mut found = BTreeSet::new();
+    let mut folders_seen = BTreeSet::new();
+    for path in paths {
+        let kind = fs::metadata(path).map_err(|error| naming(path, &error))?;
+        if kind.is_dir() {
+            search(path, 0, &mut folders_seen, &mut found)?;
+        } else {
+            found.insert(path.clone());
+        }
+    }
+    Ok(found.into_iter().collect())
+}
+
+fn search(
+    folder: &Path,
+    depth: usize,
+    folders_seen: &mut BTreeSet<PathBuf>,
+    found: &mut BTreeSet<PathBuf>,
+) -> io::Result<()> {
+    // A link back up would be an endless search.
+    let canonical = fs::canonicalize(folder).map_err(|error| naming(folder, &error))?;
+    if depth > MAX_DEPTH || !folders_seen.insert(canonical) {
+        return Ok(());
+    }
+    for entry in fs::read_dir(folder).map_err(|error| naming(folder, &error))? {
+        let path = entry.map_err(|error| naming(folder, &error))?.path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+            continue;
+        };
+        // An entry may vanish between listing and looking: an editor at work, not an error.
+        let Ok(kind) = fs::metadata(&path) else {
+            continue;
+        };
+        if kind.is_dir() {
+            if !is_skipped_folder(name) {
+                search(&path, depth + 1, folders_seen, found)?;
+            }
+        } else if is_connector_name(name) {
+            found.insert(path);
+        }
+    }
+    Ok(())
+}
+
+fn is_skipped_folder(name: &str) -> bool {
+    name.starts_with('.') || matches!(name, "target" | "verify" | "node_modules")
+}
+
+/// Whether a file of this name, found in a folder, is a connector. The watcher asks the same.
+pub fn is_connector_name(name: &str) -> bool {
+    // Ending in `.toml` already rules out `x.toml~`, `x.toml.swp` and `4913`.
+    let is_toml = Path::new(name)
+        .extension()
+        .is_some_and(|extension| extension == "toml");
+    let is_leftover = name.starts_with('.') || name.starts_with('#') || name.starts_with('~');
+    is_toml && !is_leftover && !matches!(name, "tenon.toml" | "Cargo.toml")
+}
+
+/// The folder that a project's names are relative to: the nearest ancestor of the first path that
+/// holds `tenon.toml` or `.git`, otherwise the folder itself (of a file, the folder it lies in).
+/// Named relative to the working directory where the given path is.
+pub fn project_root(paths: &[PathBuf]) -> PathBuf {
+    let Some(first) = paths.first() else {
+        return PathBuf::from(".");
+    };
+    let folder = if first.is_dir() {
+        first.as_path()
+    } else {
+        first.parent().unwrap_or(first)
+    };
+    let folder = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
+    let marked =
+        |folder: &Path| folder.join("tenon.toml").is_file() || folder.join(".git").exists();
+    if let Some(near) = folder
+        .ancestors()
+        .find(|near| !near.as_os_str().is_empty() && marked(near))
+    {
+        return near.to_path_buf();
+    }
+    // A relative path ends before the file system does.
+    let beyond = fs::canonicalize(folder).ok();
+    beyond
+        .as_deref()
+        .and_then(|whole| whole.ancestors().find(|near| marked(near)))
+        .map_or_else(|| folder.to_path_buf(), Path::to_path_buf)
+}
+
+fn naming(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// Files as they are on disk now. A file is read once: all that one load compiles sees the same
+/// text of it, even where somebody saves meanwhile. Make a new one for each load.
+#[derive(Debug, Default)]
+pub struct FolderSources {
+    read: Mutex<BTreeMap<PathBuf, Option<Arc<SourceFile>>>>,
+}
+
+impl FolderSources {
+    /// Nothing is read yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Sources for FolderSources {
+    /// `None` where there is no such file, where it is larger than 8 MiB, or is not UTF-8.
+    fn read(&self, path: &Path) -> Option<Arc<SourceFile>> {
+        if let Some(known) = self.read.lock().get(path) {
+            return known.clone();
+        }
+        let file = read_text(path).map(|text| {
+            Arc::new(SourceFile {
+                path: path.to_owned(),
+                text,
+            })
+        });
+        self.read.lock().insert(path.to_owned(), file.clone());
+        file
+    }
+}
+
+fn read_text(path: &Path) -> Option<String> {
+    let kind = fs::metadata(path).ok()?;
+    if !kind.is_file() || kind.len() > MAX_FILE_BYTES {
+        return None;
+    }
+    fs::read_to_string(path).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(folder: &Path, name: &str) {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        fs::write(path, "x = 1\n").expect("written");
+    }
+
+    #[test]
+    fn finds_connectors_and_nothing_else() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let left_out = [
+            ".hidden.toml",
+            ".git/config.toml",
+            "a.toml~",
+            ".#a.toml",
+            "#a.toml#",
+            "a.toml.swp",
+            "tenon.toml",
+            "Cargo.toml",
+            "notes.md",
+            "verify/acme.toml",
+            "target/x.toml",
+            "..data/c.toml",
+        ];
+        for name in ["b.toml", "a.toml", "eu/deep/c.toml"]
+            .iter()
+            .chain(&left_out)
+        {
+            write(folder.path(), name);
+        }
+        let found = connector_files(&[folder.path().to_owned()]).expect("found");
+        let names: Vec<_> = found
+            .iter()
+            .map(|path| {
+                path.strip_prefix(folder.path())
+                    .expect("inside")
+                    .display()
+                    .to_string()
+            })
+            .collect();
+        assert_eq!(names, ["a.toml", "b.toml", "eu/deep/c.toml"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn follows_links_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        write(folder.path(), "..2026/shop.toml");
+        std::os::unix::fs::symlink("..2026", folder.path().join("..data")).expect("linked");
+        std::os::unix::fs::symlink("..data/shop.toml", folder.path().join("shop.toml"))
+            .expect("linked");
+        std::os::unix::fs::symlink(".", folder.path().join("loop")).expect("linked");
+        let found = connector_files(&[folder.path().to_owned()]).expect("found");
+        assert_eq!(found, [folder.path().join("shop.toml")]);
+    }
+
+    #[test]
+    fn a_named_file_is_taken_whatever_its_name_and_a_missing_path_is_an_error() {
+        let folder = tempfile::tempdir().expect("a folder");
+        write(folder.path(), ".draft.toml");
+        let draft = folder.path().join(".draft.toml");
+        assert_eq!(
+            connector_files(std::slice::from_ref(&draft)).expect("found"),
+            [draft]
+        );
+        let missing = folder.path().join("nowhere");
+        let error = connector_files(std::slice::from_ref(&missing)).expect_err("missing");
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(
+            error
+                .to_string()
+                .starts_with(&missing.display().to_string())
+        );
+    }
+
+    #[test]
+    fn the_root_is_the_marked_ancestor_or_the_folder_itself() {
+        let folder = tempfile::tempdir().expect("a folder");
+        write(folder.path(), "project/connectors/a.toml");
+        let project = folder.path().join("project");
+        let connectors = project.join("connectors");
+        assert_eq!(project_root(std::slice::from_ref(&connectors)), connectors);
+        assert_eq!(project_root(&[connectors.join("a.toml")]), connectors);
+        write(&project, "tenon.toml");
+        assert_eq!(project_root(std::slice::from_ref(&connectors)), project);
+    }
+
+    #[test]
+    fn one_load_sees_one_text() {
+        let folder = tempfile::tempdir().expect("a folder");
+        write(folder.path(), "a.toml");
+        let path = folder.path().join("a.toml");
+        let sources = FolderSources::new();
+        let before = sources.read(&path).expect("read");
+        fs::write(&path, "x = 2\n").expect("written");
+        assert_eq!(sources.read(&path), Some(before));
+        assert_eq!(
+            FolderSources::new().read(&path).expect("read").text,
+            "x = 2\n"
+        );
+        fs::write(&path, [0xff, 0xfe]).expect("written");
+        assert_eq!(FolderSources::new().read(&path), None);
+    }
+}
