@@ -8,5 +8,6 @@ mod engine;
 mod language;
 mod map;
 mod poll;
+mod support;
 mod tidy;
 mod webhook;
