@@ -6,7 +6,9 @@
 //!
 //! An event ends in exactly one of delivered, superseded, filtered or dead for each lane.
 
+mod lanes;
 mod memory;
+mod steps;
 
 pub use memory::MemoryBus;
 
@@ -85,6 +87,21 @@ pub enum AppendError {
     /// The bus is shut down.
     Closed,
 }
+
+impl std::fmt::Display for AppendError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Full { what, .. } => write!(f, "the bus is full: {what}"),
+            Self::Unavailable(why) => f.write_str(why),
+            Self::TooLarge { bytes, limit_bytes } => {
+                write!(f, "a record of {bytes} bytes exceeds the limit of {limit_bytes} bytes")
+            }
+            Self::Closed => f.write_str("the bus is shut down"),
+        }
+    }
+}
+
+impl std::error::Error for AppendError {}
 
 /// How a lane hands out its events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -266,6 +283,12 @@ impl std::fmt::Display for StoreError {
 }
 
 impl std::error::Error for StoreError {}
+
+impl From<AppendError> for StoreError {
+    fn from(error: AppendError) -> Self {
+        Self(error.to_string())
+    }
+}
 
 /// See the module's text. Implementations: [`MemoryBus`], `embedded::EmbeddedBus`.
 pub trait Bus: Send + Sync + 'static {
