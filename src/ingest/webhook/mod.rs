@@ -1,5 +1,23 @@
 //! Webhooks: size limit → raw bytes → verify → decode → append → answer.
+//!
+//! The order is the types' business: [`RawBody`] is what was read under the limits, only [`verify`]
+//! turns it into a [`VerifiedBody`], and only that can be decoded. A producer is answered 202 once the
+//! bus has made the event durable, and a duplicate gets the very same answer. Refusals have fixed
+//! bodies that carry nothing of the inside. Time and bytes are limited at every step; what a limit
+//! cuts off is counted and logged, and the log cannot be flooded from outside.
 
-mod contract;
+mod answer;
+mod body;
+mod decode;
+mod handle;
+mod keys;
+mod log_gate;
+mod request;
+mod routes;
+mod server;
+mod verify;
 
-pub use contract::*;
+pub use keys::{Key, KeyProblem};
+pub use routes::Routes;
+pub use server::{WebhookLimits, WebhookObserver, WebhookServer};
+pub use verify::{RawBody, Reject, RequestParts, VerifiedBody, verify};

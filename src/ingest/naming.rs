@@ -1,0 +1,266 @@
+//! Naming: from a record to the event it is, or to nothing where `when` says it is not ours.
+//!
+//! Pure. The same record has the same name whichever way it came in and however often: webhooks and
+//! polls both go through [`name_event`]. A part that is missing, null or empty is an error for that
+//! event and never an empty name, under which distinct events would become one.
+
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+use super::canonical::{integral, record_hash};
+use crate::{
+    bus::{Claim, NewEvent},
+    event::{Event, EventId, Origin, Record},
+    map::{Env, EvalError, Expr, Place},
+    plan::{ConnectorPlan, Dedupe, RevisionPlan, StreamPlan},
+    world::Timestamp,
+};
+
+/// A record as it came in.
+#[derive(Clone)]
+pub struct Incoming {
+    /// JSON text of the record.
+    pub bytes: Bytes,
+    /// The same, parsed.
+    pub value: Arc<Value>,
+    /// By which way it came.
+    pub origin: Origin,
+    /// When.
+    pub received_at: Timestamp,
+    /// W3C `traceparent`, where there is one.
+    pub traceparent: Option<String>,
+    /// `vars`, and whatever of `request`, `response`, `up`, `each` exists here; `record` is bound
+    /// by [`name_event`].
+    pub env: Env,
+}
+
+/// Why a record could not be named. Its text is for the log: it shows places and types, no values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NameError {
+    /// An expression failed.
+    Eval(EvalError),
+    /// A part of the name is missing, null or empty.
+    Missing {
+        /// `key`, `revision`, …
+        what: &'static str,
+        /// The expression's line.
+        place: Place,
+    },
+    /// A part of the name is an array or an object.
+    NotScalar {
+        /// `key`, `revision`, …
+        what: &'static str,
+        /// `an array` or `an object`.
+        found: &'static str,
+        /// The expression's line.
+        place: Place,
+    },
+}
+
+impl From<EvalError> for NameError {
+    fn from(error: EvalError) -> Self {
+        Self::Eval(error)
+    }
+}
+
+impl fmt::Display for NameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Eval(error) => error.fmt(f),
+            Self::Missing { what, place } => {
+                write!(
+                    f,
+                    "{what} is missing, null or empty ({}:{})",
+                    place.file, place.line
+                )
+            }
+            Self::NotScalar { what, found, place } => write!(
+                f,
+                "{what}: expected a string, number or boolean, found {found} ({}:{})",
+                place.file, place.line
+            ),
+        }
+    }
+}
+
+impl std::error::Error for NameError {}
+
+/// `when` → key → revision → tenant → with → delete → claim. `Ok(None)`: `when` says it is not ours.
+pub fn name_event(
+    connector: &ConnectorPlan,
+    stream: &StreamPlan,
+    incoming: Incoming,
+) -> Result<Option<NewEvent>, NameError> {
+    let Incoming {
+        bytes,
+        value,
+        origin,
+        received_at,
+        traceparent,
+        env,
+    } = incoming;
+    let env = env.with("record", Arc::clone(&value));
+    if let Some(when) = &stream.when
+        && !when.test(&env)?
+    {
+        return Ok(None);
+    }
+    let (key, (revision, order)) = identity(stream, &value, &env)?;
+    let event = Event {
+        id: EventId::derive(&connector.name, &stream.name, &key, &revision),
+        connector: Arc::clone(&connector.name),
+        stream: Arc::clone(&stream.name),
+        key,
+        revision,
+        order,
+        tenant: tenant_of(connector, stream, &env)?,
+        received_at,
+        origin,
+        delete: stream
+            .delete
+            .as_ref()
+            .map_or(Ok(false), |delete| delete.test(&env))?,
+        to: stream.to.clone(),
+        record: Record::from_parsed(bytes, value),
+        with: with_of(stream, &env)?,
+        traceparent,
+    };
+    let claim = match stream.dedupe {
+        Dedupe::Window(window) => Claim::Window(window),
+        Dedupe::Forever => Claim::Forever,
+    };
+    Ok(Some(NewEvent {
+        event: Arc::new(event),
+        claim,
+    }))
+}
+
+/// A revision's text, and its number where it restores order.
+type Revision = (String, Option<i64>);
+
+/// Key and revision. The record's hash stands in for what the stream does not name.
+fn identity(
+    stream: &StreamPlan,
+    record: &Value,
+    env: &Env,
+) -> Result<(String, Revision), NameError> {
+    match (&stream.key[..], &stream.revision) {
+        ([], None) => {
+            let hash = record_hash(record);
+            Ok((hash.clone(), (hash, None)))
+        }
+        ([], Some(revision)) => Ok((record_hash(record), revision_of(revision, env)?)),
+        (parts, None) => Ok((key_of(parts, env)?, (record_hash(record), None))),
+        (parts, Some(revision)) => Ok((key_of(parts, env)?, revision_of(revision, env)?)),
+    }
+}
+
+/// The parts joined by `/`. In a list `/` and `\` within a part get a `\` before them, so that
+/// `["a/b", "c"]` and `["a", "b/c"]` are two keys.
+fn key_of(parts: &[Expr], env: &Env) -> Result<String, NameError> {
+    if let [only] = parts {
+        return scalar("key", only, env);
+    }
+    let mut key = String::new();
+    for (index, part) in parts.iter().enumerate() {
+        if index > 0 {
+            key.push('/');
+        }
+        for character in scalar("key", part, env)?.chars() {
+            if matches!(character, '/' | '\\') {
+                key.push('\\');
+            }
+            key.push(character);
+        }
+    }
+    Ok(key)
+}
+
+fn revision_of(plan: &RevisionPlan, env: &Env) -> Result<Revision, NameError> {
+    let value = present("revision", &plan.expr, env)?;
+    if let Value::Number(number) = &value {
+        let order = integral(number).or_else(|| Some(number.as_f64()?.floor() as i64));
+        // An integer beyond i64 has no place in the order; saturated, two of them would be equal.
+        let order = order.filter(|_| integral(number).is_some() || !number.is_u64());
+        return Ok((scalar_text("revision", &plan.expr, value)?, order));
+    }
+    let text = scalar_text("revision", &plan.expr, value)?;
+    if !plan.ordered {
+        return Ok((text, None));
+    }
+    // One instant has one text, whatever offset or number of zeros it was written with.
+    if let Ok(instant) = text.parse::<jiff::Timestamp>() {
+        return Ok((instant.to_string(), Some(instant.as_millisecond())));
+    }
+    let order = text.parse().ok();
+    Ok((text, order))
+}
+
+/// The stream's `tenant`; where it has none or it is null, the instance's.
+fn tenant_of(
+    connector: &ConnectorPlan,
+    stream: &StreamPlan,
+    env: &Env,
+) -> Result<Option<String>, NameError> {
+    let Some(tenant) = &stream.tenant else {
+        return Ok(connector.tenant.clone());
+    };
+    match tenant.eval(env)? {
+        None | Some(Value::Null) => Ok(connector.tenant.clone()),
+        Some(value) => scalar_text("tenant", tenant, value).map(Some),
+    }
+}
+
+/// The `with` table as it is journalled; entries that are left out are absent.
+fn with_of(stream: &StreamPlan, env: &Env) -> Result<Option<Arc<Value>>, NameError> {
+    if stream.with.is_empty() {
+        return Ok(None);
+    }
+    let mut with = Map::with_capacity(stream.with.len());
+    for (name, expr) in &stream.with {
+        if let Some(value) = expr.eval(env)? {
+            with.insert(name.clone(), value);
+        }
+    }
+    Ok(Some(Arc::new(Value::Object(with))))
+}
+
+fn scalar(what: &'static str, expr: &Expr, env: &Env) -> Result<String, NameError> {
+    scalar_text(what, expr, present(what, expr, env)?)
+}
+
+fn present(what: &'static str, expr: &Expr, env: &Env) -> Result<Value, NameError> {
+    match expr.eval(env)? {
+        None | Some(Value::Null) => Err(NameError::Missing {
+            what,
+            place: expr.place().clone(),
+        }),
+        Some(value) => Ok(value),
+    }
+}
+
+/// A scalar as text; `1001` and `1001.0` have one text.
+fn scalar_text(what: &'static str, expr: &Expr, value: Value) -> Result<String, NameError> {
+    let not_scalar = |found| {
+        Err(NameError::NotScalar {
+            what,
+            found,
+            place: expr.place().clone(),
+        })
+    };
+    match value {
+        Value::String(text) if !text.is_empty() => Ok(text),
+        Value::String(_) | Value::Null => Err(NameError::Missing {
+            what,
+            place: expr.place().clone(),
+        }),
+        Value::Number(number) => {
+            Ok(integral(&number).map_or_else(|| number.to_string(), |integer| integer.to_string()))
+        }
+        Value::Bool(flag) => Ok(flag.to_string()),
+        Value::Array(_) => not_scalar("an array"),
+        Value::Object(_) => not_scalar("an object"),
+    }
+}

@@ -1,0 +1,104 @@
+//! Keys: from a secret's text to what a signature is checked with.
+
+use std::fmt;
+
+use ring::{digest, hmac};
+use zeroize::Zeroizing;
+
+use super::verify::decode;
+use crate::{
+    plan::{Algorithm, VerifyPlan},
+    world::{Secret, Timestamp},
+};
+
+/// A secret, ready to verify with.
+pub struct Key {
+    not_after: Option<Timestamp>,
+    pub(super) material: Material,
+}
+
+pub(super) enum Material {
+    Hmac(hmac::Key),
+    /// SHA-256 of the token, or of `user:password`.
+    Digest([u8; 32]),
+}
+
+/// Why a secret cannot be used. Such a secret verifies nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyProblem {
+    /// It is unset, or nothing remains after `strip` and `decode`.
+    Empty,
+    /// It does not decode as `decode` says.
+    Undecodable,
+}
+
+impl fmt::Display for KeyProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "the secret is unset or empty",
+            Self::Undecodable => "the secret does not decode as the scheme says",
+        })
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key")
+            .field("not_after", &self.not_after)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Key {
+    /// A key for the plan's scheme. `user` is the name that goes with it under `basic`.
+    pub fn prepare(
+        plan: &VerifyPlan,
+        secret: &Secret,
+        user: Option<&Secret>,
+        not_after: Option<Timestamp>,
+    ) -> Result<Self, KeyProblem> {
+        let text = secret.expose();
+        let text = plan
+            .key
+            .strip
+            .as_deref()
+            .and_then(|s| text.strip_prefix(s))
+            .unwrap_or(text);
+        let bytes = decode(plan.key.decode, text).ok_or(KeyProblem::Undecodable)?;
+        let bytes = Zeroizing::new(bytes);
+        if bytes.is_empty() {
+            return Err(KeyProblem::Empty);
+        }
+        let material = match plan.algorithm {
+            Algorithm::HmacSha1 => hmac_key(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &bytes),
+            Algorithm::HmacSha256 => hmac_key(hmac::HMAC_SHA256, &bytes),
+            Algorithm::HmacSha512 => hmac_key(hmac::HMAC_SHA512, &bytes),
+            Algorithm::Basic => {
+                digest_of(&[user.map_or("", Secret::expose).as_bytes(), b":", &bytes])
+            }
+            Algorithm::Token | Algorithm::None => digest_of(&[&bytes]),
+        };
+        Ok(Self {
+            not_after,
+            material,
+        })
+    }
+
+    /// Whether the secret may still be used. Its last instant is `not_after` itself, to the
+    /// millisecond: an overlap ends when the file says, not when somebody cleans up.
+    pub(super) fn is_live(&self, now: Timestamp) -> bool {
+        self.not_after.is_none_or(|last| now <= last)
+    }
+}
+
+fn hmac_key(algorithm: hmac::Algorithm, bytes: &[u8]) -> Material {
+    Material::Hmac(hmac::Key::new(algorithm, bytes))
+}
+
+fn digest_of(parts: &[&[u8]]) -> Material {
+    let mut context = digest::Context::new(&digest::SHA256);
+    parts.iter().for_each(|part| context.update(part));
+    let mut hash = [0; 32];
+    hash.copy_from_slice(context.finish().as_ref());
+    Material::Digest(hash)
+}

@@ -1,0 +1,260 @@
+//! Routes: which path leads to which streams, and how its requests are verified.
+
+use std::{collections::HashMap, sync::Arc};
+
+use arc_swap::ArcSwapOption;
+use http::Method;
+
+use super::{
+    keys::{Key, KeyProblem},
+    request::RequestUse,
+};
+use crate::{
+    map::{Env, Expr},
+    plan::{ConnectorPlan, ReplyPlan, SignedPart, StreamPlan, WebhookPlan},
+    world::{Secret, Secrets, Timestamp},
+};
+
+/// How long a route's keys are used before its secrets are looked up again, in milliseconds: a
+/// rotated secret works within a second, and the hot path reads no files.
+const KEYS_FRESH_MS: i64 = 1_000;
+
+/// Path → streams. Built from plans without side effects, swapped atomically.
+#[derive(Default)]
+pub struct Routes {
+    endpoints: HashMap<Box<str>, Arc<Endpoint>>,
+}
+
+/// What listens on one path: the streams of one connector, behind one verification.
+pub(super) struct Endpoint {
+    pub(super) connector: Arc<ConnectorPlan>,
+    /// The first stream's settings, whose verification all share.
+    pub(super) hook: Arc<WebhookPlan>,
+    pub(super) groups: Vec<Group>,
+    /// Of all streams.
+    pub(super) methods: Vec<Method>,
+    /// The largest of all streams.
+    pub(super) max_body_bytes: usize,
+    pub(super) request: RequestUse,
+    /// Whether the URL as the producer called it is needed at all.
+    pub(super) needs_url: bool,
+    /// For counters of what no single stream can answer for: the stream's name where there is one.
+    pub(super) label: Arc<str>,
+    keys: ArcSwapOption<LiveKeys>,
+}
+
+/// The streams that split bodies in one way.
+pub(super) struct Group {
+    pub(super) events: Option<Expr>,
+    pub(super) streams: Vec<Arc<StreamPlan>>,
+}
+
+struct LiveKeys {
+    looked_up_at: Timestamp,
+    keys: Vec<Key>,
+}
+
+/// No secret of a route can be used, and why the last one cannot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NoUsableSecret(pub(super) KeyProblem);
+
+impl Routes {
+    /// All routes of the given connectors. Err: paths that two connectors claim (each is named), or
+    /// whose streams disagree on how requests are verified.
+    pub fn build(connectors: &[Arc<ConnectorPlan>]) -> Result<Self, Vec<String>> {
+        let mut endpoints: HashMap<Box<str>, Endpoint> = HashMap::new();
+        let mut problems = Vec::new();
+        for connector in connectors {
+            for stream in &connector.streams {
+                let Some(hook) = &stream.webhook else {
+                    continue;
+                };
+                match endpoints.get_mut(hook.path.as_str()) {
+                    None => {
+                        let endpoint = Endpoint::new(connector, stream, hook);
+                        endpoints.insert(hook.path.as_str().into(), endpoint);
+                    }
+                    Some(endpoint) if endpoint.connector.name != connector.name => {
+                        problems.push(format!(
+                            "webhook path `{}` is claimed by the connectors `{}` and `{}`",
+                            hook.path, endpoint.connector.name, connector.name
+                        ));
+                    }
+                    Some(endpoint) if !same_verification(&endpoint.hook, hook) => {
+                        problems.push(format!(
+                            "connector `{}`: the streams on webhook path `{}` verify differently",
+                            connector.name, hook.path
+                        ));
+                    }
+                    Some(endpoint) => endpoint.join(stream, hook),
+                }
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let endpoints = endpoints
+            .into_iter()
+            .map(|(path, e)| (path, Arc::new(e)))
+            .collect();
+        Ok(Self { endpoints })
+    }
+
+    /// What listens on `path`, exactly.
+    pub(super) fn find(&self, path: &str) -> Option<Arc<Endpoint>> {
+        self.endpoints.get(path).cloned()
+    }
+}
+
+/// Whether two streams' settings verify alike. The language makes them; if a compiler ever let
+/// another pass, a stream without verification must not open a sibling's path.
+fn same_verification(a: &WebhookPlan, b: &WebhookPlan) -> bool {
+    let sources = |hook: &WebhookPlan| {
+        let secrets = hook
+            .secrets
+            .iter()
+            .map(|s| (s.value.source().to_owned(), s.not_after));
+        secrets.collect::<Vec<_>>()
+    };
+    let user = |hook: &WebhookPlan| hook.user.as_ref().map(|user| user.source().to_owned());
+    a.verify.name == b.verify.name
+        && a.verify.algorithm == b.verify.algorithm
+        && sources(a) == sources(b)
+        && user(a) == user(b)
+}
+
+impl Endpoint {
+    fn new(
+        connector: &Arc<ConnectorPlan>,
+        stream: &Arc<StreamPlan>,
+        hook: &Arc<WebhookPlan>,
+    ) -> Self {
+        let mut endpoint = Self {
+            connector: Arc::clone(connector),
+            hook: Arc::clone(hook),
+            groups: Vec::with_capacity(1),
+            methods: Vec::with_capacity(1),
+            max_body_bytes: 0,
+            request: RequestUse::default(),
+            needs_url: false,
+            label: Arc::clone(&stream.name),
+            keys: ArcSwapOption::empty(),
+        };
+        if let Some(challenge) = &hook.verify.challenge {
+            endpoint.request.add(&challenge.when);
+            challenge
+                .json
+                .leaves()
+                .iter()
+                .for_each(|(_, leaf)| endpoint.request.add(leaf));
+        }
+        endpoint.join(stream, hook);
+        endpoint
+    }
+
+    /// Takes a stream in that listens on the same path.
+    fn join(&mut self, stream: &Arc<StreamPlan>, hook: &Arc<WebhookPlan>) {
+        if !self.groups.is_empty() {
+            self.label = Arc::from("");
+        }
+        for method in &hook.methods {
+            if !self.methods.contains(method) {
+                self.methods.push(method.clone());
+            }
+        }
+        self.max_body_bytes = self.max_body_bytes.max(hook.max_body_bytes);
+        let named = stream.key.iter().chain(&stream.tenant).chain(&stream.when);
+        let named = named
+            .chain(&stream.delete)
+            .chain(stream.with.iter().map(|(_, expr)| expr));
+        let named = named.chain(stream.revision.as_ref().map(|revision| &revision.expr));
+        named.for_each(|expr| self.request.add(expr));
+        self.needs_url = self.request.url || self.hook.verify.signed.contains(&SignedPart::Url);
+        let source = |events: &Option<Expr>| events.as_ref().map(|e| e.source().to_owned());
+        let wanted = source(&hook.events);
+        match self
+            .groups
+            .iter_mut()
+            .find(|group| source(&group.events) == wanted)
+        {
+            Some(group) => group.streams.push(Arc::clone(stream)),
+            None => self.groups.push(Group {
+                events: hook.events.clone(),
+                streams: vec![Arc::clone(stream)],
+            }),
+        }
+    }
+
+    /// The first `reply` of its streams.
+    pub(super) fn reply(&self) -> Option<&ReplyPlan> {
+        let mut streams = self.groups.iter().flat_map(|group| &group.streams);
+        streams.find_map(|stream| stream.webhook.as_ref()?.reply.as_ref())
+    }
+
+    /// The value of `Allow`.
+    pub(super) fn allow(&self) -> String {
+        self.methods
+            .iter()
+            .map(Method::as_str)
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+
+    /// The names that every expression of the connector sees.
+    pub(super) fn env(&self) -> Env {
+        Env::new().with("vars", Arc::clone(&self.connector.vars))
+    }
+
+    /// Runs `with` over the keys, looked up a second ago at most. While one of several secrets
+    /// cannot be used the others can; with none left there is nothing to verify with. `none` needs
+    /// no keys.
+    pub(super) fn with_keys<T>(
+        &self,
+        secrets: &Arc<dyn Secrets>,
+        now: Timestamp,
+        with: impl FnOnce(&[Key]) -> T,
+    ) -> Result<T, NoUsableSecret> {
+        if self.hook.verify.algorithm == crate::plan::Algorithm::None {
+            return Ok(with(&[]));
+        }
+        let cached = self.keys.load();
+        if let Some(live) = cached.as_ref()
+            && (live.looked_up_at.0..live.looked_up_at.0 + KEYS_FRESH_MS).contains(&now.0)
+        {
+            return Ok(with(&live.keys));
+        }
+        let keys = self.look_up(secrets)?;
+        let live = Arc::new(LiveKeys {
+            looked_up_at: now,
+            keys,
+        });
+        self.keys.store(Some(Arc::clone(&live)));
+        Ok(with(&live.keys))
+    }
+
+    fn look_up(&self, secrets: &Arc<dyn Secrets>) -> Result<Vec<Key>, NoUsableSecret> {
+        let names = Arc::clone(&self.connector.secret_names);
+        let env = self.env().with_secrets(Arc::clone(secrets), names);
+        let resolve = |expr: &Expr| -> Result<Secret, KeyProblem> {
+            expr.secret(&env).map_err(|_| KeyProblem::Empty)
+        };
+        let mut keys = Vec::with_capacity(self.hook.secrets.len());
+        let mut problem = KeyProblem::Empty;
+        for secret in &self.hook.secrets {
+            let user = self.hook.user.as_ref().map(&resolve).transpose();
+            let key = user.and_then(|user| {
+                let value = resolve(&secret.value)?;
+                Key::prepare(&self.hook.verify, &value, user.as_ref(), secret.not_after)
+            });
+            match key {
+                Ok(key) => keys.push(key),
+                Err(found) => problem = found,
+            }
+        }
+        if keys.is_empty() {
+            Err(NoUsableSecret(problem))
+        } else {
+            Ok(keys)
+        }
+    }
+}

@@ -1,0 +1,611 @@
+//! Verification: whether the raw bytes come from who holds the secret. Pure.
+//!
+//! Every comparison takes constant time, every live secret is tried against every listed signature,
+//! and whatever is absent (header, signature, timestamp, key, signed parts) is a rejection: there is no
+//! path on which a scheme that cannot be checked lets a request through. Only `algorithm = "none"`,
+//! which the file must spell out, checks nothing.
+
+use bytes::Bytes;
+use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
+use http::{HeaderMap, Method, header::AUTHORIZATION};
+use ring::{digest, hmac};
+use subtle::ConstantTimeEq;
+
+use super::keys::{Key, Material};
+use crate::{
+    plan::{Algorithm, Encoding, SignaturePlan, SignedPart, TimeUnit, TimestampPlan, VerifyPlan},
+    world::Timestamp,
+};
+
+/// A body as received: read to its end under the size limit, nothing undone, nobody's word for it.
+#[derive(Debug)]
+pub struct RawBody(Bytes);
+
+impl RawBody {
+    /// The bytes as they came over the wire.
+    pub fn new(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+}
+
+/// A body whose sender is known. Only [`verify`] makes one.
+#[derive(Debug)]
+pub struct VerifiedBody(Bytes);
+
+impl VerifiedBody {
+    /// The bytes, still as they came over the wire.
+    pub fn into_bytes(self) -> Bytes {
+        self.0
+    }
+}
+
+/// What of a request may be signed besides its body.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestParts<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The full URL as the producer called it.
+    pub url: &'a str,
+    /// The headers.
+    pub headers: &'a HeaderMap,
+}
+
+/// Why a request was not believed: for the log, never for the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reject {
+    /// No header of that name, or none with an item of the wanted form.
+    NoSignature,
+    /// The timestamp is missing, ambiguous or no time.
+    NoTimestamp,
+    /// The timestamp is older than `past` allows.
+    TooOld,
+    /// The timestamp is further ahead than `future` allows.
+    TooNew,
+    /// A signed header is missing or stands there twice.
+    NoSignedHeader,
+    /// No secret is live, or the plan signs nothing.
+    NoKey,
+    /// No secret gives any of the signatures.
+    Mismatch,
+}
+
+impl Reject {
+    /// A stable word for the log.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::NoSignature => "no_signature",
+            Self::NoTimestamp => "no_timestamp",
+            Self::TooOld => "timestamp_too_old",
+            Self::TooNew => "timestamp_too_new",
+            Self::NoSignedHeader => "no_signed_header",
+            Self::NoKey => "no_key",
+            Self::Mismatch => "mismatch",
+        }
+    }
+}
+
+/// Checks `body` against the plan's scheme with every key that is live at `now`.
+pub fn verify(
+    plan: &VerifyPlan,
+    keys: &[Key],
+    request: &RequestParts<'_>,
+    body: RawBody,
+    now: Timestamp,
+) -> Result<VerifiedBody, Reject> {
+    let timestamp = match &plan.timestamp {
+        Some(timestamp) => Some(check_timestamp(timestamp, request.headers, now)?),
+        None => None,
+    };
+    let live = keys.iter().filter(|key| key.is_live(now));
+    match plan.algorithm {
+        Algorithm::HmacSha1 | Algorithm::HmacSha256 | Algorithm::HmacSha512 => {
+            let place = plan.signature.as_ref().ok_or(Reject::NoSignature)?;
+            let given = decoded_signatures(place, request.headers)?;
+            check_hmac(&plan.signed, live, &given, request, timestamp, &body.0)?;
+        }
+        Algorithm::Token => {
+            let place = plan.signature.as_ref().ok_or(Reject::NoSignature)?;
+            check_text(live, &decoded_signatures(place, request.headers)?)?;
+        }
+        Algorithm::Basic => check_text(live, &[basic_credentials(request.headers)?])?,
+        Algorithm::None => {}
+    }
+    Ok(VerifiedBody(body.0))
+}
+
+/// Any key with any signature. All are compared, whichever matches.
+fn check_hmac<'k>(
+    signed: &[SignedPart],
+    keys: impl Iterator<Item = &'k Key>,
+    given: &[Vec<u8>],
+    request: &RequestParts<'_>,
+    timestamp: Option<&str>,
+    body: &[u8],
+) -> Result<(), Reject> {
+    if signed.is_empty() {
+        return Err(Reject::NoKey);
+    }
+    let mut found = subtle::Choice::from(0);
+    let mut any_key = false;
+    for key in keys {
+        let Material::Hmac(key) = &key.material else {
+            continue;
+        };
+        any_key = true;
+        let mut context = hmac::Context::with_key(key);
+        for part in signed {
+            sign_part(&mut context, part, request, timestamp, body)?;
+        }
+        let expected = context.sign();
+        for signature in given {
+            found |= expected.as_ref().ct_eq(signature);
+        }
+    }
+    outcome(any_key, found)
+}
+
+fn sign_part(
+    context: &mut hmac::Context,
+    part: &SignedPart,
+    request: &RequestParts<'_>,
+    timestamp: Option<&str>,
+    body: &[u8],
+) -> Result<(), Reject> {
+    match part {
+        SignedPart::Text(text) => context.update(text.as_bytes()),
+        SignedPart::Body => context.update(body),
+        SignedPart::BodySha256 => {
+            let hash = digest::digest(&digest::SHA256, body);
+            context.update(HEXLOWER.encode(hash.as_ref()).as_bytes());
+        }
+        SignedPart::Timestamp => {
+            context.update(timestamp.ok_or(Reject::NoTimestamp)?.as_bytes());
+        }
+        SignedPart::Url => context.update(request.url.as_bytes()),
+        SignedPart::Method => context.update(request.method.as_str().as_bytes()),
+        SignedPart::Header(name) => {
+            let value = single_header(request.headers, name).ok_or(Reject::NoSignedHeader)?;
+            context.update(value.as_bytes());
+        }
+    }
+    Ok(())
+}
+
+/// Compares digests, so that not even the length of the secret shows in the time it takes.
+fn check_text<'k>(keys: impl Iterator<Item = &'k Key>, given: &[Vec<u8>]) -> Result<(), Reject> {
+    let mut found = subtle::Choice::from(0);
+    let mut any_key = false;
+    for key in keys {
+        let Material::Digest(expected) = &key.material else {
+            continue;
+        };
+        any_key = true;
+        for text in given {
+            let hash = digest::digest(&digest::SHA256, text);
+            found |= expected.as_slice().ct_eq(hash.as_ref());
+        }
+    }
+    outcome(any_key, found)
+}
+
+fn outcome(any_key: bool, found: subtle::Choice) -> Result<(), Reject> {
+    match (any_key, bool::from(found)) {
+        (false, _) => Err(Reject::NoKey),
+        (true, false) => Err(Reject::Mismatch),
+        (true, true) => Ok(()),
+    }
+}
+
+/// `user:password` as RFC 7617 has it.
+fn basic_credentials(headers: &HeaderMap) -> Result<Vec<u8>, Reject> {
+    let text = single_header(headers, AUTHORIZATION.as_str()).ok_or(Reject::NoSignature)?;
+    let (scheme, credentials) = text.split_once(' ').ok_or(Reject::NoSignature)?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return Err(Reject::NoSignature);
+    }
+    decode(Encoding::Base64, credentials.trim()).ok_or(Reject::NoSignature)
+}
+
+/// The timestamp as received, once it is within the tolerance.
+fn check_timestamp<'h>(
+    plan: &TimestampPlan,
+    headers: &'h HeaderMap,
+    now: Timestamp,
+) -> Result<&'h str, Reject> {
+    let mut found = located(
+        headers,
+        &plan.header,
+        plan.list.as_deref(),
+        plan.take.as_deref(),
+    );
+    let text = found.next().ok_or(Reject::NoTimestamp)?;
+    if found.next().is_some() {
+        return Err(Reject::NoTimestamp);
+    }
+    let at = match plan.unit {
+        TimeUnit::Seconds => text
+            .parse::<i64>()
+            .ok()
+            .and_then(|s| s.checked_mul(1000))
+            .map(Timestamp),
+        TimeUnit::Milliseconds => text.parse().ok().map(Timestamp),
+        TimeUnit::Rfc3339 => Timestamp::parse_rfc3339(text),
+    };
+    let at = at.ok_or(Reject::NoTimestamp)?;
+    if at < now.minus(plan.past) {
+        return Err(Reject::TooOld);
+    }
+    if at > now.plus(plan.future) {
+        return Err(Reject::TooNew);
+    }
+    Ok(text)
+}
+
+/// Every signature that stands where the plan says and decodes; an empty list is a rejection.
+fn decoded_signatures(plan: &SignaturePlan, headers: &HeaderMap) -> Result<Vec<Vec<u8>>, Reject> {
+    let found: Vec<_> = located(
+        headers,
+        &plan.header,
+        plan.list.as_deref(),
+        plan.take.as_deref(),
+    )
+    .filter_map(|text| decode(plan.decode, text))
+    .filter(|bytes| !bytes.is_empty())
+    .collect();
+    if found.is_empty() {
+        Err(Reject::NoSignature)
+    } else {
+        Ok(found)
+    }
+}
+
+/// The items of a header, split at `list`, that begin with `take`, which is cut off.
+fn located<'h, 'p>(
+    headers: &'h HeaderMap,
+    name: &'p str,
+    list: Option<&'p str>,
+    take: Option<&'p str>,
+) -> impl Iterator<Item = &'h str> + use<'h, 'p> {
+    let values = headers
+        .get_all(name)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok());
+    values
+        .flat_map(move |value| {
+            // Without a separator the whole value is the one item: nothing splits at a line break,
+            // which no header value can hold.
+            value.split(list.unwrap_or("\n"))
+        })
+        .filter_map(move |item| item.trim().strip_prefix(take.unwrap_or("")))
+        .filter(|item| !item.is_empty())
+}
+
+/// A header that stands there exactly once.
+fn single_header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    let mut values = headers.get_all(name).into_iter();
+    let value = values.next()?.to_str().ok()?;
+    values.next().is_none().then_some(value)
+}
+
+/// Bytes from text; hexadecimal of either case, base64 with padding or without.
+pub(super) fn decode(encoding: Encoding, text: &str) -> Option<Vec<u8>> {
+    match encoding {
+        Encoding::Raw => Some(text.as_bytes().to_vec()),
+        Encoding::Hex => HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok(),
+        Encoding::Base64 => BASE64_NOPAD
+            .decode(text.trim_end_matches('=').as_bytes())
+            .ok(),
+        Encoding::Base64Url => BASE64URL_NOPAD
+            .decode(text.trim_end_matches('=').as_bytes())
+            .ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+    use crate::{plan::KeyPlan, world::Secret};
+
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
+    const BODY: &[u8] = b"{\"id\": \"evt_test\"}";
+
+    /// As Stripe has it: `t=…,v1=…` over `t.body`.
+    fn stripe() -> VerifyPlan {
+        let header = "stripe-signature".to_owned();
+        VerifyPlan {
+            name: "stripe".to_owned(),
+            algorithm: Algorithm::HmacSha256,
+            signed: vec![
+                SignedPart::Timestamp,
+                SignedPart::Text(".".to_owned()),
+                SignedPart::Body,
+            ],
+            on_fail: 401,
+            key: KeyPlan::default(),
+            signature: Some(SignaturePlan {
+                header: header.clone(),
+                list: Some(",".to_owned()),
+                take: Some("v1=".to_owned()),
+                decode: Encoding::Hex,
+            }),
+            timestamp: Some(TimestampPlan {
+                header,
+                list: Some(",".to_owned()),
+                take: Some("t=".to_owned()),
+                unit: TimeUnit::Seconds,
+                past: Duration::from_secs(300),
+                future: Duration::from_secs(60),
+            }),
+            challenge: None,
+        }
+    }
+
+    fn hex_of(secret: &str, timestamp: i64, body: &[u8]) -> String {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+        let mut context = hmac::Context::with_key(&key);
+        context.update(format!("{timestamp}.").as_bytes());
+        context.update(body);
+        HEXLOWER.encode(context.sign().as_ref())
+    }
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        let header = |(name, value): &(&str, &str)| {
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            (name, HeaderValue::from_str(value).unwrap())
+        };
+        let mut map = HeaderMap::new();
+        pairs
+            .iter()
+            .map(header)
+            .for_each(|(name, value)| drop(map.append(name, value)));
+        map
+    }
+
+    fn key(plan: &VerifyPlan, secret: &str) -> Key {
+        Key::prepare(plan, &Secret::new(secret), None, None).unwrap()
+    }
+
+    fn check(
+        plan: &VerifyPlan,
+        keys: &[Key],
+        pairs: &[(&str, &str)],
+        body: &'static [u8],
+    ) -> Result<(), Reject> {
+        let headers = headers(pairs);
+        let url = "https://hooks.acme.example/in?a=1";
+        let request = RequestParts {
+            method: &Method::POST,
+            url,
+            headers: &headers,
+        };
+        verify(
+            plan,
+            keys,
+            &request,
+            RawBody::new(Bytes::from_static(body)),
+            NOW,
+        )
+        .map(drop)
+    }
+
+    fn check_stripe(header: &str, body: &'static [u8]) -> Result<(), Reject> {
+        let plan = stripe();
+        check(
+            &plan,
+            &[key(&plan, "s3cret")],
+            &[("stripe-signature", header)],
+            body,
+        )
+    }
+
+    #[test]
+    fn any_listed_signature_may_match() {
+        let good = hex_of("s3cret", 1_700_000_000, BODY);
+        let upper = good.to_uppercase();
+        let bad = "00".repeat(32);
+        for header in [
+            format!("t=1700000000,v1={good}"),
+            format!("t=1700000000,v1={upper}"),
+            format!("t=1700000000, v1={bad}, v1={good}, v0={bad}"),
+            format!("v1=nothex,v1={good},t=1700000000"),
+        ] {
+            assert_eq!(check_stripe(&header, BODY), Ok(()), "{header}");
+        }
+    }
+
+    #[test]
+    fn what_is_absent_or_wrong_is_rejected() {
+        let good = hex_of("s3cret", 1_700_000_000, BODY);
+        let other_key = hex_of("s3cres", 1_700_000_000, BODY);
+        let cut = &good[..62];
+        for (header, expected) in [
+            (format!("t=1700000000,v1={other_key}"), Reject::Mismatch),
+            (format!("t=1700000000,v1={cut}"), Reject::Mismatch),
+            (format!("t=1700000001,v1={good}"), Reject::Mismatch),
+            (format!("t=1700000000,v0={good}"), Reject::NoSignature),
+            ("t=1700000000,v1=".to_owned(), Reject::NoSignature),
+            ("t=1700000000".to_owned(), Reject::NoSignature),
+            (format!("v1={good}"), Reject::NoTimestamp),
+            (format!("t=,v1={good}"), Reject::NoTimestamp),
+            (format!("t=soon,v1={good}"), Reject::NoTimestamp),
+            (
+                format!("t=99999999999999999999,v1={good}"),
+                Reject::NoTimestamp,
+            ),
+            (
+                format!("t=9223372036854775807,v1={good}"),
+                Reject::NoTimestamp,
+            ),
+            (
+                format!("t=1700000000,t=1700000001,v1={good}"),
+                Reject::NoTimestamp,
+            ),
+            (String::new(), Reject::NoTimestamp),
+        ] {
+            assert_eq!(check_stripe(&header, BODY), Err(expected), "{header}");
+        }
+        let plan = stripe();
+        assert_eq!(
+            check(&plan, &[key(&plan, "s3cret")], &[], BODY),
+            Err(Reject::NoTimestamp)
+        );
+    }
+
+    #[test]
+    fn timestamps_are_held_to_both_tolerances() {
+        for (at, expected) in [
+            (1_700_000_000 - 300, Ok(())),
+            (1_700_000_000 - 301, Err(Reject::TooOld)),
+            (1_700_000_000 + 60, Ok(())),
+            (1_700_000_000 + 61, Err(Reject::TooNew)),
+        ] {
+            let header = format!("t={at},v1={}", hex_of("s3cret", at, BODY));
+            assert_eq!(check_stripe(&header, BODY), expected, "{at}");
+        }
+    }
+
+    /// Field trap 13: a body that was parsed and written again has another signature.
+    #[test]
+    fn trap_13_only_the_raw_bytes_have_the_signature() {
+        let header = format!("t=1700000000,v1={}", hex_of("s3cret", 1_700_000_000, BODY));
+        assert_eq!(check_stripe(&header, b"{\"id\": \"evt_test\"}"), Ok(()));
+        assert_eq!(
+            check_stripe(&header, b"{\"id\":\"evt_test\"}"),
+            Err(Reject::Mismatch)
+        );
+        assert_eq!(
+            check_stripe(&header, b"{\"id\": \"evt_tesu\"}"),
+            Err(Reject::Mismatch)
+        );
+    }
+
+    /// Field trap 8: an overlap ends at its instant.
+    #[test]
+    fn trap_8_a_secret_ends_to_the_millisecond() {
+        let plan = stripe();
+        let header = format!("t=1700000000,v1={}", hex_of("old", 1_700_000_000, BODY));
+        let pairs = [("stripe-signature", header.as_str())];
+        let until = |last| {
+            let old = Key::prepare(&plan, &Secret::new("old"), None, Some(last)).unwrap();
+            check(&plan, &[key(&plan, "new"), old], &pairs, BODY)
+        };
+        assert_eq!(until(NOW), Ok(()));
+        assert_eq!(
+            until(NOW.minus(Duration::from_millis(1))),
+            Err(Reject::Mismatch)
+        );
+    }
+
+    /// Field trap 7: what cannot be checked is not let through.
+    #[test]
+    fn trap_7_nothing_fails_open() {
+        let good = format!("t=1700000000,v1={}", hex_of("s3cret", 1_700_000_000, BODY));
+        let pairs = [("stripe-signature", good.as_str())];
+        let plan = stripe();
+        assert_eq!(check(&plan, &[], &pairs, BODY), Err(Reject::NoKey));
+        let token = VerifyPlan {
+            algorithm: Algorithm::Token,
+            ..stripe()
+        };
+        assert_eq!(
+            check(&plan, &[key(&token, "s3cret")], &pairs, BODY),
+            Err(Reject::NoKey)
+        );
+        let nothing_signed = VerifyPlan {
+            signed: Vec::new(),
+            ..stripe()
+        };
+        let of_nothing = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, b"s3cret"), b"");
+        let header = format!("t=1700000000,v1={}", HEXLOWER.encode(of_nothing.as_ref()));
+        let keys = [key(&plan, "s3cret")];
+        let pairs_of_nothing = [("stripe-signature", header.as_str())];
+        let found = check(&nothing_signed, &keys, &pairs_of_nothing, BODY);
+        assert_eq!(found, Err(Reject::NoKey));
+        let no_place = VerifyPlan {
+            signature: None,
+            ..stripe()
+        };
+        assert_eq!(
+            check(&no_place, &keys, &pairs, BODY),
+            Err(Reject::NoSignature)
+        );
+    }
+
+    #[test]
+    fn a_secret_without_a_key_in_it_is_refused() {
+        use super::super::keys::KeyProblem;
+        let mut plan = stripe();
+        plan.key = KeyPlan {
+            strip: Some("whsec_".to_owned()),
+            decode: Encoding::Base64,
+        };
+        let problem = |text| Key::prepare(&plan, &Secret::new(text), None, None).err();
+        assert_eq!(problem("whsec_"), Some(KeyProblem::Empty));
+        assert_eq!(problem(""), Some(KeyProblem::Empty));
+        assert_eq!(problem("whsec_?"), Some(KeyProblem::Undecodable));
+        assert_eq!(problem("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), None);
+    }
+
+    #[test]
+    fn signed_headers_must_stand_there_once() {
+        let mut plan = stripe();
+        plan.timestamp = None;
+        plan.signed = vec![SignedPart::Header("x-id".to_owned()), SignedPart::Body];
+        let keys = [key(&plan, "s3cret")];
+        let mut signed = b"one".to_vec();
+        signed.extend_from_slice(BODY);
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, b"s3cret"), &signed);
+        let signature = format!("v1={}", HEXLOWER.encode(tag.as_ref()));
+        let signature = ("stripe-signature", signature.as_str());
+        assert_eq!(
+            check(&plan, &keys, &[signature, ("x-id", "one")], BODY),
+            Ok(())
+        );
+        assert_eq!(
+            check(&plan, &keys, &[signature], BODY),
+            Err(Reject::NoSignedHeader)
+        );
+        let twice = [signature, ("x-id", "one"), ("x-id", "two")];
+        assert_eq!(
+            check(&plan, &keys, &twice, BODY),
+            Err(Reject::NoSignedHeader)
+        );
+    }
+
+    #[test]
+    fn tokens_and_passwords_are_compared() {
+        let mut plan = stripe();
+        plan.timestamp = None;
+        plan.algorithm = Algorithm::Token;
+        plan.signature = Some(SignaturePlan {
+            header: "x-gitlab-token".to_owned(),
+            list: None,
+            take: None,
+            decode: Encoding::Raw,
+        });
+        let keys = [key(&plan, "tok")];
+        let token = |text| check(&plan, &keys, &[("x-gitlab-token", text)], BODY);
+        assert_eq!(token("tok"), Ok(()));
+        assert_eq!(token("toc"), Err(Reject::Mismatch));
+        assert_eq!(token(""), Err(Reject::NoSignature));
+
+        plan.algorithm = Algorithm::Basic;
+        let user = Secret::new("shop");
+        let keys = [Key::prepare(&plan, &Secret::new("pass:word"), Some(&user), None).unwrap()];
+        let basic = |text| check(&plan, &keys, &[("authorization", text)], BODY);
+        // shop:pass:word, shop:pass, shop
+        assert_eq!(basic("Basic c2hvcDpwYXNzOndvcmQ="), Ok(()));
+        assert_eq!(basic("basic c2hvcDpwYXNzOndvcmQ"), Ok(()));
+        assert_eq!(basic("Basic c2hvcDpwYXNz"), Err(Reject::Mismatch));
+        assert_eq!(basic("Basic c2hvcA=="), Err(Reject::Mismatch));
+        assert_eq!(
+            basic("Bearer c2hvcDpwYXNzOndvcmQ="),
+            Err(Reject::NoSignature)
+        );
+        assert_eq!(check(&plan, &keys, &[], BODY), Err(Reject::NoSignature));
+    }
+}
