@@ -36,7 +36,9 @@ fn encode(value: &Value, out: &mut Vec<u8>) {
         Value::String(text) => encode_text(text, out),
         Value::Array(items) => {
             encode_length(b'a', items.len(), out);
-            items.iter().for_each(|item| encode(item, out));
+            for item in items {
+                encode(item, out);
+            }
         }
         Value::Object(members) => {
             encode_length(b'o', members.len(), out);
@@ -145,11 +147,7 @@ mod tests {
     fn reversed(value: &Value) -> Value {
         match value {
             Value::Object(members) => Value::Object(
-                members
-                    .iter()
-                    .rev()
-                    .map(|(name, v)| (name.clone(), reversed(v)))
-                    .collect(),
+                members.iter().rev().map(|(name, v)| (name.clone(), reversed(v))).collect(),
             ),
             Value::Array(items) => items.iter().map(reversed).collect(),
             other => other.clone(),

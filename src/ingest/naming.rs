@@ -70,11 +70,7 @@ impl fmt::Display for NameError {
         match self {
             Self::Eval(error) => error.fmt(f),
             Self::Missing { what, place } => {
-                write!(
-                    f,
-                    "{what} is missing, null or empty ({}:{})",
-                    place.file, place.line
-                )
+                write!(f, "{what} is missing, null or empty ({}:{})", place.file, place.line)
             }
             Self::NotScalar { what, found, place } => write!(
                 f,
@@ -93,14 +89,7 @@ pub fn name_event(
     stream: &StreamPlan,
     incoming: Incoming,
 ) -> Result<Option<NewEvent>, NameError> {
-    let Incoming {
-        bytes,
-        value,
-        origin,
-        received_at,
-        traceparent,
-        env,
-    } = incoming;
+    let Incoming { bytes, value, origin, received_at, traceparent, env } = incoming;
     let env = env.with("record", Arc::clone(&value));
     if let Some(when) = &stream.when
         && !when.test(&env)?
@@ -118,10 +107,7 @@ pub fn name_event(
         tenant: tenant_of(connector, stream, &env)?,
         received_at,
         origin,
-        delete: stream
-            .delete
-            .as_ref()
-            .map_or(Ok(false), |delete| delete.test(&env))?,
+        delete: stream.delete.as_ref().map_or(Ok(false), |delete| delete.test(&env))?,
         to: stream.to.clone(),
         record: Record::from_parsed(bytes, value),
         with: with_of(stream, &env)?,
@@ -131,10 +117,7 @@ pub fn name_event(
         Dedupe::Window(window) => Claim::Window(window),
         Dedupe::Forever => Claim::Forever,
     };
-    Ok(Some(NewEvent {
-        event: Arc::new(event),
-        claim,
-    }))
+    Ok(Some(NewEvent { event: Arc::new(event), claim }))
 }
 
 /// A revision's text, and its number where it restores order.
@@ -233,29 +216,19 @@ fn scalar(what: &'static str, expr: &Expr, env: &Env) -> Result<String, NameErro
 
 fn present(what: &'static str, expr: &Expr, env: &Env) -> Result<Value, NameError> {
     match expr.eval(env)? {
-        None | Some(Value::Null) => Err(NameError::Missing {
-            what,
-            place: expr.place().clone(),
-        }),
+        None | Some(Value::Null) => Err(NameError::Missing { what, place: expr.place().clone() }),
         Some(value) => Ok(value),
     }
 }
 
 /// A scalar as text; `1001` and `1001.0` have one text.
 fn scalar_text(what: &'static str, expr: &Expr, value: Value) -> Result<String, NameError> {
-    let not_scalar = |found| {
-        Err(NameError::NotScalar {
-            what,
-            found,
-            place: expr.place().clone(),
-        })
-    };
+    let not_scalar = |found| Err(NameError::NotScalar { what, found, place: expr.place().clone() });
     match value {
         Value::String(text) if !text.is_empty() => Ok(text),
-        Value::String(_) | Value::Null => Err(NameError::Missing {
-            what,
-            place: expr.place().clone(),
-        }),
+        Value::String(_) | Value::Null => {
+            Err(NameError::Missing { what, place: expr.place().clone() })
+        }
         Value::Number(number) => {
             Ok(integral(&number).map_or_else(|| number.to_string(), |integer| integer.to_string()))
         }

@@ -21,19 +21,13 @@ pub(super) struct Held<'a> {
 
 impl<'a> Held<'a> {
     pub(super) fn of(budget: &'a Semaphore) -> Self {
-        Self {
-            budget,
-            permit: None,
-        }
+        Self { budget, permit: None }
     }
 
     /// Takes `bytes` more, or refuses without waiting: whoever waits holds what it has.
     pub(super) fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
         let count = u32::try_from(bytes).map_err(|_| Refusal::TooLarge)?;
-        let more = self
-            .budget
-            .try_acquire_many(count)
-            .map_err(|_| Refusal::Busy)?;
+        let more = self.budget.try_acquire_many(count).map_err(|_| Refusal::Busy)?;
         match &mut self.permit {
             Some(permit) => permit.merge(more),
             None => self.permit = Some(more),
@@ -53,16 +47,13 @@ pub(super) async fn read<B>(
 where
     B: Body<Data = Bytes>,
 {
-    let announced = headers
-        .get(CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse().ok());
+    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: u64| length > max_body_bytes as u64) {
         return Err(Refusal::TooLarge);
     }
     let collected = collect(body, max_body_bytes, held);
-    let bytes = tokio::time::timeout(deadline, collected)
-        .await
-        .map_err(|_| Refusal::SlowBody)??;
+    let bytes =
+        tokio::time::timeout(deadline, collected).await.map_err(|_| Refusal::SlowBody)??;
     Ok(RawBody::new(bytes))
 }
 

@@ -44,18 +44,12 @@ pub(super) fn decode(
                 return Err(Refusal::Undecodable);
             }
             let document = serde_json::from_slice(&bytes).map_err(|_| Refusal::Undecodable)?;
-            Ok(Decoded {
-                json: bytes,
-                document: Arc::new(document),
-            })
+            Ok(Decoded { json: bytes, document: Arc::new(document) })
         }
         Media::Form => {
             let document = form(&bytes);
             let json = document.to_string().into();
-            Ok(Decoded {
-                json,
-                document: Arc::new(document),
-            })
+            Ok(Decoded { json, document: Arc::new(document) })
         }
     }
 }
@@ -93,10 +87,7 @@ fn unpack(
     let Some(encoding) = encodings.next() else {
         return Ok(bytes);
     };
-    let encoding = encoding
-        .to_str()
-        .map_err(|_| Refusal::UnsupportedMedia)?
-        .trim();
+    let encoding = encoding.to_str().map_err(|_| Refusal::UnsupportedMedia)?.trim();
     if encodings.next().is_some() {
         return Err(Refusal::UnsupportedMedia);
     }
@@ -130,12 +121,7 @@ fn gunzip(packed: &[u8], max_body_bytes: usize, held: &mut Held<'_>) -> Result<B
 /// no JSON the answer means nothing; the parser refuses it anyway.
 fn exceeds_depth(json: &[u8], max: usize) -> bool {
     // As many brackets as levels are no danger; counting is a few times cheaper than following.
-    if json
-        .iter()
-        .filter(|byte| matches!(byte, b'[' | b'{'))
-        .count()
-        <= max
-    {
+    if json.iter().filter(|byte| matches!(byte, b'[' | b'{')).count() <= max {
         return false;
     }
     let mut depth = 0_usize;

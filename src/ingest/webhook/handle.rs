@@ -34,11 +34,7 @@ pub(super) struct Refused {
 
 impl Refused {
     fn at(endpoint: &Arc<Endpoint>, refusal: Refusal, detail: impl Into<String>) -> Self {
-        Self {
-            refusal,
-            endpoint: Some(Arc::clone(endpoint)),
-            detail: detail.into(),
-        }
+        Self { refusal, endpoint: Some(Arc::clone(endpoint)), detail: detail.into() }
     }
 }
 
@@ -73,16 +69,8 @@ impl WebhookServer {
         .map_err(refused)?;
 
         let now = self.world.clock.now();
-        let url = if endpoint.needs_url {
-            self.url_of(&head)
-        } else {
-            String::new()
-        };
-        let parts = RequestParts {
-            method: &head.method,
-            url: &url,
-            headers: &head.headers,
-        };
+        let url = if endpoint.needs_url { self.url_of(&head) } else { String::new() };
+        let parts = RequestParts { method: &head.method, url: &url, headers: &head.headers };
         let verified = self.believe(&endpoint, &parts, raw, now)?;
 
         let limits = DecodeLimits {
@@ -91,10 +79,7 @@ impl WebhookServer {
         };
         let decoded = decode(verified, &head.headers, limits, &mut held).map_err(refused)?;
         let mut env = endpoint.env();
-        if let Some(request) = endpoint
-            .request
-            .document(&parts, &head.uri, &decoded.document)
-        {
+        if let Some(request) = endpoint.request.document(&parts, &head.uri, &decoded.document) {
             env = env.with("request", request);
         }
         if let Some(answer) = challenge(&endpoint, &env)? {
@@ -107,11 +92,7 @@ impl WebhookServer {
     fn endpoint_of(&self, head: &Parts) -> Result<Arc<Endpoint>, Refused> {
         let Some(endpoint) = self.routes.load().find(head.uri.path()) else {
             let (refusal, detail) = (Refusal::NotFound, String::new());
-            return Err(Refused {
-                refusal,
-                endpoint: None,
-                detail,
-            });
+            return Err(Refused { refusal, endpoint: None, detail });
         };
         if !endpoint.methods.contains(&head.method) {
             let refusal = Refusal::MethodNotAllowed(endpoint.allow());
@@ -124,14 +105,12 @@ impl WebhookServer {
     /// far as this socket can know it.
     fn url_of(&self, head: &Parts) -> String {
         let rest = head.uri.path_and_query().map_or("/", |rest| rest.as_str());
-        match &self.limits.public_url {
-            Some(public) => format!("{}{rest}", public.trim_end_matches('/')),
-            None => {
-                let host = head.headers.get(HOST).and_then(|host| host.to_str().ok());
-                let host = host.or(head.uri.host()).unwrap_or_default();
-                format!("http://{host}{rest}")
-            }
+        if let Some(public) = &self.limits.public_url {
+            return format!("{}{rest}", public.trim_end_matches('/'));
         }
+        let host = head.headers.get(HOST).and_then(|host| host.to_str().ok());
+        let host = host.or(head.uri.host()).unwrap_or_default();
+        format!("http://{host}{rest}")
     }
 
     /// From raw to verified.
@@ -144,16 +123,11 @@ impl WebhookServer {
     ) -> Result<VerifiedBody, Refused> {
         let plan = &endpoint.hook.verify;
         let checked = endpoint
-            .with_keys(&self.world.secrets, now, |keys| {
-                verify(plan, keys, parts, raw, now)
-            })
+            .with_keys(&self.world.secrets, now, |keys| verify(plan, keys, parts, raw, now))
             .map_err(|problem| Refused::at(endpoint, Refusal::NoSecret, problem.0.to_string()))?;
         checked.map_err(|reject| {
             let basic = plan.algorithm == Algorithm::Basic;
-            let refusal = Refusal::BadSignature {
-                status: plan.on_fail,
-                basic,
-            };
+            let refusal = Refusal::BadSignature { status: plan.on_fail, basic };
             Refused::at(endpoint, refusal, reject.word())
         })
     }
@@ -161,25 +135,14 @@ impl WebhookServer {
     /// All events of the request in one atomic record; answered once it is durable.
     async fn append(&self, endpoint: &Arc<Endpoint>, named: Named) -> Result<Answer, Refused> {
         let connector = &endpoint.connector.name;
-        let Named {
-            events,
-            unmatched,
-            split,
-        } = named;
+        let Named { events, unmatched, split } = named;
         if unmatched > 0 {
-            self.observer
-                .counted(connector, &endpoint.label, "unmatched", unmatched);
+            self.observer.counted(connector, &endpoint.label, "unmatched", unmatched);
         }
         let ids: Vec<EventId> = events.iter().map(|new| new.event.id).collect();
         if !events.is_empty() {
-            let streams: Vec<_> = events
-                .iter()
-                .map(|new| Arc::clone(&new.event.stream))
-                .collect();
-            let append = Append {
-                events,
-                state: Vec::new(),
-            };
+            let streams: Vec<_> = events.iter().map(|new| Arc::clone(&new.event.stream)).collect();
+            let append = Append { events, state: Vec::new() };
             let accepted =
                 self.bus.append(append).await.map_err(|error| {
                     Refused::at(endpoint, Refusal::from(&error), describe(&error))
@@ -219,11 +182,7 @@ fn challenge(endpoint: &Arc<Endpoint>, env: &Env) -> Result<Option<Answer>, Refu
     if !challenge.when.test(env).map_err(failed)? {
         return Ok(None);
     }
-    let document = challenge
-        .json
-        .eval(env)
-        .map_err(failed)?
-        .unwrap_or(Value::Null);
+    let document = challenge.json.eval(env).map_err(failed)?.unwrap_or(Value::Null);
     Ok(Some(answer::challenge(&document)))
 }
 
@@ -245,9 +204,7 @@ fn name_all(
         };
         named.split = true;
         let unnamed = |text: String| Refused::at(endpoint, Refusal::Unnamed, text);
-        let records = events
-            .select(&decoded.document)
-            .map_err(|e| unnamed(e.to_string()))?;
+        let records = events.select(&decoded.document).map_err(|e| unnamed(e.to_string()))?;
         let env = env.clone().with("up", Arc::clone(&decoded.document));
         for record in records {
             let bytes = Bytes::from(record.to_string());
@@ -291,10 +248,7 @@ fn name_record(
     named: &mut Named,
 ) -> Result<(), Refused> {
     let takes = |stream: &&Arc<StreamPlan>| {
-        stream
-            .webhook
-            .as_ref()
-            .is_some_and(|hook| hook.methods.contains(method))
+        stream.webhook.as_ref().is_some_and(|hook| hook.methods.contains(method))
     };
     let before = named.events.len();
     for stream in group.streams.iter().filter(takes) {

@@ -43,9 +43,7 @@ impl fmt::Display for KeyProblem {
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Key")
-            .field("not_after", &self.not_after)
-            .finish_non_exhaustive()
+        f.debug_struct("Key").field("not_after", &self.not_after).finish_non_exhaustive()
     }
 }
 
@@ -58,12 +56,7 @@ impl Key {
         not_after: Option<Timestamp>,
     ) -> Result<Self, KeyProblem> {
         let text = secret.expose();
-        let text = plan
-            .key
-            .strip
-            .as_deref()
-            .and_then(|s| text.strip_prefix(s))
-            .unwrap_or(text);
+        let text = plan.key.strip.as_deref().and_then(|s| text.strip_prefix(s)).unwrap_or(text);
         let bytes = decode(plan.key.decode, text).ok_or(KeyProblem::Undecodable)?;
         let bytes = Zeroizing::new(bytes);
         if bytes.is_empty() {
@@ -78,10 +71,7 @@ impl Key {
             }
             Algorithm::Token | Algorithm::None => digest_of(&[&bytes]),
         };
-        Ok(Self {
-            not_after,
-            material,
-        })
+        Ok(Self { not_after, material })
     }
 
     /// Whether the secret may still be used. Its last instant is `not_after` itself, to the
@@ -97,7 +87,9 @@ fn hmac_key(algorithm: hmac::Algorithm, bytes: &[u8]) -> Material {
 
 fn digest_of(parts: &[&[u8]]) -> Material {
     let mut context = digest::Context::new(&digest::SHA256);
-    parts.iter().for_each(|part| context.update(part));
+    for part in parts {
+        context.update(part);
+    }
     let mut hash = [0; 32];
     hash.copy_from_slice(context.finish().as_ref());
     Material::Digest(hash)

@@ -60,9 +60,7 @@ impl RequestUse {
         add(self.method, "method", &|| parts.method.as_str().into());
         add(self.url, "url", &|| parts.url.into());
         add(self.path, "path", &|| uri.path().into());
-        add(self.query, "query", &|| {
-            form(uri.query().unwrap_or_default().as_bytes())
-        });
+        add(self.query, "query", &|| form(uri.query().unwrap_or_default().as_bytes()));
         add(self.headers, "headers", &|| headers_of(parts.headers));
         add(self.body, "body", &|| body.clone());
         Some(Arc::new(Value::Object(request)))

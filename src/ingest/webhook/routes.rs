@@ -93,10 +93,7 @@ impl Routes {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let endpoints = endpoints
-            .into_iter()
-            .map(|(path, e)| (path, Arc::new(e)))
-            .collect();
+        let endpoints = endpoints.into_iter().map(|(path, e)| (path, Arc::new(e))).collect();
         Ok(Self { endpoints })
     }
 
@@ -110,10 +107,7 @@ impl Routes {
 /// another pass, a stream without verification must not open a sibling's path.
 fn same_verification(a: &WebhookPlan, b: &WebhookPlan) -> bool {
     let sources = |hook: &WebhookPlan| {
-        let secrets = hook
-            .secrets
-            .iter()
-            .map(|s| (s.value.source().to_owned(), s.not_after));
+        let secrets = hook.secrets.iter().map(|s| (s.value.source().to_owned(), s.not_after));
         secrets.collect::<Vec<_>>()
     };
     let user = |hook: &WebhookPlan| hook.user.as_ref().map(|user| user.source().to_owned());
@@ -142,11 +136,7 @@ impl Endpoint {
         };
         if let Some(challenge) = &hook.verify.challenge {
             endpoint.request.add(&challenge.when);
-            challenge
-                .json
-                .leaves()
-                .iter()
-                .for_each(|(_, leaf)| endpoint.request.add(leaf));
+            challenge.json.leaves().iter().for_each(|(_, leaf)| endpoint.request.add(leaf));
         }
         endpoint.join(stream, hook);
         endpoint
@@ -164,24 +154,17 @@ impl Endpoint {
         }
         self.max_body_bytes = self.max_body_bytes.max(hook.max_body_bytes);
         let named = stream.key.iter().chain(&stream.tenant).chain(&stream.when);
-        let named = named
-            .chain(&stream.delete)
-            .chain(stream.with.iter().map(|(_, expr)| expr));
+        let named = named.chain(&stream.delete).chain(stream.with.iter().map(|(_, expr)| expr));
         let named = named.chain(stream.revision.as_ref().map(|revision| &revision.expr));
         named.for_each(|expr| self.request.add(expr));
         self.needs_url = self.request.url || self.hook.verify.signed.contains(&SignedPart::Url);
         let source = |events: &Option<Expr>| events.as_ref().map(|e| e.source().to_owned());
         let wanted = source(&hook.events);
-        match self
-            .groups
-            .iter_mut()
-            .find(|group| source(&group.events) == wanted)
-        {
+        match self.groups.iter_mut().find(|group| source(&group.events) == wanted) {
             Some(group) => group.streams.push(Arc::clone(stream)),
-            None => self.groups.push(Group {
-                events: hook.events.clone(),
-                streams: vec![Arc::clone(stream)],
-            }),
+            None => self
+                .groups
+                .push(Group { events: hook.events.clone(), streams: vec![Arc::clone(stream)] }),
         }
     }
 
@@ -193,11 +176,7 @@ impl Endpoint {
 
     /// The value of `Allow`.
     pub(super) fn allow(&self) -> String {
-        self.methods
-            .iter()
-            .map(Method::as_str)
-            .collect::<Vec<_>>()
-            .join(", ")
+        self.methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ")
     }
 
     /// The names that every expression of the connector sees.
@@ -224,10 +203,7 @@ impl Endpoint {
             return Ok(with(&live.keys));
         }
         let keys = self.look_up(secrets)?;
-        let live = Arc::new(LiveKeys {
-            looked_up_at: now,
-            keys,
-        });
+        let live = Arc::new(LiveKeys { looked_up_at: now, keys });
         self.keys.store(Some(Arc::clone(&live)));
         Ok(with(&live.keys))
     }
@@ -251,10 +227,6 @@ impl Endpoint {
                 Err(found) => problem = found,
             }
         }
-        if keys.is_empty() {
-            Err(NoUsableSecret(problem))
-        } else {
-            Ok(keys)
-        }
+        if keys.is_empty() { Err(NoUsableSecret(problem)) } else { Ok(keys) }
     }
 }

@@ -199,29 +199,17 @@ impl WebhookServer {
 
     /// Counts every refusal and logs as many as the gates let pass.
     fn note(&self, refused: &Refused, peer: SocketAddr) {
-        let Refused {
-            refusal,
-            endpoint,
-            detail,
-        } = refused;
-        let (connector, stream) = endpoint.as_ref().map_or(("", ""), |endpoint| {
-            (&*endpoint.connector.name, &*endpoint.label)
-        });
-        self.observer
-            .counted(connector, stream, refusal.outcome(), 1);
+        let Refused { refusal, endpoint, detail } = refused;
+        let (connector, stream) = endpoint
+            .as_ref()
+            .map_or(("", ""), |endpoint| (&*endpoint.connector.name, &*endpoint.label));
+        self.observer.counted(connector, stream, refusal.outcome(), 1);
         let Some(kept_back) = self.gate(refusal.cause()).admit(self.world.clock.now()) else {
             return;
         };
         let reason = refusal.word();
         if *refusal == Refusal::NoSecret {
-            tracing::error!(
-                connector,
-                stream,
-                reason,
-                detail,
-                kept_back,
-                "webhook refused"
-            );
+            tracing::error!(connector, stream, reason, detail, kept_back, "webhook refused");
         } else {
             tracing::warn!(connector, stream, reason, detail, %peer, kept_back, "webhook refused");
         }
