@@ -1,1 +1,147 @@
-//! One file a verb; `render` alone prints.
+//! The command line: one file a verb; `render` alone prints.
+//!
+//! Data goes to stdout, everything else to stderr. Exit codes: 0 fine, 1 findings (problems in
+//! files, something that needs attention), 2 usage or I/O, 130 interrupted. A reader that has seen
+//! enough (`tenon status | head`) ends a verb quietly.
+
+mod client;
+mod completions;
+mod dlq;
+mod new;
+mod reload;
+mod render;
+mod replay;
+mod resume;
+mod run;
+mod skeleton;
+mod status;
+mod trace;
+mod when;
+
+use std::{io, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// Declarative integrations: TOML connectors in, durable pipelines out.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tenon",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 fine, 1 findings, 2 usage or I/O.\n\
+                  Start here: `tenon new shop`, `tenon check shop.toml`, `tenon run .`"
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the connectors of these folders
+    Run(run::Args),
+    /// Write a new connector
+    New(new::Args),
+    /// Show how the connectors of a running daemon are
+    Status(status::Args),
+    /// Show one event's life
+    Trace(trace::Args),
+    /// List, show, replay or discard dead letters
+    Dlq(dlq::Args),
+    /// Deliver past events again, through the current maps
+    Replay(replay::Args),
+    /// Load changed connector files now
+    Reload(reload::Args),
+    /// Un-park what was held (refused credentials, say) once its cause is gone
+    Resume(resume::Args),
+    /// Print a shell's completion script
+    Completions(completions::Args),
+}
+
+/// How a verb ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    Fine,
+    Findings,
+    Interrupted,
+}
+
+/// Why a verb could not do its work.
+#[derive(Debug)]
+enum Trouble {
+    /// For a person: usage or I/O.
+    Message(String),
+    /// Whoever read stdout has seen enough.
+    ReaderGone,
+}
+
+impl Trouble {
+    fn new(message: impl Into<String>) -> Self {
+        Self::Message(message.into())
+    }
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::ReaderGone,
+            _ => Self::Message(error.to_string()),
+        }
+    }
+}
+
+type Outcome = Result<Exit, Trouble>;
+
+/// Parses the arguments, does what they say, and gives the exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers, not errors; clap knows which goes where.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match dispatch(cli.verb) {
+        Ok(Exit::Fine) | Err(Trouble::ReaderGone) => ExitCode::SUCCESS,
+        Ok(Exit::Findings) => ExitCode::from(1),
+        Ok(Exit::Interrupted) => ExitCode::from(130),
+        Err(Trouble::Message(message)) => {
+            render::error(&message);
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn dispatch(verb: Verb) -> Outcome {
+    match verb {
+        Verb::Run(args) => run::run(args),
+        Verb::New(args) => new::run(args),
+        Verb::Status(args) => status::run(&args),
+        Verb::Trace(args) => trace::run(&args),
+        Verb::Dlq(args) => dlq::run(args),
+        Verb::Replay(args) => replay::run(args),
+        Verb::Reload(args) => reload::run(&args),
+        Verb::Resume(args) => resume::run(args),
+        Verb::Completions(args) => completions::run(&args),
+    }
+}
+
+/// The whole command, for completions.
+fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
+/// A runtime for a verb that talks to one daemon.
+fn block_on<T>(work: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_arguments_fit_together() {
+        super::command().debug_assert();
+    }
+}

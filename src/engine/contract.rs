@@ -125,11 +125,12 @@ impl Engine {
     /// Appends a dead letter's event again for its destination and removes the letter.
     pub async fn replay_dead(&self, _id: crate::bus::DeadId) -> Result<EventId, String> { unimplemented!() }
     /// Un-parks a held destination or poll.
-    pub async fn resume(&self, _connector: &str, _name: Option<&str>) -> Result<(), String> { unimplemented!() }
+    pub fn resume(&self, _connector: &str, _name: Option<&str>) -> Result<usize, String> { unimplemented!() }
     pub fn bus(&self) -> &Arc<dyn Bus> { unimplemented!() }
-    pub fn metrics(&self) -> &Arc<Metrics> { unimplemented!() }
+    pub fn metrics_text(&self) -> String { unimplemented!() }
+    pub fn attach<F>(&self, _name: &'static str, _service: impl FnOnce(tokio_util::sync::CancellationToken) -> F) where F: Future<Output = ()> + Send + 'static { unimplemented!() }
     /// Field paths to mask in views of this stream's records (map outputs); the raw record's are those mapped from them.
-    pub fn redactions(&self, _connector: &str, _stream: &str) -> Vec<String> { unimplemented!() }
+    pub fn redactions(&self, _connector: &str, _stream: &str) -> Option<Vec<String>> { unimplemented!() }
     /// Stops in order under the deadline; names laggards in the log.
     pub async fn shutdown(&self) -> Vec<String> { unimplemented!() }
 }

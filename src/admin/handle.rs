@@ -1,0 +1,253 @@
+//! What each route does: asks the engine, shows the answer.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    api::{
+        BodyView, BulkFailure, BulkReport, BulkRequest, DeadFilter, DeadList, Discarded, Empty,
+        Failure, ReplayBody, Replayed, ResumeRequest, Resumed, StatusView, TraceView,
+    },
+    failure::ApiError,
+    progress,
+    route::Route,
+    views,
+};
+use crate::{
+    bus::{Bus, DeadId, DeadSummary},
+    engine::{Engine, ReloadReport},
+    event::{Event, EventId},
+};
+
+/// A body that is whole or comes in lines.
+pub type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
+
+/// Letters a bulk request takes where it names no limit.
+const DEFAULT_BULK_LIMIT: usize = 1000;
+/// Letters a bulk request takes at most.
+const MAX_BULK_LIMIT: usize = 10_000;
+/// After this long a bulk request answers with what it did so far.
+const BULK_TIME: Duration = Duration::from_secs(20);
+
+/// Does what is asked. `body` is the request's, whole.
+pub async fn handle(
+    engine: &Arc<Engine>,
+    route: Route,
+    body: &[u8],
+    stop: &CancellationToken,
+) -> Result<Response<Body>, ApiError> {
+    match route {
+        Route::Health => Ok(text(StatusCode::OK, "text/plain", "ok\n")),
+        Route::Ready => match engine.ready() {
+            Ok(()) => Ok(text(StatusCode::OK, "text/plain", "ready\n")),
+            Err(why) => Err(ApiError::not_ready(why)),
+        },
+        Route::Metrics => {
+            let kind = "text/plain; version=0.0.4; charset=utf-8";
+            Ok(text(StatusCode::OK, kind, engine.metrics_text()))
+        }
+        Route::Status => Ok(json(StatusCode::OK, &status(engine))),
+        Route::Reload => {
+            let Empty {} = parse(body)?;
+            Ok(json(StatusCode::OK, &reload(engine).await?))
+        }
+        Route::Resume => {
+            let request: ResumeRequest = parse(body)?;
+            let name = request.name.as_deref();
+            let resumed = engine.resume(&request.connector, name).map_err(ApiError::not_found)?;
+            Ok(json(StatusCode::OK, &Resumed { resumed }))
+        }
+        Route::Replay => {
+            let request: ReplayBody = parse(body)?;
+            if request.from >= request.to {
+                return Err(ApiError::bad_request("`from` must be before `to`"));
+            }
+            Ok(progress::replay(engine.clone(), request.into(), stop.clone()))
+        }
+        Route::Event { id, body } => trace(engine, id, body).await,
+        Route::DeadList { filter, limit } => Ok(dead_list(engine, &filter, limit)),
+        Route::DeadShow { id, body } => dead_show(engine, id, body).await,
+        Route::DeadReplay(id) => dead_replay(engine, id).await,
+        Route::DeadDiscard(id) => {
+            if !engine.bus().discard(id).await? {
+                return Err(no_letter(id));
+            }
+            Ok(json(StatusCode::OK, &Discarded { id: id.to_string() }))
+        }
+        Route::BulkReplay => bulk(engine, parse(body)?, BulkKind::Replay).await,
+        Route::BulkDiscard => bulk(engine, parse(body)?, BulkKind::Discard).await,
+    }
+}
+
+/// A client that goes away must not leave a reload half done, so it is not this request's own.
+async fn reload(engine: &Arc<Engine>) -> Result<ReloadReport, ApiError> {
+    let (done, report) = oneshot::channel();
+    let reloading = engine.clone();
+    engine.attach("reload", |_stop| async move {
+        // Nobody waits any more: the log has it, too.
+        let _ = done.send(reloading.reload().await);
+    });
+    report.await.map_err(|_| ApiError::internal("the reload ended in a panic; see the log"))
+}
+
+fn status(engine: &Engine) -> StatusView {
+    let mut dead_by_connector = BTreeMap::new();
+    for letter in engine.bus().dead_letters() {
+        *dead_by_connector.entry(letter.lane.connector.to_string()).or_default() += 1;
+    }
+    StatusView { status: engine.status(), dead_by_connector }
+}
+
+async fn trace(
+    engine: &Arc<Engine>,
+    id: EventId,
+    with_body: bool,
+) -> Result<Response<Body>, ApiError> {
+    let traces = reading(engine, move |bus| bus.trace(id)).await??;
+    if traces.is_empty() {
+        let message = format!("no event {id} in the journal (history ends after `bus.history`)");
+        return Err(ApiError::not_found(message));
+    }
+    let runs = traces.into_iter().map(|trace| {
+        let body = with_body.then(|| body_of(engine, &trace.event));
+        views::run(trace, body)
+    });
+    Ok(json(StatusCode::OK, &TraceView { id: id.to_string(), runs: runs.collect() }))
+}
+
+fn dead_list(engine: &Engine, filter: &DeadFilter, limit: usize) -> Response<Body> {
+    let letters = matching(engine, filter);
+    let total = letters.len();
+    let newest = letters.into_iter().rev().take(limit).map(views::dead_line);
+    json(StatusCode::OK, &DeadList { letters: newest.collect(), total })
+}
+
+async fn dead_show(
+    engine: &Arc<Engine>,
+    id: DeadId,
+    with_body: bool,
+) -> Result<Response<Body>, ApiError> {
+    let letter = reading(engine, move |bus| bus.dead_letter(id)).await??;
+    let letter = letter.ok_or_else(|| no_letter(id))?;
+    let body = with_body.then(|| body_of(engine, &letter.event));
+    Ok(json(StatusCode::OK, &views::dead(id, letter, body)))
+}
+
+async fn dead_replay(engine: &Arc<Engine>, id: DeadId) -> Result<Response<Body>, ApiError> {
+    reading(engine, move |bus| bus.dead_letter(id)).await??.ok_or_else(|| no_letter(id))?;
+    let event = engine.replay_dead(id).await.map_err(ApiError::conflict)?;
+    Ok(json(StatusCode::OK, &Replayed { id: id.to_string(), event: event.to_string() }))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum BulkKind {
+    Replay,
+    Discard,
+}
+
+/// One letter after the other, oldest first, so that a replay keeps the order in which they died.
+async fn bulk(
+    engine: &Arc<Engine>,
+    request: BulkRequest,
+    kind: BulkKind,
+) -> Result<Response<Body>, ApiError> {
+    let filter = request.filter();
+    if filter.is_empty() != request.all {
+        return Err(ApiError::bad_request(
+            "give a filter (connector, stream, destination, reason), or `all`, and not both",
+        ));
+    }
+    let limit = request.limit.unwrap_or(DEFAULT_BULK_LIMIT);
+    if !(1..=MAX_BULK_LIMIT).contains(&limit) {
+        return Err(ApiError::bad_request(format!("`limit` is 1 to {MAX_BULK_LIMIT}")));
+    }
+    let letters = matching(engine, &filter);
+    let mut report =
+        BulkReport { matched: letters.len(), dry_run: request.dry_run, ..BulkReport::default() };
+    let deadline = tokio::time::Instant::now() + BULK_TIME;
+    for DeadSummary { id, .. } in letters {
+        let is_spent = report.done.len() + report.failed.len() >= limit;
+        if is_spent || tokio::time::Instant::now() >= deadline {
+            report.more = true;
+            break;
+        }
+        let done = match kind {
+            _ if request.dry_run => Ok(()),
+            BulkKind::Replay => engine.replay_dead(id).await.map(|_| ()),
+            // `false`: somebody else discarded it meanwhile, which is what was asked for.
+            BulkKind::Discard => engine.bus().discard(id).await.map(|_| ()).map_err(|e| e.0),
+        };
+        match done {
+            Ok(()) => report.done.push(id.to_string()),
+            Err(message) => report.failed.push(BulkFailure { id: id.to_string(), message }),
+        }
+    }
+    Ok(json(StatusCode::OK, &report))
+}
+
+fn matching(engine: &Engine, filter: &DeadFilter) -> Vec<DeadSummary> {
+    let mut letters = engine.bus().dead_letters();
+    letters.retain(|letter| views::matches(filter, letter));
+    letters
+}
+
+/// The record with its redacted fields masked, withheld where the stream does not run.
+fn body_of(engine: &Engine, event: &Event) -> BodyView {
+    views::body(event, engine.redactions(&event.connector, &event.stream).as_deref())
+}
+
+/// Runs what may read from the disk where it stops no other task.
+async fn reading<T: Send + 'static>(
+    engine: &Engine,
+    read: impl FnOnce(&dyn Bus) -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    let bus = engine.bus().clone();
+    tokio::task::spawn_blocking(move || read(bus.as_ref()))
+        .await
+        .map_err(|_| ApiError::internal("reading the store ended in a panic; see the log"))
+}
+
+fn no_letter(id: DeadId) -> ApiError {
+    ApiError::not_found(format!("no dead letter {id}"))
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let body = if body.is_empty() { b"{}" } else { body };
+    serde_json::from_slice(body).map_err(|error| ApiError::bad_request(error.to_string()))
+}
+
+/// A JSON answer.
+pub fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+    match serde_json::to_vec(value) {
+        Ok(body) => text(status, "application/json", body),
+        Err(error) => self::error(&ApiError::internal(error.to_string())),
+    }
+}
+
+/// The answer to what was refused or failed.
+pub fn error(error: &ApiError) -> Response<Body> {
+    let failure = Failure { error: error.problem.clone() };
+    let body = serde_json::to_vec(&failure).unwrap_or_default();
+    text(error.status, "application/json", body)
+}
+
+fn text(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+    with_headers(status, kind, Full::new(body.into()).boxed_unsync())
+}
+
+/// An answer with the headers that all have: never cached, never taken for a page.
+pub fn with_headers(status: StatusCode, kind: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}

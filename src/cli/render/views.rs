@@ -1,0 +1,344 @@
+//! What each answer of the daemon looks like. Pure: the time it is, is an argument.
+
+use std::{fmt::Write as _, time::Duration};
+
+use super::table::{Cell, Style, Tone, table};
+use crate::{
+    admin::api::{
+        BodyView, BulkReport, DeadList, DeadView, EventView, StatusView, TraceRun, TraceView,
+    },
+    cli::when::short,
+    engine::{ConnectorStatus, DestinationStatus, ReloadReport, ReplayReport, StreamStatus},
+    world::Timestamp,
+};
+
+/// `1 event`, `2 events`.
+pub fn counted(count: u64, thing: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {thing}{plural}")
+}
+
+fn bytes(count: u64) -> String {
+    let mut size = count as f64;
+    let mut unit = "B";
+    for larger in ["KiB", "MiB", "GiB", "TiB"] {
+        if size < 1024.0 {
+            break;
+        }
+        size /= 1024.0;
+        unit = larger;
+    }
+    if unit == "B" { format!("{count} B") } else { format!("{size:.1} {unit}") }
+}
+
+fn age(at: Option<Timestamp>, now: Timestamp) -> String {
+    at.map(|at| short(now.since(at))).unwrap_or_default()
+}
+
+fn ahead(at: Option<Timestamp>, now: Timestamp) -> String {
+    match at {
+        None => String::new(),
+        Some(at) if at <= now => "now".to_owned(),
+        // Rounded, so that a poll just planned for in 5 minutes does not say 4.
+        Some(at) => format!("in {}", short(at.since(now) + Duration::from_millis(500))),
+    }
+}
+
+fn tone_of(state: &str) -> Tone {
+    match state {
+        "running" => Tone::Good,
+        "restarting" | "outdated" | "draining" => Tone::Doubtful,
+        _ => Tone::Bad,
+    }
+}
+
+/// The daemon in a line or two, a table of its connectors, and what is wrong with whom.
+pub fn status(view: &StatusView, now: Timestamp, style: Style) -> String {
+    let mut out = headline(view, now, style);
+    if view.status.connectors.is_empty() {
+        return out;
+    }
+    let rows: Vec<Vec<Cell>> =
+        view.status.connectors.iter().map(|connector| row(view, connector, now)).collect();
+    let headings = ["CONNECTOR", "VERSION", "STATE", "BACKLOG", "OLDEST", "DEAD", "NEXT POLL"];
+    out.push('\n');
+    out.push_str(&table(&headings, &["BACKLOG", "OLDEST", "DEAD"], &rows, style));
+    let troubled = view.status.connectors.iter().filter_map(|connector| {
+        connector.problem.as_ref().map(|problem| (&connector.name, problem))
+    });
+    for (index, (name, problem)) in troubled.enumerate() {
+        let gap = if index == 0 { "\n" } else { "" };
+        let _ = writeln!(out, "{gap}{name}: {}", indented(problem));
+    }
+    out
+}
+
+fn headline(view: &StatusView, now: Timestamp, style: Style) -> String {
+    let status = &view.status;
+    let mut out = format!(
+        "tenon {} {} for {} · {} · {} unsettled · {}",
+        status.version,
+        style.paint(tone_of(&status.state), &status.state),
+        short(now.since(status.started_at)),
+        counted(status.connectors.len() as u64, "connector"),
+        status.unsettled,
+        counted(status.dead_letters, "dead letter"),
+    );
+    if status.disk_limit_bytes > 0 {
+        let (used, limit) = (bytes(status.disk_bytes), bytes(status.disk_limit_bytes));
+        let _ = write!(out, " · journal {used} of {limit}");
+    }
+    out.push('\n');
+    if let Some(why) = &status.refusing {
+        let _ = writeln!(out, "{}: {why}", style.paint(Tone::Bad, "takes no events"));
+    }
+    out
+}
+
+fn row(view: &StatusView, connector: &ConnectorStatus, now: Timestamp) -> Vec<Cell> {
+    let backlog: u64 = connector.destinations.iter().map(|d| d.backlog).sum();
+    let oldest = connector.destinations.iter().filter_map(|d| d.oldest).min();
+    let next_poll = connector.streams.iter().filter_map(|s| s.next_poll).min();
+    let dead = view.dead_by_connector.get(&connector.name).copied().unwrap_or(0);
+    let dead_tone = if dead > 0 { Tone::Doubtful } else { Tone::Plain };
+    vec![
+        connector.name.clone().into(),
+        connector.version.clone().into(),
+        Cell { text: connector.state.clone(), tone: tone_of(&connector.state) },
+        backlog.to_string().into(),
+        age(oldest, now).into(),
+        Cell { text: dead.to_string(), tone: dead_tone },
+        ahead(next_poll, now).into(),
+    ]
+}
+
+/// Further lines of a message stand under its first.
+fn indented(message: &str) -> String {
+    message.trim_end().replace('\n', "\n    ")
+}
+
+/// Each connector with its streams and destinations.
+pub fn connectors_in_detail(view: &StatusView, now: Timestamp) -> String {
+    let connectors = view.status.connectors.iter();
+    connectors.map(|connector| detail(view, connector, now)).collect::<Vec<_>>().join("\n")
+}
+
+fn detail(view: &StatusView, connector: &ConnectorStatus, now: Timestamp) -> String {
+    let dead = view.dead_by_connector.get(&connector.name).copied().unwrap_or(0);
+    let mut out = fields(&[
+        ("connector", connector.name.clone()),
+        ("version", connector.version.clone()),
+        ("owner", connector.owner.clone().unwrap_or_default()),
+        ("file", connector.file.display().to_string()),
+        ("state", connector.state.clone()),
+        ("generation", connector.generation.to_string()),
+        ("dead letters", dead.to_string()),
+        ("problem", connector.problem.as_deref().map(indented).unwrap_or_default()),
+    ]);
+    if !connector.streams.is_empty() {
+        let rows: Vec<_> = connector.streams.iter().map(|s| stream_row(s, now)).collect();
+        let headings = ["STREAM", "WEBHOOK", "LAST POLL", "RESULT", "NEXT POLL", "CURSOR"];
+        let _ = write!(out, "\n{}", table(&headings, &[], &rows, Style::default()));
+    }
+    if !connector.destinations.is_empty() {
+        let rows: Vec<_> = connector.destinations.iter().map(|d| destination_row(d, now)).collect();
+        let headings = ["DESTINATION", "TYPE", "BACKLOG", "OLDEST", "HELD"];
+        let _ =
+            write!(out, "\n{}", table(&headings, &["BACKLOG", "OLDEST"], &rows, Style::default()));
+    }
+    out
+}
+
+fn stream_row(stream: &StreamStatus, now: Timestamp) -> Vec<Cell> {
+    let last = stream.last_poll.map(|at| format!("{} ago", short(now.since(at))));
+    vec![
+        stream.name.clone().into(),
+        stream.webhook.clone().unwrap_or_default().into(),
+        last.unwrap_or_default().into(),
+        stream.last_poll_result.clone().unwrap_or_default().into(),
+        ahead(stream.next_poll, now).into(),
+        stream.cursor.clone().unwrap_or_default().into(),
+    ]
+}
+
+fn destination_row(destination: &DestinationStatus, now: Timestamp) -> Vec<Cell> {
+    vec![
+        destination.name.clone().into(),
+        destination.kind.clone().into(),
+        destination.backlog.to_string().into(),
+        age(destination.oldest, now).into(),
+        destination.held.clone().unwrap_or_default().into(),
+    ]
+}
+
+/// Names and values in two columns; empty values are left out.
+fn fields(pairs: &[(&str, String)]) -> String {
+    let pairs = || pairs.iter().filter(|(_, value)| !value.is_empty());
+    let width = pairs().map(|(name, _)| name.len()).max().unwrap_or(0);
+    pairs().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
+}
+
+fn event_fields(event: &EventView) -> Vec<(&'static str, String)> {
+    vec![
+        ("stream", format!("{}/{}", event.connector, event.stream)),
+        ("key", event.key.clone()),
+        ("revision", event.revision.clone()),
+        ("tenant", event.tenant.clone().unwrap_or_default()),
+        ("received", format!("{} by {}", event.received_at.rfc3339(), event.origin)),
+        ("removal", if event.delete { "yes".to_owned() } else { String::new() }),
+        ("trace", event.traceparent.clone().unwrap_or_default()),
+    ]
+}
+
+fn body_text(body: Option<&BodyView>) -> String {
+    match body {
+        None => String::new(),
+        Some(BodyView::Record(record)) => format!("\n{record:#}\n"),
+        Some(BodyView::Withheld(why)) => format!("\nrecord withheld: {why}\n"),
+    }
+}
+
+/// An event's life; one part for each time that it was journalled.
+pub fn trace(view: &TraceView) -> String {
+    view.runs.iter().map(run).collect::<Vec<_>>().join("\n")
+}
+
+fn run(run: &TraceRun) -> String {
+    let mut pairs = vec![("event", run.event.id.clone())];
+    pairs.extend(event_fields(&run.event));
+    let rows: Vec<Vec<Cell>> = run
+        .steps
+        .iter()
+        .map(|step| {
+            let destination = step.destination.clone().unwrap_or_default();
+            let what = step.what.clone();
+            vec![
+                step.at.rfc3339().into(),
+                what.into(),
+                destination.into(),
+                step.detail.clone().into(),
+            ]
+        })
+        .collect();
+    let steps = table(&["AT", "WHAT", "DESTINATION", "DETAIL"], &[], &rows, Style::default());
+    format!("{}\n{steps}{}", fields(&pairs), body_text(run.body.as_ref()))
+}
+
+/// Dead letters, and how many are not shown.
+pub fn dead_list(list: &DeadList, now: Timestamp) -> String {
+    if list.letters.is_empty() {
+        return "no dead letters\n".to_owned();
+    }
+    let rows: Vec<Vec<Cell>> = list
+        .letters
+        .iter()
+        .map(|letter| {
+            vec![
+                letter.id.clone().into(),
+                format!("{}/{}", letter.connector, letter.stream).into(),
+                letter.destination.clone().into(),
+                letter.reason.clone().into(),
+                format!("{} ago", short(now.since(letter.died_at))).into(),
+                letter.event.clone().into(),
+            ]
+        })
+        .collect();
+    let headings = ["ID", "STREAM", "DESTINATION", "REASON", "DIED", "EVENT"];
+    let mut out = table(&headings, &[], &rows, Style::default());
+    let hidden = list.total - list.letters.len().min(list.total);
+    if hidden > 0 {
+        let _ = writeln!(out, "… and {hidden} older ones (--limit)");
+    }
+    out
+}
+
+/// One dead letter's whole story, and the ways out.
+pub fn dead_letter(letter: &DeadView) -> String {
+    let mut pairs = vec![
+        ("dead letter", letter.id.clone()),
+        ("reason", letter.reason.clone()),
+        ("message", indented(&letter.message)),
+        ("destination", letter.destination.clone()),
+        ("died", letter.died_at.rfc3339()),
+        ("attempts", letter.attempts.to_string()),
+        ("status", letter.status.map(|status| status.to_string()).unwrap_or_default()),
+        ("event", letter.event.id.clone()),
+    ];
+    pairs.extend(event_fields(&letter.event));
+    format!("{}{}", fields(&pairs), body_text(letter.body.as_ref()))
+}
+
+/// What a bulk replay or discard did; `verb` is `replay` or `discard`.
+pub fn bulk(report: &BulkReport, verb: &str) -> String {
+    let done = counted(report.done.len() as u64, "dead letter");
+    let mut out = match (report.dry_run, verb) {
+        (true, _) => format!("would {verb} {done}\n"),
+        (false, "replay") => format!("replayed {done}\n"),
+        (false, _) => format!("discarded {done}\n"),
+    };
+    if report.dry_run {
+        report.done.iter().for_each(|id| out.push_str(&format!("  {id}\n")));
+    }
+    for failed in &report.failed {
+        let _ = writeln!(out, "{}: {}", failed.id, failed.message);
+    }
+    if report.more {
+        let left = report.matched.saturating_sub(report.done.len() + report.failed.len());
+        let _ = writeln!(out, "{left} more match; run it again");
+    }
+    out
+}
+
+/// What a reload did, connector by connector where something happened.
+pub fn reload(report: &ReloadReport, style: Style) -> String {
+    let groups = [
+        ("added", Tone::Good, &report.added),
+        ("changed", Tone::Good, &report.changed),
+        ("removed", Tone::Doubtful, &report.removed),
+        ("failed", Tone::Bad, &report.failed),
+    ];
+    let rows: Vec<Vec<Cell>> = groups
+        .into_iter()
+        .flat_map(|(word, tone, names)| names.iter().map(move |name| (word, tone, name)))
+        .map(|(word, tone, name)| {
+            let generation = report.generations.get(name).map(ToString::to_string);
+            let word = Cell { text: word.to_owned(), tone };
+            vec![name.clone().into(), word, generation.unwrap_or_default().into()]
+        })
+        .collect();
+    let mut out = String::new();
+    if !rows.is_empty() {
+        out = table(&["CONNECTOR", "RELOAD", "GENERATION"], &["GENERATION"], &rows, style);
+    }
+    let _ = writeln!(out, "{} unchanged, {} ms", report.unchanged, report.took_ms);
+    out
+}
+
+/// What a replay did, or would do.
+pub fn replay(report: &ReplayReport, is_dry_run: bool) -> String {
+    let matched = counted(report.matched, "event");
+    let mut out = if is_dry_run {
+        format!("{matched} would be replayed\n")
+    } else {
+        format!("replayed {} of {matched}\n", report.replayed)
+    };
+    for (event, output) in &report.samples {
+        let _ = writeln!(out, "\n{event} would be sent as\n{output:#}");
+    }
+    if report.failing_total > 0 {
+        let failing = counted(report.failing_total, "event");
+        let _ = writeln!(out, "\n{failing} would fail the current map or schema:");
+    }
+    for (event, message) in &report.failing {
+        let _ = writeln!(out, "  {event}: {}", indented(message));
+    }
+    let hidden = report.failing_total.saturating_sub(report.failing.len() as u64);
+    if hidden > 0 {
+        let _ = writeln!(out, "  … and {hidden} more");
+    }
+    out
+}
+
+#[cfg(test)]
+#[path = "views_tests.rs"]
+mod tests;

@@ -1,0 +1,287 @@
+//! The looks of all views, over fixed data.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::*;
+use crate::{
+    admin::api::{BulkFailure, DeadLine, StepView},
+    engine::Status,
+};
+
+const NOW: Timestamp = Timestamp(1_795_341_600_000);
+
+fn ago(seconds: i64) -> Timestamp {
+    Timestamp(NOW.0 - seconds * 1000)
+}
+
+fn some_status() -> StatusView {
+    let shop = ConnectorStatus {
+        name: "shop".to_owned(),
+        version: "2.1.0".to_owned(),
+        owner: Some("commerce".to_owned()),
+        file: "connectors/shop.toml".into(),
+        state: "running".to_owned(),
+        generation: 3,
+        problem: None,
+        streams: vec![
+            StreamStatus {
+                name: "orders".to_owned(),
+                webhook: Some("/shop/orders".to_owned()),
+                next_poll: Some(ago(-120)),
+                last_poll: Some(ago(180)),
+                last_poll_result: Some("ok".to_owned()),
+                cursor: Some("2026-11-22T09:50:00Z".to_owned()),
+                ..StreamStatus::default()
+            },
+            StreamStatus { name: "refunds".to_owned(), ..StreamStatus::default() },
+        ],
+        destinations: vec![DestinationStatus {
+            name: "erp".to_owned(),
+            kind: "http".to_owned(),
+            backlog: 1204,
+            oldest: Some(ago(200)),
+            held: None,
+        }],
+    };
+    let crm = ConnectorStatus {
+        name: "crm-eu".to_owned(),
+        version: "1.0.0".to_owned(),
+        state: "held".to_owned(),
+        generation: 1,
+        problem: Some("destination crm: 401 after a fresh token\nask who owns the key".to_owned()),
+        ..ConnectorStatus::default()
+    };
+    StatusView {
+        status: Status {
+            version: "0.1.0".to_owned(),
+            started_at: ago(7200),
+            state: "running".to_owned(),
+            refusing: Some("no space left on device".to_owned()),
+            unsettled: 1204,
+            dead_letters: 1,
+            disk_bytes: 12 << 20,
+            disk_limit_bytes: 10 << 30,
+            connectors: vec![crm, shop],
+        },
+        dead_by_connector: BTreeMap::from([("shop".to_owned(), 1)]),
+    }
+}
+
+fn some_event() -> EventView {
+    EventView {
+        id: "evt_aaaqeayeaudaocajbifqydiob4".to_owned(),
+        connector: "shop".to_owned(),
+        stream: "orders".to_owned(),
+        key: "1001".to_owned(),
+        revision: "2026-11-22T09:59:00Z".to_owned(),
+        tenant: Some("acme".to_owned()),
+        received_at: ago(60),
+        origin: "webhook".to_owned(),
+        delete: false,
+        to: vec!["erp".to_owned()],
+        traceparent: None,
+    }
+}
+
+#[test]
+fn status_is_a_headline_a_table_and_the_problems() {
+    insta::assert_snapshot!(status(&some_status(), NOW, Style::default()), @r"
+    tenon 0.1.0 running for 2h · 2 connectors · 1204 unsettled · 1 dead letter · journal 12.0 MiB of 10.0 GiB
+    takes no events: no space left on device
+
+    CONNECTOR  VERSION  STATE    BACKLOG  OLDEST  DEAD  NEXT POLL
+    crm-eu     1.0.0    held           0             0
+    shop       2.1.0    running     1204      3m     1  in 2m
+
+    crm-eu: destination crm: 401 after a fresh token
+        ask who owns the key
+    ");
+}
+
+#[test]
+fn one_connector_in_detail() {
+    let mut view = some_status();
+    view.status.connectors.remove(0);
+    insta::assert_snapshot!(connectors_in_detail(&view, NOW), @r"
+    connector     shop
+    version       2.1.0
+    owner         commerce
+    file          connectors/shop.toml
+    state         running
+    generation    3
+    dead letters  1
+
+    STREAM   WEBHOOK       LAST POLL  RESULT  NEXT POLL  CURSOR
+    orders   /shop/orders  3m ago     ok      in 2m      2026-11-22T09:50:00Z
+    refunds
+
+    DESTINATION  TYPE  BACKLOG  OLDEST  HELD
+    erp          http     1204      3m
+    ");
+}
+
+#[test]
+fn a_trace_is_who_and_then_what_happened() {
+    let step = |at, destination: Option<&str>, what: &str, detail: &str| StepView {
+        at,
+        destination: destination.map(str::to_owned),
+        what: what.to_owned(),
+        detail: detail.to_owned(),
+    };
+    let view = TraceView {
+        id: some_event().id,
+        runs: vec![TraceRun {
+            seq: 7,
+            event: some_event(),
+            steps: vec![
+                step(ago(60), None, "accepted", ""),
+                step(ago(59), Some("erp"), "retry", "attempt 1: 503"),
+                step(ago(57), Some("erp"), "delivered", "attempt 2: 201"),
+            ],
+            body: Some(BodyView::Record(json!({"id": 1001, "email": "[redacted]"}))),
+        }],
+    };
+    insta::assert_snapshot!(trace(&view), @r#"
+    event     evt_aaaqeayeaudaocajbifqydiob4
+    stream    shop/orders
+    key       1001
+    revision  2026-11-22T09:59:00Z
+    tenant    acme
+    received  2026-11-22T09:59:00.000Z by webhook
+
+    AT                        WHAT       DESTINATION  DETAIL
+    2026-11-22T09:59:00.000Z  accepted
+    2026-11-22T09:59:01.000Z  retry      erp          attempt 1: 503
+    2026-11-22T09:59:03.000Z  delivered  erp          attempt 2: 201
+
+    {
+      "id": 1001,
+      "email": "[redacted]"
+    }
+    "#);
+}
+
+#[test]
+fn dead_letters_as_a_list_and_one_whole() {
+    let line = DeadLine {
+        id: "dl_12".to_owned(),
+        event: some_event().id,
+        connector: "shop".to_owned(),
+        stream: "orders".to_owned(),
+        destination: "erp".to_owned(),
+        died_at: ago(3600),
+        reason: "map_failed".to_owned(),
+    };
+    let list = DeadList { letters: vec![line], total: 3 };
+    insta::assert_snapshot!(dead_list(&list, NOW), @r"
+    ID     STREAM       DESTINATION  REASON      DIED    EVENT
+    dl_12  shop/orders  erp          map_failed  1h ago  evt_aaaqeayeaudaocajbifqydiob4
+    … and 2 older ones (--limit)
+    ");
+    assert_eq!(dead_list(&DeadList { letters: vec![], total: 0 }, NOW), "no dead letters\n");
+
+    let letter = DeadView {
+        id: "dl_12".to_owned(),
+        destination: "erp".to_owned(),
+        died_at: ago(3600),
+        reason: "map_failed".to_owned(),
+        message: "`$.total | decimal`: expected digits, found an object (shop.toml:31)".to_owned(),
+        attempts: 0,
+        status: None,
+        event: some_event(),
+        body: Some(BodyView::Withheld("connector `shop` is not loaded".to_owned())),
+    };
+    insta::assert_snapshot!(dead_letter(&letter), @r"
+    dead letter  dl_12
+    reason       map_failed
+    message      `$.total | decimal`: expected digits, found an object (shop.toml:31)
+    destination  erp
+    died         2026-11-22T09:00:00.000Z
+    attempts     0
+    event        evt_aaaqeayeaudaocajbifqydiob4
+    stream       shop/orders
+    key          1001
+    revision     2026-11-22T09:59:00Z
+    tenant       acme
+    received     2026-11-22T09:59:00.000Z by webhook
+
+    record withheld: connector `shop` is not loaded
+    ");
+}
+
+#[test]
+fn bulk_work_says_what_is_left() {
+    let report = BulkReport {
+        matched: 5,
+        done: vec!["dl_1".to_owned(), "dl_2".to_owned()],
+        failed: vec![BulkFailure { id: "dl_3".to_owned(), message: "no such stream".to_owned() }],
+        dry_run: false,
+        more: true,
+    };
+    insta::assert_snapshot!(bulk(&report, "replay"), @r"
+    replayed 2 dead letters
+    dl_3: no such stream
+    2 more match; run it again
+    ");
+    let report = BulkReport { dry_run: true, more: false, failed: vec![], ..report };
+    insta::assert_snapshot!(bulk(&report, "discard"), @r"
+    would discard 2 dead letters
+      dl_1
+      dl_2
+    ");
+}
+
+#[test]
+fn a_reload_names_what_moved() {
+    let report = ReloadReport {
+        added: vec!["crm".to_owned()],
+        changed: vec!["shop".to_owned()],
+        failed: vec!["broken.toml".to_owned()],
+        unchanged: 9998,
+        generations: BTreeMap::from([("crm".to_owned(), 1), ("shop".to_owned(), 4)]),
+        took_ms: 12,
+        ..ReloadReport::default()
+    };
+    insta::assert_snapshot!(reload(&report, Style::default()), @r"
+    CONNECTOR    RELOAD   GENERATION
+    crm          added             1
+    shop         changed           4
+    broken.toml  failed
+    9998 unchanged, 12 ms
+    ");
+}
+
+#[test]
+fn a_replay_shows_samples_and_failures() {
+    let report = ReplayReport {
+        matched: 120,
+        replayed: 0,
+        failing: vec![("evt_b".to_owned(), "map_failed: no `$.total`".to_owned())],
+        failing_total: 3,
+        samples: vec![("evt_a".to_owned(), json!({"id": 1}))],
+    };
+    insta::assert_snapshot!(replay(&report, true), @r#"
+    120 events would be replayed
+
+    evt_a would be sent as
+    {
+      "id": 1
+    }
+
+    3 events would fail the current map or schema:
+      evt_b: map_failed: no `$.total`
+      … and 2 more
+    "#);
+    let report = ReplayReport { matched: 1, replayed: 1, ..ReplayReport::default() };
+    assert_eq!(replay(&report, false), "replayed 1 of 1 event\n");
+}
+
+#[test]
+fn sizes_have_the_unit_that_fits() {
+    assert_eq!(bytes(0), "0 B");
+    assert_eq!(bytes(1023), "1023 B");
+    assert_eq!(bytes(1536), "1.5 KiB");
+    assert_eq!(bytes(10 << 30), "10.0 GiB");
+}

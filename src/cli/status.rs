@@ -1,0 +1,43 @@
+//! `tenon status`: the connectors of a running daemon at a glance.
+
+use super::{Exit, Outcome, Trouble, block_on, client::Daemon, render};
+use crate::{
+    admin::api::StatusView,
+    world::{Clock as _, SystemClock},
+};
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit code 1: something needs attention (a connector that does not run as its \
+                        file says, or a bus that refuses)."
+)]
+pub struct Args {
+    /// Only this connector, with its streams and destinations
+    connector: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    daemon: Daemon,
+}
+
+pub fn run(args: &Args) -> Outcome {
+    let mut view: StatusView = block_on(async { Ok(args.daemon.get("/api/v1/status").await?) })?;
+    if let Some(name) = &args.connector {
+        view.status.connectors.retain(|connector| connector.name == *name);
+        if view.status.connectors.is_empty() {
+            return Err(Trouble::new(format!("the daemon has no connector `{name}`")));
+        }
+    }
+    let now = SystemClock.now();
+    if args.json {
+        render::json(&view)?;
+    } else if args.connector.is_some() {
+        render::text(&render::connectors_in_detail(&view, now))?;
+    } else {
+        render::text(&render::status(&view, now, render::stdout_style()))?;
+    }
+    let is_well = view.status.refusing.is_none()
+        && view.status.connectors.iter().all(|connector| connector.state == "running");
+    Ok(if is_well { Exit::Fine } else { Exit::Findings })
+}
