@@ -1,0 +1,230 @@
+//! One request, one answer.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Request, StatusCode,
+    header::{ACCEPT_ENCODING, USER_AGENT},
+    uri::Scheme,
+};
+use tokio::time::timeout;
+
+use super::{
+    body::Unfit,
+    connection::{self, Connection, Failure},
+    dial::dial,
+    error::EgressError,
+    guard::{Cidr, Guard},
+    pool::{Kept, Key, Pool},
+    tls::Tls,
+};
+
+/// Settings of the one client.
+#[derive(Clone, Debug)]
+pub struct EgressConfig {
+    /// Private, loopback, link-local and metadata ranges that may be dialled all the same.
+    pub allow: Vec<Cidr>,
+    /// Connections kept idle per host.
+    pub idle_per_host: usize,
+}
+
+impl Default for EgressConfig {
+    fn default() -> Self {
+        Self { allow: Vec::new(), idle_per_host: 64 }
+    }
+}
+
+/// What one exchange may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct ExchangeLimits {
+    /// From the first byte dialled to the last byte read.
+    pub timeout: Duration,
+    /// Of the body after decompression.
+    pub max_response_bytes: usize,
+}
+
+/// A whole answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Of whatever class: a redirect is an answer.
+    pub status: StatusCode,
+    /// As sent, but without `Content-Encoding` and `Content-Length` where the body was decompressed.
+    pub headers: HeaderMap,
+    /// After decompression.
+    pub body: Bytes,
+}
+
+/// One for the whole process, cheap to clone: connections are shared across connectors.
+#[derive(Clone)]
+pub struct Egress {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    guard: Guard,
+    tls: Tls,
+    pool: Pool,
+}
+
+/// Sent where a request names none.
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("tenon/", env!("CARGO_PKG_VERSION")));
+const GZIP: HeaderValue = HeaderValue::from_static("gzip");
+
+impl Egress {
+    /// Dials nothing and reads no file.
+    pub fn new(config: EgressConfig) -> Self {
+        Self::assemble(config, Tls::default())
+    }
+
+    /// As [`Egress::new`], trusting what `tls` trusts.
+    #[cfg(test)]
+    pub(crate) fn with_tls(config: EgressConfig, mut tls: rustls::ClientConfig) -> Self {
+        super::tls::offer_protocols(&mut tls);
+        Self::assemble(config, Tls::with(tls))
+    }
+
+    fn assemble(config: EgressConfig, tls: Tls) -> Self {
+        let guard = Guard::new(config.allow);
+        let pool = Pool::new(config.idle_per_host);
+        Self { inner: Arc::new(Inner { guard, tls, pool }) }
+    }
+
+    /// One request, one answer, the body whole. Never follows a redirect.
+    ///
+    /// Never retries what the peer may have seen. Only where hyper gives the request back with not
+    /// a byte of it written (a kept connection turned out to be closed) does it go over another
+    /// connection, within the same deadline. While very many exchanges with the host are under way,
+    /// it first waits its turn; that does not count as the exchange's time.
+    ///
+    /// `Host`, `User-Agent` and `Accept-Encoding: gzip` are added where they are missing. Dropping
+    /// the future closes the connection.
+    pub async fn send(
+        &self,
+        request: Request<Bytes>,
+        limits: ExchangeLimits,
+    ) -> Result<Answer, EgressError> {
+        self.exchange(request, limits, Unfit::Refuse).await
+    }
+
+    /// As [`Egress::send`], for a request whose answer is its status: a body that is too large is
+    /// cut at the limit, and one that does not decode is left empty. So a write that succeeded is
+    /// not taken for one that failed because of what the peer says about it.
+    pub async fn send_for_status(
+        &self,
+        request: Request<Bytes>,
+        limits: ExchangeLimits,
+    ) -> Result<Answer, EgressError> {
+        self.exchange(request, limits, Unfit::Cut).await
+    }
+
+    /// Closes connections that have been idle for long. Every exchange does so now and then; where
+    /// none takes place, the owner may call this from time to time.
+    pub fn close_idle(&self) {
+        self.inner.pool.sweep();
+    }
+
+    async fn exchange(
+        &self,
+        mut request: Request<Bytes>,
+        limits: ExchangeLimits,
+        unfit: Unfit,
+    ) -> Result<Answer, EgressError> {
+        let key = key_of(&request)?;
+        let headers = request.headers_mut();
+        headers.entry(USER_AGENT).or_insert(AGENT);
+        if unfit == Unfit::Refuse {
+            headers.entry(ACCEPT_ENCODING).or_insert(GZIP);
+        }
+        let _permit = self.inner.pool.permit(&key).await;
+        let exchange = self.inner.exchange(&key, request, limits.max_response_bytes, unfit);
+        timeout(limits.timeout, exchange).await.unwrap_or(Err(EgressError::Timeout))
+    }
+}
+
+impl std::fmt::Debug for Egress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Egress").field("guard", &self.inner.guard).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    async fn exchange(
+        &self,
+        key: &Key,
+        mut request: Request<Bytes>,
+        max_bytes: usize,
+        unfit: Unfit,
+    ) -> Result<Answer, EgressError> {
+        // Ends: each round takes a kept connection away, and a fresh one is the last.
+        while let Some(kept) = self.pool.take(key) {
+            let result = match kept {
+                Kept::Http1(mut connection) => {
+                    if !connection.is_usable().await {
+                        continue;
+                    }
+                    let result = connection.exchange(request, max_bytes, unfit).await;
+                    result.map(|(answer, reusable)| {
+                        if reusable {
+                            self.pool.keep(key, connection);
+                        }
+                        answer
+                    })
+                }
+                Kept::Http2(mut connection) => connection.exchange(request, max_bytes, unfit).await,
+            };
+            match result {
+                Ok(answer) => return Ok(answer),
+                Err(Failure::Failed(error)) => return Err(error),
+                Err(Failure::Unsent(returned)) => request = *returned,
+            }
+        }
+        self.exchange_afresh(key, request, max_bytes, unfit).await
+    }
+
+    async fn exchange_afresh(
+        &self,
+        key: &Key,
+        request: Request<Bytes>,
+        max_bytes: usize,
+        unfit: Unfit,
+    ) -> Result<Answer, EgressError> {
+        let stream = dial(&self.guard, key.host(), key.port()).await?;
+        let result = match connection::open(stream, &key.uri(), &self.tls).await? {
+            Connection::Http1(mut connection) => {
+                let result = connection.exchange(request, max_bytes, unfit).await;
+                result.map(|(answer, reusable)| {
+                    if reusable {
+                        self.pool.keep(key, connection);
+                    }
+                    answer
+                })
+            }
+            Connection::Http2(fresh) => {
+                self.pool.share(key, fresh).exchange(request, max_bytes, unfit).await
+            }
+        };
+        result.map_err(|failure| match failure {
+            Failure::Failed(error) => error,
+            Failure::Unsent(_) => EgressError::Broken("closed before the request".to_owned()),
+        })
+    }
+}
+
+/// Scheme and authority of an absolute http(s) URL. The error does not show the URL: its query may
+/// hold a credential.
+fn key_of(request: &Request<Bytes>) -> Result<Key, EgressError> {
+    let bad = |what: &str| EgressError::BadUrl(what.to_owned());
+    let uri = request.uri();
+    let https = match uri.scheme() {
+        Some(scheme) if *scheme == Scheme::HTTP => false,
+        Some(scheme) if *scheme == Scheme::HTTPS => true,
+        Some(_) => return Err(bad("the scheme is neither http nor https")),
+        None => return Err(bad("it is not absolute")),
+    };
+    let authority = uri.authority().ok_or_else(|| bad("it names no host"))?;
+    if authority.as_str().contains('@') {
+        return Err(bad("user and password do not belong there; use an `auth` table"));
+    }
+    Ok(Key::new(https, authority.clone()))
+}
