@@ -1,5 +1,18 @@
 //! Credentials for polls and destinations; one token cache.
+//!
+//! What it promises:
+//!
+//! - A token is refreshed by one request at a time ([`Authenticator::apply`] of everybody else goes on
+//!   with the old token while that is valid, and waits for the new one otherwise), at 80 % of its life.
+//! - A rotated refresh token is durable in the bus before the access token that came with it is used.
+//! - After a 401 only the credential that the refused request carried is forgotten, so a newer one
+//!   that somebody else fetched meanwhile stays.
+//! - No token, password or client secret is in a message, a log line or a `Debug` view.
 
-mod contract;
+mod authenticator;
+mod credential;
+mod oauth2;
+mod stored;
 
-pub use contract::*;
+pub use authenticator::{AuthError, Authenticator};
+pub use credential::Carried;
