@@ -1,5 +1,24 @@
 //! Delivery: what an attempt's outcome means (pure), and how each kind of destination is reached.
+//!
+//! - [`prepare`] turns an event into what the destination gets, or says why it cannot.
+//! - [`Destination::attempt`] makes one attempt and says what came of it: an [`Outcome`]. Nothing is
+//!   tried again in there, but for one resend after a refreshed token.
+//! - [`decide`] turns the outcome into what happens [`Next`]: a table without clock or chance.
+//! - [`Limiter`] says when a destination may be asked at all.
+//!
+//! A write carries the same `Idempotency-Key` on every attempt, replay and restart, and no key is
+//! shared by two destinations.
 
-mod contract;
+mod decide;
+mod destination;
+mod file;
+mod http;
+mod prepare;
+mod rate;
+mod stdout;
+mod view;
 
-pub use contract::*;
+pub use decide::{Next, Outcome, decide};
+pub use destination::Destination;
+pub use prepare::{Output, prepare};
+pub use rate::Limiter;

@@ -1,0 +1,77 @@
+//! A destination of whatever kind, open.
+
+use std::sync::Arc;
+
+use super::{decide::Outcome, file::JsonLines, http::Http, prepare::Output, stdout::Stdout};
+use crate::{
+    auth::Authenticator,
+    egress::Egress,
+    event::Event,
+    map::Env,
+    plan::{ConnectorPlan, DestinationKind, DestinationPlan},
+    world::World,
+};
+
+/// A destination, open. One per connector and destination name; kept over a reload if its plan did
+/// not change. It neither limits its rate nor retries: that is the engine's.
+pub struct Destination {
+    kind: Kind,
+}
+
+enum Kind {
+    Http(Box<Http>),
+    File(JsonLines),
+    Stdout(Stdout),
+}
+
+impl Destination {
+    /// Opens files, compiles nothing, dials nothing. What depends on nothing but `vars` is rendered
+    /// here, once. The error is one line: a file that cannot be opened, a header that is none.
+    pub fn open(
+        connector: &ConnectorPlan,
+        plan: Arc<DestinationPlan>,
+        world: World,
+        egress: Egress,
+        auth: Arc<Authenticator>,
+    ) -> Result<Self, String> {
+        let kind = match &plan.kind {
+            DestinationKind::Http { .. } => {
+                Kind::Http(Box::new(Http::open(connector, &plan, world, egress, auth)?))
+            }
+            DestinationKind::File { path, rotate_bytes, rotate_every, keep } => {
+                let rotation = super::file::Rotation {
+                    bytes: *rotate_bytes,
+                    every: *rotate_every,
+                    keep: *keep,
+                };
+                let opened = JsonLines::open(path, rotation, world.clock)
+                    .map_err(|error| format!("{}: {error}", path.display()))?;
+                Kind::File(opened)
+            }
+            DestinationKind::Stdout => Kind::Stdout(Stdout::new(plan.timeout)),
+        };
+        Ok(Self { kind })
+    }
+
+    /// One attempt, bounded by the destination's timeout. Never retries inside, but for one token
+    /// refresh after a 401, with the same idempotency key.
+    ///
+    /// `env` has `vars` and `secret`; `out` and `event` are bound here. What a file reports as
+    /// delivered is so only once [`Self::sync`], called afterwards, was well.
+    pub async fn attempt(&self, event: &Arc<Event>, out: &Output, env: &Env) -> Outcome {
+        match &self.kind {
+            Kind::Http(http) => http.attempt(event, out, env).await,
+            Kind::File(file) => file.append(&out.json()),
+            Kind::Stdout(stdout) => stdout.print(&out.json()).await,
+        }
+    }
+
+    /// Makes what was written durable (files): called before a group of deliveries is settled. Where
+    /// it fails, none of the group counts as delivered: each is due again. Others are immediate.
+    pub async fn sync(&self) -> Result<(), String> {
+        match &self.kind {
+            Kind::File(file) => file.sync().await,
+            Kind::Http(_) | Kind::Stdout(_) => Ok(()),
+        }
+    }
+}
