@@ -1,0 +1,118 @@
+//! Dotted names within templates (`record.customer.email`, `record.lines[0].sku`), walked without
+//! the template engine.
+
+use serde_json::Value;
+
+use super::{
+    env::{Root, Scope},
+    json,
+    path::{Step, child, position},
+};
+
+/// A name and the members and indexes after it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Chain {
+    pub root: Box<str>,
+    pub steps: Box<[Step]>,
+    /// As written, for messages.
+    pub text: Box<str>,
+}
+
+/// What a chain leads to.
+pub(super) enum Target<'a> {
+    Missing,
+    Json(&'a Value),
+    /// A value that only the template engine knows, or a character of a string.
+    Dynamic(minijinja::Value),
+}
+
+impl Chain {
+    /// The first member's name: the `shop` of `vars.shop`.
+    pub fn member(&self) -> Option<&str> {
+        match self.steps.first() {
+            Some(Step::Name(name)) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// `secret.NAME`'s name.
+    pub fn secret(&self) -> Option<&str> {
+        if &*self.root == "secret" {
+            self.member()
+        } else {
+            None
+        }
+    }
+
+    /// Follows it.
+    pub fn resolve<'a>(&self, scope: &Scope<'a>) -> Target<'a> {
+        if let Some(name) = self.secret() {
+            return match scope.env.secret(name).filter(|_| scope.secrets) {
+                Some(secret) => Target::Dynamic(minijinja::Value::from(secret.expose())),
+                None => Target::Missing,
+            };
+        }
+        match scope.root(&self.root) {
+            None => Target::Missing,
+            Some(Root::Item(value)) => follow(value, &self.steps),
+            Some(Root::Shared(value)) => follow(value, &self.steps),
+            Some(Root::Dynamic(value)) => follow_dynamic(value.clone(), &self.steps),
+        }
+    }
+
+    /// The same, for the engine: arrays and objects stay shared with the document.
+    pub fn resolve_for_template(&self, scope: &Scope<'_>) -> minijinja::Value {
+        match self.resolve(scope) {
+            Target::Missing => minijinja::Value::UNDEFINED,
+            Target::Dynamic(value) => value,
+            Target::Json(value) if !(value.is_array() || value.is_object()) => {
+                json::owned_to_template(value.clone())
+            }
+            Target::Json(value) => match scope.root(&self.root) {
+                Some(Root::Shared(document)) => json::part(document, &self.steps),
+                _ => json::owned_to_template(value.clone()),
+            },
+        }
+    }
+}
+
+fn follow<'a>(mut value: &'a Value, steps: &[Step]) -> Target<'a> {
+    for (at, step) in steps.iter().enumerate() {
+        match (value, step) {
+            (Value::String(text), Step::Index(index)) => {
+                let character = position(*index, text.chars().count())
+                    .and_then(|position| text.chars().nth(position));
+                return match character {
+                    Some(one) => {
+                        follow_dynamic(minijinja::Value::from(one.to_string()), &steps[at + 1..])
+                    }
+                    None => Target::Missing,
+                };
+            }
+            _ => match child(value, step) {
+                Some(next) => value = next,
+                None => return Target::Missing,
+            },
+        }
+    }
+    Target::Json(value)
+}
+
+fn follow_dynamic<'a>(mut value: minijinja::Value, steps: &[Step]) -> Target<'a> {
+    for step in steps {
+        let next = match step {
+            Step::Name(name) => value.get_attr(name),
+            Step::Index(index) => value.get_item(&minijinja::Value::from(*index)),
+            Step::All => return Target::Missing,
+        };
+        match next {
+            Ok(next) => value = next,
+            Err(_) => return Target::Missing,
+        }
+    }
+    if value.is_undefined() {
+        Target::Missing
+    } else {
+        Target::Dynamic(value)
+    }
+}

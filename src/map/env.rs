@@ -1,0 +1,161 @@
+//! The names an evaluation sees.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use serde_json::Value;
+
+use crate::world::{Secret, Secrets};
+
+use super::json;
+
+/// The names an evaluation sees. Cheap to make and to extend per event: documents are shared, and
+/// handed to templates without being converted.
+#[derive(Clone, Default)]
+pub struct Env {
+    names: Vec<(&'static str, Binding)>,
+    secrets: Option<Vault>,
+}
+
+#[derive(Clone)]
+pub(super) enum Binding {
+    Json(Arc<Value>),
+    Dynamic(minijinja::Value),
+}
+
+#[derive(Clone)]
+struct Vault {
+    secrets: Arc<dyn Secrets>,
+    aliases: Arc<BTreeMap<String, String>>,
+}
+
+impl Env {
+    /// No names at all.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Binds a name to a JSON document (shared, read lazily). A later binding of a name hides the
+    /// earlier one.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: Arc<Value>) -> Self {
+        self.bind(name, Binding::Json(value));
+        self
+    }
+
+    /// Binds a name to a minijinja value. Paths (`$`) read JSON documents only.
+    #[must_use]
+    pub fn with_dynamic(mut self, name: &'static str, value: minijinja::Value) -> Self {
+        self.bind(name, Binding::Dynamic(value));
+        self
+    }
+
+    /// Binds `secret`; `aliases` are an instance's own names (`[secrets]`: name in the template →
+    /// name looked up). Only [`Expr::secret`](super::Expr::secret) looks into it.
+    #[must_use]
+    pub fn with_secrets(
+        mut self,
+        secrets: Arc<dyn Secrets>,
+        aliases: Arc<BTreeMap<String, String>>,
+    ) -> Self {
+        self.secrets = Some(Vault { secrets, aliases });
+        self
+    }
+
+    fn bind(&mut self, name: &'static str, binding: Binding) {
+        match self.names.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, old)) => *old = binding,
+            None => self.names.push((name, binding)),
+        }
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Binding> {
+        self.names
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, binding)| binding)
+    }
+
+    pub(super) fn secret(&self, name: &str) -> Option<Secret> {
+        let vault = self.secrets.as_ref()?;
+        vault
+            .secrets
+            .get(vault.aliases.get(name).map_or(name, String::as_str))
+    }
+}
+
+impl fmt::Debug for Env {
+    /// Names only: the documents are somebody's data.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set()
+            .entries(self.names.iter().map(|(name, _)| name))
+            .finish()
+    }
+}
+
+/// An [`Env`], seen from within an evaluation.
+#[derive(Clone, Copy)]
+pub(super) struct Scope<'a> {
+    pub env: &'a Env,
+    /// What `$` and `record` are, where that is not what `env` says: an item under `apply`.
+    pub item: Option<&'a Value>,
+    /// Whether `secret` may be looked up.
+    pub secrets: bool,
+}
+
+impl<'a> Scope<'a> {
+    pub fn of(env: &'a Env) -> Self {
+        Self {
+            env,
+            item: None,
+            secrets: false,
+        }
+    }
+
+    /// The document that `$` is, where `root` is the site's.
+    pub fn document(&self, root: &str) -> Option<&'a Value> {
+        if self.item.is_some() {
+            return self.item;
+        }
+        match self.env.get(root)? {
+            Binding::Json(value) if root == "response" => value.get("body"),
+            Binding::Json(value) => Some(value),
+            Binding::Dynamic(_) => None,
+        }
+    }
+
+    /// What a name at the root of a template is.
+    pub fn root(&self, name: &str) -> Option<Root<'a>> {
+        match (self.item, name) {
+            (Some(item), "record") => Some(Root::Item(item)),
+            _ => self.env.get(name).map(|binding| match binding {
+                Binding::Json(value) => Root::Shared(value),
+                Binding::Dynamic(value) => Root::Dynamic(value),
+            }),
+        }
+    }
+
+    /// The same names for a template, which owns what it sees.
+    pub fn owned(&self) -> Env {
+        match self.item {
+            Some(item) => self.env.clone().with("record", Arc::new(item.clone())),
+            None => self.env.clone(),
+        }
+    }
+}
+
+/// What a name is bound to.
+pub(super) enum Root<'a> {
+    Item(&'a Value),
+    Shared(&'a Arc<Value>),
+    Dynamic(&'a minijinja::Value),
+}
+
+impl Root<'_> {
+    pub fn to_template(&self) -> minijinja::Value {
+        match self {
+            Self::Item(value) => json::to_template(&Arc::new((*value).clone())),
+            Self::Shared(value) => json::to_template(value),
+            Self::Dynamic(value) => (*value).clone(),
+        }
+    }
+}

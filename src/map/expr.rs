@@ -1,0 +1,468 @@
+//! [`Expr`]: one of the three kinds of string, compiled.
+
+use std::{fmt, sync::Arc};
+
+use serde_json::Value;
+
+use crate::world::Secret;
+
+use super::{
+    Env, EvalError, ExprProblem, Library, Place, Site,
+    chain::{Chain, Target},
+    env::Scope,
+    fault::{Fault, kind},
+    filters::{Filter, Flow},
+    json,
+    path::{Found, Path},
+    template::{self, Given, Jinja},
+};
+
+mod compile;
+
+/// A compiled string. Cheap to clone.
+#[derive(Clone)]
+pub struct Expr(Arc<Inner>);
+
+struct Inner {
+    source: Box<str>,
+    place: Place,
+    /// What `$` is.
+    root: &'static str,
+    /// A missing value is null.
+    lenient: bool,
+    uses: Box<[(String, Option<String>)]>,
+    code: Code,
+}
+
+enum Code {
+    Constant(Value),
+    /// A path, or a template that is one expression: keeps its JSON type.
+    Single(Piece),
+    /// Texts and expressions in turn: gives a text.
+    Concat(Box<[Part]>),
+    /// A template with statements: gives a text.
+    Statements(Jinja),
+}
+
+enum Part {
+    Text(Box<str>),
+    /// A constant in braces, printed like any value.
+    Constant(Value),
+    Piece(Piece),
+}
+
+struct Piece {
+    origin: Origin,
+    stages: Box<[Stage]>,
+    /// The name of the last filter, wherever it is applied.
+    last_filter: Option<Box<str>>,
+}
+
+enum Origin {
+    Path(Path),
+    Chain(Chain),
+    Jinja(Jinja),
+}
+
+enum Stage {
+    Native(Filter),
+    /// A filter of the template engine, or arguments that are no constants.
+    Jinja {
+        program: Jinja,
+        handles_missing: bool,
+    },
+}
+
+/// What a piece gives.
+enum Outcome<'a> {
+    Value(Flow<'a>),
+    LeftOut,
+}
+
+impl Expr {
+    /// Compiles one of the three kinds of string. All problems at once.
+    pub fn compile(
+        text: &str,
+        site: &Site,
+        place: Place,
+        library: &Library,
+    ) -> Result<Self, Vec<ExprProblem>> {
+        compile::compile(text, site, place, library)
+    }
+
+    /// A constant.
+    pub fn constant(value: Value) -> Self {
+        let nowhere = Place {
+            file: "".into(),
+            line: 0,
+            path: "".into(),
+        };
+        let source = match &value {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        Self(Arc::new(Inner {
+            source: source.into(),
+            place: nowhere,
+            root: "",
+            lenient: false,
+            uses: Box::default(),
+            code: Code::Constant(value),
+        }))
+    }
+
+    /// The constant it always gives, if it does.
+    pub fn as_constant(&self) -> Option<&Value> {
+        match &self.0.code {
+            Code::Constant(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The text it was compiled from.
+    pub fn source(&self) -> &str {
+        &self.0.source
+    }
+
+    /// Root names that it uses with the first member: `("vars", Some("shop"))`,
+    /// `("secret", Some("X"))`, `("out", None)`. A path's root is the name that `$` is there.
+    pub fn uses(&self) -> Vec<(String, Option<String>)> {
+        self.0.uses.to_vec()
+    }
+
+    /// Whether it needs a secret, and so [`Expr::secret`].
+    pub fn needs_secret(&self) -> bool {
+        self.0.uses.iter().any(|(root, _)| root == "secret")
+    }
+
+    /// Where it was written.
+    pub fn place(&self) -> &Place {
+        &self.0.place
+    }
+
+    /// The name of the last filter: `timestamp`, `integer` and `number` make a value an order.
+    pub fn ends_in(&self) -> Option<&str> {
+        self.single()?.last_filter.as_deref()
+    }
+
+    /// Whether `| default([])` ends it.
+    pub fn ends_in_empty_list(&self) -> bool {
+        match self.single().and_then(|piece| piece.stages.last()) {
+            Some(Stage::Native(Filter::Default(value))) => {
+                value.as_array().is_some_and(Vec::is_empty)
+            }
+            _ => false,
+        }
+    }
+
+    /// Of a path: the members before the first wildcard, index or filter. `None`: not a path.
+    pub fn path_prefix(&self) -> Option<Vec<String>> {
+        self.path().map(Path::leading_names)
+    }
+
+    /// Of a path: whether it gives the value, not an array of what it finds. `None`: not a path.
+    pub fn is_singular(&self) -> Option<bool> {
+        self.path().map(Path::is_singular)
+    }
+
+    fn single(&self) -> Option<&Piece> {
+        match &self.0.code {
+            Code::Single(piece) => Some(piece),
+            _ => None,
+        }
+    }
+
+    fn path(&self) -> Option<&Path> {
+        match &self.single()?.origin {
+            Origin::Path(path) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// The value. `None`: left out (`optional`, or an entry that is only `{{ page.token }}` while
+    /// there is none).
+    pub fn eval(&self, env: &Env) -> Result<Option<Value>, EvalError> {
+        self.eval_in(&Scope::of(env))
+    }
+
+    /// The same, with `document` as what `$` (and `record`) is.
+    pub fn eval_at(&self, document: &Value, env: &Env) -> Result<Option<Value>, EvalError> {
+        self.eval_in(&Scope {
+            item: Some(document),
+            ..Scope::of(env)
+        })
+    }
+
+    /// The value as text: a string is itself, numbers and booleans as JSON prints them; others are
+    /// an error. `None`: left out.
+    pub fn text(&self, env: &Env) -> Result<Option<String>, EvalError> {
+        self.text_in(&Scope::of(env))
+    }
+
+    /// As [`Expr::text`], for settings that may hold secrets: the only way to evaluate an expression
+    /// that uses `secret`. What is left out is an error.
+    pub fn secret(&self, env: &Env) -> Result<Secret, EvalError> {
+        let unset = self
+            .0
+            .uses
+            .iter()
+            .find_map(|(root, member)| match (root.as_str(), member) {
+                ("secret", Some(name)) => env.secret(name).is_none().then_some(name),
+                _ => None,
+            });
+        if let Some(name) = unset {
+            return Err(self.error(Fault::Here(format!("the secret {name} is not set"))));
+        }
+        let scope = Scope {
+            secrets: true,
+            ..Scope::of(env)
+        };
+        match self.text_in(&scope)? {
+            Some(text) => Ok(Secret::new(text)),
+            None => Err(self.error(template::missing(None))),
+        }
+    }
+
+    /// For `when`, `stop`: whether it holds. False are `false`, null, 0, the empty text, array and
+    /// object, and what is left out.
+    pub fn test(&self, env: &Env) -> Result<bool, EvalError> {
+        let value = self.eval(env)?;
+        Ok(value.is_some_and(|value| match value {
+            Value::Null => false,
+            Value::Bool(truth) => truth,
+            Value::Number(number) => number.as_f64() != Some(0.0),
+            Value::String(text) => !text.is_empty(),
+            Value::Array(items) => !items.is_empty(),
+            Value::Object(members) => !members.is_empty(),
+        }))
+    }
+
+    /// For `records` and `events`: each match, with nothing copied but the matches. A path to one
+    /// array gives its items.
+    pub fn select(&self, document: &Value) -> Result<Vec<Value>, EvalError> {
+        let env = Env::new();
+        let scope = Scope {
+            item: Some(document),
+            ..Scope::of(&env)
+        };
+        let flow = match &self.0.code {
+            Code::Single(piece) => self.piece(piece, &scope)?,
+            _ => self
+                .eval_in(&scope)?
+                .map_or(Outcome::LeftOut, |value| Outcome::Value(value.into())),
+        };
+        Ok(match flow {
+            Outcome::LeftOut => Vec::new(),
+            Outcome::Value(flow) => match flow.items() {
+                Some(items) => items.into_iter().cloned().collect(),
+                None => flow.into_value().into_iter().collect(),
+            },
+        })
+    }
+
+    pub(super) fn eval_in(&self, scope: &Scope<'_>) -> Result<Option<Value>, EvalError> {
+        self.refuse_secrets(scope)?;
+        match &self.0.code {
+            Code::Constant(value) => Ok(Some(value.clone())),
+            Code::Single(piece) => match self.piece(piece, scope)? {
+                Outcome::LeftOut => Ok(None),
+                Outcome::Value(flow) if flow.is_null() && piece.is_page() => Ok(None),
+                Outcome::Value(flow) => Ok(flow.into_value()),
+            },
+            Code::Concat(parts) => Ok(self.concat(parts, scope)?.map(Value::String)),
+            Code::Statements(program) => match program.run(scope, None) {
+                Ok(Given::Value(value)) => {
+                    json::from_template(&value).map_err(|fault| self.error(fault))
+                }
+                Ok(Given::Missing(_) | Given::LeftOut) => Ok(None),
+                Err(fault) => Err(self.error(fault)),
+            },
+        }
+    }
+
+    fn text_in(&self, scope: &Scope<'_>) -> Result<Option<String>, EvalError> {
+        if let Code::Concat(parts) = &self.0.code {
+            self.refuse_secrets(scope)?;
+            return self.concat(parts, scope);
+        }
+        match self.eval_in(scope)? {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(value @ (Value::Number(_) | Value::Bool(_))) => Ok(Some(value.to_string())),
+            Some(other) => Err(self.error(Fault::expected("a text, number or boolean", &other))),
+        }
+    }
+
+    fn refuse_secrets(&self, scope: &Scope<'_>) -> Result<(), EvalError> {
+        if scope.secrets || !self.needs_secret() {
+            return Ok(());
+        }
+        Err(self.error(Fault::Here("a secret may not be used here".to_owned())))
+    }
+
+    fn error(&self, fault: Fault) -> EvalError {
+        fault.at(&self.0.source, &self.0.place)
+    }
+
+    fn concat(&self, parts: &[Part], scope: &Scope<'_>) -> Result<Option<String>, EvalError> {
+        let mut text = String::with_capacity(self.0.source.len() + 16);
+        for part in parts {
+            match part {
+                Part::Text(literal) => text.push_str(literal),
+                Part::Constant(value) => push(&mut text, Flow::Borrowed(value)),
+                Part::Piece(piece) => match self.piece(piece, scope)? {
+                    Outcome::LeftOut => return Ok(None),
+                    Outcome::Value(flow) => push(&mut text, flow),
+                },
+            }
+        }
+        Ok(Some(text))
+    }
+
+    fn piece<'a>(&self, piece: &Piece, scope: &Scope<'a>) -> Result<Outcome<'a>, EvalError> {
+        self.piece_or_fault(piece, scope)
+            .map_err(|fault| self.error(fault))
+    }
+
+    fn piece_or_fault<'a>(&self, piece: &Piece, scope: &Scope<'a>) -> Result<Outcome<'a>, Fault> {
+        let mut missed = None;
+        let flow = match &piece.origin {
+            Origin::Path(path) => match scope
+                .document(self.0.root)
+                .map(|document| path.find(document))
+            {
+                Some(Found::One(value)) => Flow::Borrowed(value),
+                Some(Found::Many(values)) => Flow::Many(values),
+                Some(Found::Nothing) | None => Flow::Missing,
+            },
+            Origin::Chain(chain) => match chain.resolve(scope) {
+                Target::Missing => Flow::Missing,
+                Target::Json(value) => Flow::Borrowed(value),
+                Target::Dynamic(value) => {
+                    json::from_template(&value)?.map_or(Flow::Missing, Flow::Owned)
+                }
+            },
+            Origin::Jinja(program) => match program.run(scope, None)? {
+                Given::LeftOut => return Ok(Outcome::LeftOut),
+                Given::Missing(name) => {
+                    missed = name;
+                    Flow::Missing
+                }
+                Given::Value(value) => {
+                    json::from_template(&value)?.map_or(Flow::Missing, Flow::Owned)
+                }
+            },
+        };
+        let Outcome::Value(flow) = run_stages(&piece.stages, flow, scope)? else {
+            return Ok(Outcome::LeftOut);
+        };
+        if !flow.is_missing() {
+            return Ok(Outcome::Value(flow));
+        }
+        if piece.is_page() && matches!(self.0.code, Code::Single(_)) {
+            return Ok(Outcome::LeftOut);
+        }
+        if self.0.lenient {
+            return Ok(Outcome::Value(Value::Null.into()));
+        }
+        Err(self.missing(piece, missed.as_deref(), scope))
+    }
+
+    fn missing(&self, piece: &Piece, missed: Option<&str>, scope: &Scope<'_>) -> Fault {
+        match &piece.origin {
+            Origin::Chain(chain) => template::missing(Some(&chain.text)),
+            Origin::Jinja(_) => template::missing(missed),
+            Origin::Path(path) => match scope.document(self.0.root) {
+                None => Fault::Here("there is no document".to_owned()),
+                Some(document) => Fault::Here(format!(
+                    "found nothing: what there is ends at `{}`",
+                    path.deepest(document)
+                )),
+            },
+        }
+    }
+}
+
+impl Piece {
+    /// `{{ page.token }}` and nothing else: an entry that is left out while there is none.
+    fn is_page(&self) -> bool {
+        self.stages.is_empty()
+            && matches!(&self.origin, Origin::Chain(chain) if &*chain.root == "page")
+    }
+}
+
+/// Sends a value through filters. What is missing passes by all of them but `default` and
+/// `optional`, and null goes straight to those where one of them follows.
+fn run_stages<'a>(
+    stages: &[Stage],
+    mut flow: Flow<'a>,
+    scope: &Scope<'_>,
+) -> Result<Outcome<'a>, Fault> {
+    let mut at = 0;
+    while let Some(stage) = stages.get(at) {
+        at += 1;
+        match stage {
+            Stage::Native(Filter::Default(other)) => {
+                if flow.is_missing() || flow.is_null() {
+                    flow = Flow::Owned((**other).clone());
+                }
+            }
+            Stage::Native(Filter::Optional) if flow.is_missing() => return Ok(Outcome::LeftOut),
+            Stage::Native(Filter::Optional) => {}
+            _ if flow.is_missing() && !stage.handles_missing() => {}
+            _ if flow.is_null()
+                && !stage.handles_missing()
+                && stages[at..].iter().any(Stage::handles_missing) =>
+            {
+                at += stages[at..]
+                    .iter()
+                    .take_while(|stage| !stage.handles_missing())
+                    .count();
+            }
+            Stage::Native(filter) => flow = filter.apply(flow, scope)?,
+            Stage::Jinja { program, .. } => {
+                let input = flow.into_value().map(json::owned_to_template);
+                flow = match program.run(scope, input)? {
+                    Given::LeftOut => return Ok(Outcome::LeftOut),
+                    Given::Missing(_) => Flow::Missing,
+                    Given::Value(value) => {
+                        json::from_template(&value)?.map_or(Flow::Missing, Flow::Owned)
+                    }
+                };
+            }
+        }
+    }
+    Ok(Outcome::Value(flow))
+}
+
+impl Stage {
+    fn handles_missing(&self) -> bool {
+        match self {
+            Self::Native(filter) => filter.handles_missing(),
+            Self::Jinja {
+                handles_missing, ..
+            } => *handles_missing,
+        }
+    }
+}
+
+/// Appends what stands within a text: texts as they are, everything else as JSON.
+fn push(text: &mut String, flow: Flow<'_>) {
+    match flow {
+        Flow::Borrowed(Value::String(part)) => text.push_str(part),
+        Flow::Borrowed(value) => super::filters::push_json(text, value),
+        other => match other.into_value().unwrap_or_default() {
+            Value::String(part) => text.push_str(&part),
+            value => super::filters::push_json(text, &value),
+        },
+    }
+}
+
+impl fmt::Debug for Expr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0.code {
+            Code::Constant(value) => write!(f, "Expr({} {:?})", kind(value), self.0.source),
+            _ => write!(f, "Expr({:?})", self.0.source),
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! The filters of the language, one library for paths and templates.
+//!
+//! A filter is compiled once, its arguments checked, and applied to borrowed values. `default` and
+//! `optional` say what becomes of what is missing; every other filter lets it pass, so that
+//! `$.a | decimal | default('0')` reads as it works.
+
+mod convert;
+mod decimal;
+mod shape;
+mod text;
+mod time;
+
+use std::{fmt, sync::Arc};
+
+use serde_json::Value;
+
+use super::{
+    Library, Lookup, Tree,
+    env::Scope,
+    fault::{Fault, kind},
+    site::ExprProblemKind,
+};
+
+pub(super) use text::push_json;
+
+use shape::Pattern;
+use time::{Strftime, TimeInput};
+
+/// What flows through a row of filters.
+#[derive(Debug)]
+pub(super) enum Flow<'a> {
+    /// Nothing was found.
+    Missing,
+    Borrowed(&'a Value),
+    Owned(Value),
+    /// The matches of a path with wildcards: an array that nobody has built yet.
+    Many(Vec<&'a Value>),
+}
+
+impl<'a> Flow<'a> {
+    /// The value itself; `None` where it is missing.
+    pub fn into_value(self) -> Option<Value> {
+        match self {
+            Self::Missing => None,
+            Self::Borrowed(value) => Some(value.clone()),
+            Self::Owned(value) => Some(value),
+            Self::Many(values) => Some(Value::Array(values.into_iter().cloned().collect())),
+        }
+    }
+
+    /// Something to look at; builds the array of a wildcard.
+    fn settled(self) -> Self {
+        match self {
+            Self::Many(_) => Self::Owned(self.into_value().unwrap_or_default()),
+            other => other,
+        }
+    }
+
+    /// The value to look at. `Many` must be settled first.
+    fn value(&self) -> &Value {
+        match self {
+            Self::Borrowed(value) => value,
+            Self::Owned(value) => value,
+            Self::Missing | Self::Many(_) => &Value::Null,
+        }
+    }
+
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Missing)
+    }
+
+    pub fn is_null(&self) -> bool {
+        matches!(self, Self::Borrowed(Value::Null) | Self::Owned(Value::Null))
+    }
+
+    /// Items to go through, without building an array; `None` where it is none.
+    pub fn items(&self) -> Option<Vec<&Value>> {
+        match self {
+            Self::Many(values) => Some(values.clone()),
+            _ => self.value().as_array().map(|items| items.iter().collect()),
+        }
+    }
+}
+
+impl From<Value> for Flow<'_> {
+    fn from(value: Value) -> Self {
+        Self::Owned(value)
+    }
+}
+
+impl From<String> for Flow<'_> {
+    fn from(text: String) -> Self {
+        Self::Owned(Value::String(text))
+    }
+}
+
+/// A filter with its arguments.
+#[derive(Clone)]
+pub(super) enum Filter {
+    Text,
+    Integer,
+    Number,
+    Decimal {
+        scale: Option<u32>,
+    },
+    Boolean,
+    Timestamp(Box<TimeInput>),
+    Date(Box<TimeInput>),
+    Strftime(Box<Strftime>),
+    Json,
+    Lookup {
+        table: Arc<Lookup>,
+        otherwise: Option<Box<Value>>,
+    },
+    Apply(Arc<Tree>),
+    Default(Box<Value>),
+    Optional,
+    Omit(Box<[Pattern]>),
+    Pick(Box<[Pattern]>),
+    Entries,
+    LowerKeys,
+    ZipObject(Box<[String]>),
+    Lower,
+    Upper,
+    Trim(Option<Box<str>>),
+    Split(Option<Box<str>>),
+    Join(Box<str>),
+    First,
+    Last,
+    Sum,
+    Sha256,
+    Base64,
+    Urlencode,
+}
+
+/// Every name, for checks and suggestions.
+pub(super) const NAMES: &[&str] = &[
+    "string",
+    "integer",
+    "number",
+    "decimal",
+    "boolean",
+    "timestamp",
+    "date",
+    "strftime",
+    "json",
+    "lookup",
+    "apply",
+    "default",
+    "d",
+    "optional",
+    "omit",
+    "pick",
+    "entries",
+    "lower_keys",
+    "zip_object",
+    "lower",
+    "upper",
+    "trim",
+    "split",
+    "join",
+    "first",
+    "last",
+    "sum",
+    "sha256",
+    "base64",
+    "urlencode",
+];
+
+/// Constant arguments as they were written.
+#[derive(Debug, Default)]
+pub(super) struct Arguments {
+    pub positional: Vec<Value>,
+    pub named: Vec<(String, Value)>,
+}
+
+/// Why a filter is refused.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub kind: ExprProblemKind,
+    pub message: String,
+    /// The table's names, where a reference misses.
+    pub known: Vec<String>,
+    /// The word that may be misspelled.
+    pub word: String,
+}
+
+impl Refused {
+    fn arguments(message: impl Into<String>) -> Self {
+        Self {
+            kind: ExprProblemKind::Filter,
+            message: message.into(),
+            known: Vec::new(),
+            word: String::new(),
+        }
+    }
+
+    fn reference<'a>(table: &str, name: &str, known: impl Iterator<Item = &'a String>) -> Self {
+        Self {
+            kind: ExprProblemKind::Reference,
+            message: format!("there is no `[{table}.{name}]`"),
+            known: known.cloned().collect(),
+            word: name.to_owned(),
+        }
+    }
+}
+
+impl Arguments {
+    /// The next positional argument.
+    fn next(&mut self) -> Option<Value> {
+        (!self.positional.is_empty()).then(|| self.positional.remove(0))
+    }
+
+    fn next_text(&mut self, what: &str) -> Result<Option<String>, Refused> {
+        match self.next() {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(other) => Err(Refused::arguments(format!(
+                "{what} is a text, not {}",
+                kind(&other)
+            ))),
+        }
+    }
+
+    fn required_text(&mut self, what: &str) -> Result<String, Refused> {
+        self.next_text(what)?
+            .ok_or_else(|| Refused::arguments(format!("{what} is missing")))
+    }
+
+    fn texts(&mut self, what: &str) -> Result<Vec<String>, Refused> {
+        std::iter::from_fn(|| self.next_text(what).transpose()).collect()
+    }
+
+    fn named(&mut self, name: &str) -> Option<Value> {
+        let at = self.named.iter().position(|(known, _)| known == name)?;
+        Some(self.named.remove(at).1)
+    }
+
+    fn named_text(&mut self, name: &str) -> Result<Option<String>, Refused> {
+        match self.named(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(other) => Err(Refused::arguments(format!(
+                "`{name}` is a text, not {}",
+                kind(&other)
+            ))),
+        }
+    }
+
+    fn finish(self, filter: &str) -> Result<(), Refused> {
+        if let Some((name, _)) = self.named.first() {
+            return Err(Refused::arguments(format!(
+                "`{filter}` takes no argument `{name}`"
+            )));
+        }
+        if self.positional.is_empty() {
+            return Ok(());
+        }
+        Err(Refused::arguments(format!(
+            "`{filter}` got too many arguments"
+        )))
+    }
+}
+
+impl Filter {
+    /// Compiles a filter of ours; `None` where `name` is not one.
+    pub fn compile(
+        name: &str,
+        mut arguments: Arguments,
+        library: &Library,
+    ) -> Option<Result<Self, Refused>> {
+        if !NAMES.contains(&name) {
+            return None;
+        }
+        let compiled = Self::with_arguments(name, &mut arguments, library)
+            .and_then(|filter| arguments.finish(name).map(|()| filter));
+        Some(compiled)
+    }
+
+    fn with_arguments(
+        name: &str,
+        arguments: &mut Arguments,
+        library: &Library,
+    ) -> Result<Self, Refused> {
+        Ok(match name {
+            "string" => Self::Text,
+            "integer" => Self::Integer,
+            "number" => Self::Number,
+            "decimal" => Self::Decimal {
+                scale: decimal::scale_of(arguments)?,
+            },
+            "boolean" => Self::Boolean,
+            "timestamp" => Self::Timestamp(Box::new(TimeInput::compile(arguments)?)),
+            "date" => Self::Date(Box::new(TimeInput::compile(arguments)?)),
+            "strftime" => Self::Strftime(Box::new(Strftime::compile(arguments)?)),
+            "json" => Self::Json,
+            "lookup" => Self::lookup(arguments, library)?,
+            "apply" => {
+                let name = arguments.required_text("the map's name")?;
+                let tree = library.maps.get(&name);
+                let tree =
+                    tree.ok_or_else(|| Refused::reference("map", &name, library.maps.keys()))?;
+                Self::Apply(Arc::clone(tree))
+            }
+            "default" | "d" => Self::Default(Box::new(
+                arguments
+                    .next()
+                    .ok_or_else(|| Refused::arguments("`default` needs a value"))?,
+            )),
+            "optional" => Self::Optional,
+            "omit" => Self::Omit(Pattern::several(name, arguments)?),
+            "pick" => Self::Pick(Pattern::several(name, arguments)?),
+            "entries" => Self::Entries,
+            "lower_keys" => Self::LowerKeys,
+            "zip_object" => Self::ZipObject(arguments.texts("a name")?.into()),
+            "lower" => Self::Lower,
+            "upper" => Self::Upper,
+            "trim" => Self::Trim(arguments.next_text("what is trimmed")?.map(Into::into)),
+            "split" => Self::Split(arguments.next_text("the separator")?.map(Into::into)),
+            "join" => Self::Join(
+                arguments
+                    .next_text("the separator")?
+                    .unwrap_or_default()
+                    .into(),
+            ),
+            "first" => Self::First,
+            "last" => Self::Last,
+            "sum" => Self::Sum,
+            "sha256" => Self::Sha256,
+            "base64" => Self::Base64,
+            _ => Self::Urlencode,
+        })
+    }
+
+    fn lookup(arguments: &mut Arguments, library: &Library) -> Result<Self, Refused> {
+        let name = arguments.required_text("the lookup's name")?;
+        let table = library.lookups.get(&name);
+        let table =
+            table.ok_or_else(|| Refused::reference("lookup", &name, library.lookups.keys()))?;
+        let otherwise = arguments.named("else").map(Box::new);
+        Ok(Self::Lookup {
+            table: Arc::clone(table),
+            otherwise,
+        })
+    }
+
+    /// Whether it decides what becomes of what is missing.
+    pub fn handles_missing(&self) -> bool {
+        matches!(self, Self::Default(_) | Self::Optional)
+    }
+
+    /// Applies it to something that is there. (`default` and `optional` are the pipeline's.)
+    pub fn apply<'a>(&self, input: Flow<'a>, scope: &Scope<'_>) -> Result<Flow<'a>, Fault> {
+        match self {
+            Self::Default(_) | Self::Optional => Ok(input),
+            Self::Apply(tree) => shape::apply(tree, &input, scope),
+            Self::First => Ok(shape::end_of(input, true)?),
+            Self::Last => Ok(shape::end_of(input, false)?),
+            Self::Join(separator) => text::join(&input, separator),
+            Self::Sum => decimal::sum(&input),
+            _ => self.apply_to_value(input.settled()),
+        }
+    }
+
+    fn apply_to_value<'a>(&self, input: Flow<'a>) -> Result<Flow<'a>, Fault> {
+        let value = input.value();
+        Ok(match self {
+            Self::Text => return convert::string(input),
+            Self::Integer => convert::integer(value)?.into(),
+            Self::Number => convert::number(value)?.into(),
+            Self::Decimal { scale } => decimal::decimal(value, *scale)?.into(),
+            Self::Boolean => convert::boolean(value)?.into(),
+            Self::Timestamp(input) => time::timestamp(value, input)?.into(),
+            Self::Date(input) => time::date(value, input)?.into(),
+            Self::Strftime(output) => output.print(value)?.into(),
+            Self::Json => value.to_string().into(),
+            Self::Lookup { table, otherwise } => {
+                return convert::lookup(value, table, otherwise.as_deref());
+            }
+            Self::Omit(patterns) => shape::keep(value, |key| !Pattern::any(patterns, key))?.into(),
+            Self::Pick(patterns) => shape::keep(value, |key| Pattern::any(patterns, key))?.into(),
+            Self::Entries => shape::entries(value)?.into(),
+            Self::LowerKeys => shape::lower_keys(value)?.into(),
+            Self::ZipObject(names) => shape::zip_object(value, names)?.into(),
+            Self::Lower => text::of(value)?.to_lowercase().into(),
+            Self::Upper => text::of(value)?.to_uppercase().into(),
+            Self::Trim(characters) => text::trim(value, characters.as_deref())?.into(),
+            Self::Split(separator) => text::split(value, separator.as_deref())?.into(),
+            Self::Sha256 => text::sha256(value).into(),
+            Self::Base64 => text::base64(value).into(),
+            _ => text::urlencode(value)?.into(),
+        })
+    }
+}
+
+impl fmt::Debug for Filter {
+    /// The name will do: a named map may be large.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Filter")
+    }
+}
