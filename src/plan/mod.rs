@@ -2,9 +2,11 @@
 //! and checked; nothing here can fail for the file's reasons any more.
 
 mod compile;
+mod diff;
 mod settings;
 mod types;
 
 pub use compile::{CompiledFile, Sources, check_set, compile_file, compile_settings};
+pub use diff::changed;
 pub use settings::{BusKind, BusSettings, EgressSettings, LogSettings, Settings, WebhookSettings};
 pub use types::*;

@@ -1,0 +1,81 @@
+//! `[destination.NAME]`: where events go.
+
+use super::{
+    kinds::{Expression, Int, OneOrMany, Pairs, Plain, Size, SizeOrNever, Span, TreeDef},
+    poll::MethodDef,
+    retry::RetryDef,
+    table::{choice, table},
+    units::Rate,
+};
+
+table! {
+    /// Where events go.
+    pub struct DestinationDef "[destination.NAME]" {
+        /// What it is.
+        kind "type": DestinationType, required;
+        /// `http`: the method.
+        method "method": MethodDef = "\"POST\"";
+        /// `http`: the URL.
+        url "url": Expression;
+        /// `http`: headers.
+        headers "headers": Pairs<Expression>;
+        /// `http`: the body. Without it: `out` as JSON.
+        body "body": TreeDef;
+        /// `http`: credentials, the name of an `[auth.NAME]` table.
+        auth "auth": Plain;
+        /// `http`: longest answer that is read, after decompression.
+        max_response "max_response": Size = "\"1MiB\"";
+        /// `file`: the file, one JSON document a line.
+        path "path": Plain;
+        /// `file`: a new file once this size is passed.
+        rotate "rotate": SizeOrNever = "\"64MiB\"";
+        /// `file`: a new file once the current one is this old.
+        rotate_every "rotate_every": Span;
+        /// `file`: how many rotated files are kept; all of them unless said.
+        keep "keep": Int<1, 1_000_000>;
+        /// Whether events of one key wait for each other.
+        order "order": OrderDef = "\"none\"";
+        /// Attempts at once, at most.
+        concurrency "concurrency": Int<1, 4096> = "16";
+        /// How much it allows.
+        rate "rate": OneOrMany<Rate>;
+        /// How long one attempt may take.
+        timeout "timeout": Span = "\"15s\"";
+        /// How failed attempts are repeated; its keys win over the file's `[retry]`.
+        retry "retry": RetryDef;
+    }
+}
+
+choice! {
+    /// What a destination is.
+    pub enum DestinationType {
+        /// An HTTP API.
+        Http "http",
+        /// A file of JSON lines, rotated.
+        File "file",
+        /// Standard output, one JSON document a line.
+        Stdout "stdout",
+    } later ["postgres", "nats", "redis", "kafka", "s3"]
+}
+
+choice! {
+    /// Whether events wait for each other.
+    pub enum OrderDef {
+        /// They do not.
+        None "none",
+        /// Those of one key do.
+        Key "key",
+    } later ["strict"]
+}
+
+/// The keys that a type needs, and those it may have besides what all have.
+pub fn keys_of(kind: DestinationType) -> (&'static [&'static str], &'static [&'static str]) {
+    match kind {
+        DestinationType::Http => (&["url"], &["method", "headers", "body", "auth", "max_response"]),
+        DestinationType::File => (&["path"], &["rotate", "rotate_every", "keep"]),
+        DestinationType::Stdout => (&[], &[]),
+    }
+}
+
+/// The keys that every type may have.
+pub const COMMON_KEYS: &[&str] = &["type", "order", "concurrency", "rate", "timeout", "retry"];

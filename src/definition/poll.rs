@@ -1,0 +1,58 @@
+//! `[stream.NAME.poll]`: one request, repeated over pages and windows.
+
+use super::{
+    cursor::CursorDef,
+    kinds::{Expression, Int, Pairs, Plain, Size, Span, TreeDef},
+    page::PageDef,
+    table::{choice, table},
+};
+
+table! {
+    /// A request, and where the records stand in its answer.
+    pub struct PollDef "[stream.NAME.poll]" {
+        /// The HTTP method.
+        method "method": MethodDef = "\"GET\"";
+        /// Instead of the source's base.
+        base "base": Expression;
+        /// Appended to the base; a whole URL stands for itself.
+        path "path": Expression;
+        /// Query parameters, in the order written.
+        query "query": Pairs<Expression>;
+        /// Headers.
+        headers "headers": Pairs<Expression>;
+        /// A JSON body.
+        body "body": TreeDef;
+        /// A form as the body.
+        form "form": Pairs<Expression>;
+        /// The path from the answer's body to the records. Without it: an array's items, or the one object.
+        records "records": Expression;
+        /// How pages follow each other.
+        page "page": PageDef;
+        /// What has been read, so that the next run goes on from there.
+        cursor "cursor": CursorDef;
+        /// Credentials: the name of an `[auth.NAME]` table.
+        auth "auth": Plain;
+        /// How long one request may take.
+        timeout "timeout": Span = "\"30s\"";
+        /// Requests at once.
+        concurrency "concurrency": Int<1, 256> = "1";
+        /// Longest answer that is read, after decompression.
+        max_response "max_response": Size = "\"64MiB\"";
+    }
+}
+
+choice! {
+    /// An HTTP method.
+    pub enum MethodDef {
+        /// Reads.
+        Get "GET",
+        /// Creates, or asks with a body.
+        Post "POST",
+        /// Replaces.
+        Put "PUT",
+        /// Changes a part.
+        Patch "PATCH",
+        /// Removes.
+        Delete "DELETE",
+    }
+}

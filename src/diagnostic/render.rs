@@ -1,0 +1,192 @@
+//! One look for people (rustc's), one for programs (JSON), one for pull requests (annotations).
+
+use annotate_snippets::{AnnotationKind, Element, Level, Renderer, Snippet, renderer::DecorStyle};
+use serde_json::{Value, json};
+
+use super::{Diagnostic, Severity, Span};
+
+/// All findings as rustc would print them, in the order given, an empty line between two.
+/// Ends with a newline unless there is none.
+pub fn render_human(diagnostics: &[Diagnostic], colour: bool) -> String {
+    let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+    let renderer = renderer.decor_style(DecorStyle::Ascii).term_width(120);
+    let mut out = String::new();
+    for diagnostic in diagnostics {
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        render_one(&renderer, diagnostic, &mut out);
+    }
+    out
+}
+
+fn render_one(renderer: &Renderer, diagnostic: &Diagnostic, out: &mut String) {
+    let level = match diagnostic.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+        Severity::Notice => Level::NOTE.with_name("notice"),
+    };
+    let mut main = snippet_of(&diagnostic.span).annotation(
+        AnnotationKind::Primary
+            .span(diagnostic.span.clamped())
+            .label((!diagnostic.label.is_empty()).then_some(diagnostic.label.as_str())),
+    );
+    let mut elsewhere: Vec<Element<'_>> = Vec::new();
+    for (span, label) in &diagnostic.related {
+        let annotation = AnnotationKind::Context.span(span.clamped()).label(label.as_str());
+        if span.file == diagnostic.span.file {
+            main = main.annotation(annotation);
+        } else {
+            elsewhere.push(snippet_of(span).annotation(annotation).into());
+        }
+    }
+    let mut group = level
+        .primary_title(diagnostic.message.as_str())
+        .id(diagnostic.code.0)
+        .element(main)
+        .elements(elsewhere);
+    if let Some(help) = &diagnostic.help {
+        group = group.element(Level::HELP.message(help.as_str()));
+    }
+    out.push_str(&renderer.render(&[group]));
+    out.push('\n');
+}
+
+fn snippet_of(span: &Span) -> Snippet<'_, annotate_snippets::Annotation<'_>> {
+    Snippet::source(span.file.text.as_str()).path(span.file.path.to_string_lossy().into_owned())
+}
+
+/// All findings as an array of objects: `code`, `severity`, `message`, `label`, `help`, `file`,
+/// `line`, `column`, `end_line`, `end_column` (counted from 1, columns in characters), `related`.
+pub fn to_json(diagnostics: &[Diagnostic]) -> Value {
+    diagnostics.iter().map(one_to_json).collect()
+}
+
+fn one_to_json(diagnostic: &Diagnostic) -> Value {
+    let mut object = json!({
+        "code": diagnostic.code.0,
+        "severity": diagnostic.severity.word(),
+        "message": diagnostic.message,
+        "label": diagnostic.label,
+        "help": diagnostic.help,
+    });
+    let related: Vec<Value> = diagnostic
+        .related
+        .iter()
+        .map(|(span, message)| with_place(json!({ "message": message }), span))
+        .collect();
+    object["related"] = Value::Array(related);
+    with_place(object, &diagnostic.span)
+}
+
+fn with_place(mut object: Value, span: &Span) -> Value {
+    let ((line, column), (end_line, end_column)) = (span.start(), span.end());
+    object["file"] = json!(span.file.path.to_string_lossy());
+    object["line"] = json!(line);
+    object["column"] = json!(column);
+    object["end_line"] = json!(end_line);
+    object["end_column"] = json!(end_column);
+    object
+}
+
+/// All findings as workflow commands of GitHub Actions, one a line: they show at the pull
+/// request's own lines.
+pub fn to_github(diagnostics: &[Diagnostic]) -> String {
+    let mut out = String::new();
+    for diagnostic in diagnostics {
+        let ((line, column), (end_line, end_column)) =
+            (diagnostic.span.start(), diagnostic.span.end());
+        let file = property(&diagnostic.span.file.path.to_string_lossy());
+        let text = [Some(diagnostic.message.as_str()), Some(&diagnostic.label)]
+            .into_iter()
+            .chain([diagnostic.help.as_deref()])
+            .flatten()
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>()
+            .join("\n");
+        out.push_str(&format!(
+            "::{} file={file},line={line},col={column},endLine={end_line},endColumn={end_column},\
+             title={}::{}\n",
+            diagnostic.severity.word(),
+            diagnostic.code,
+            escape(&text),
+        ));
+    }
+    out
+}
+
+/// Escapes as the documentation of workflow commands demands for the message.
+fn escape(text: &str) -> String {
+    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+}
+
+/// Properties must not hold the characters that end them, either.
+fn property(text: &str) -> String {
+    escape(text).replace(':', "%3A").replace(',', "%2C")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::diagnostic::{SourceFile, codes};
+
+    fn sample() -> Diagnostic {
+        let file = Arc::new(SourceFile {
+            path: "connectors/a.toml".into(),
+            text: "name = \"a\"\nverson = \"1\"\n".to_owned(),
+        });
+        Diagnostic::new(
+            codes::UNKNOWN_KEY,
+            Span { file: Arc::clone(&file), range: 11..17 },
+            "unknown key `verson`",
+            "did you mean `version`?",
+        )
+        .related(Span { file, range: 0..4 }, "beside this")
+        .help("100 % sure, see the reference")
+    }
+
+    #[test]
+    fn people_see_the_line_and_a_caret() {
+        insta::assert_snapshot!(render_human(&[sample()], false), @r#"
+        error[E0103]: unknown key `verson`
+         --> connectors/a.toml:2:1
+          |
+        1 | name = "a"
+          | ---- beside this
+        2 | verson = "1"
+          | ^^^^^^ did you mean `version`?
+          |
+          = help: 100 % sure, see the reference
+        "#);
+        assert!(render_human(&[sample()], true).contains("\u{1b}["));
+    }
+
+    #[test]
+    fn programs_see_the_place() {
+        let value = to_json(&[sample()]);
+        assert_eq!(value[0]["line"], 2);
+        assert_eq!(value[0]["end_column"], 7);
+        assert_eq!(value[0]["related"][0]["line"], 1);
+    }
+
+    #[test]
+    fn pull_requests_get_escaped_annotations() {
+        insta::assert_snapshot!(to_github(&[sample()]), @"::error file=connectors/a.toml,line=2,col=1,endLine=2,endColumn=7,title=E0103::unknown key `verson`%0Adid you mean `version`?%0A100 %25 sure, see the reference");
+    }
+
+    #[test]
+    fn any_span_of_any_text_can_be_shown() {
+        for text in ["", "\n", "ä", "a\r\nb", "\t\tx = 'ü'\n\n"] {
+            let file = Arc::new(SourceFile { path: "x".into(), text: text.to_owned() });
+            for start in 0..8 {
+                for end in start..8 {
+                    let span = Span { file: Arc::clone(&file), range: start..end };
+                    let one = Diagnostic::new(codes::SYNTAX, span, "m", "l");
+                    assert!(render_human(&[one], false).contains("E0101"));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The file as a whole: what an instance gives, what it may not, and the plan.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use super::{
+    super::{ConnectorPlan, SloPlan},
+    auth, context::Context, destination, events, library, vars, verify,
+};
+use crate::{
+    definition::{
+        connector::{ConnectorDef, INSTANCE_KEYS},
+        kinds::Prose,
+        slo::SloDef,
+        table::{Given, Loc, list_of},
+        test::TestDef,
+    },
+    diagnostic::codes,
+};
+
+/// A connector file, and the one that it is an instance of.
+#[derive(Clone, Copy)]
+pub(super) struct Whole<'d> {
+    /// The file that was named.
+    pub own: &'d ConnectorDef,
+    /// The file with the streams: the one that is used, or the same.
+    pub body: &'d ConnectorDef,
+    /// Whether there is a `use`.
+    pub is_instance: bool,
+}
+
+/// The plan, unless something is missing. Errors are in the context.
+pub(super) fn compile(
+    context: &mut Context<'_>,
+    path: &Path,
+    own: &ConnectorDef,
+    base: Option<&ConnectorDef>,
+) -> Option<ConnectorPlan> {
+    let is_instance = !own.uses.is_absent();
+    if is_instance && base.is_none() {
+        return None;
+    }
+    let whole = Whole { own, body: base.unwrap_or(own), is_instance };
+    if let Some(base) = base {
+        check_instance(context, own, base);
+    }
+    aliases(context, whole);
+    let vars = vars::compile(context, whole);
+    library::compile(context, whole.body);
+    verify::check_all(context, whole.body);
+    let auths = auth::compile_all(context, whole);
+    let destinations = destination::compile_all(context, whole, &auths);
+    let streams = events::compile_all(context, whole, &auths, &destinations);
+    check_tests(context, whole);
+    check_aliases(context, whole);
+
+    let complete = needs_instance(context, whole, vars.missing.as_deref());
+    if !complete {
+        return None;
+    }
+    let text = |given: &Given<Prose>, other: &Given<Prose>| {
+        given.or(other).value().map(|prose| prose.0.clone())
+    };
+    let secrets_used: Vec<String> =
+        context.secrets_used().into_iter().map(|(name, _)| name).collect();
+    Some(ConnectorPlan {
+        name: Arc::from(own.name.value()?.0.as_str()),
+        version: own
+            .version
+            .or(&whole.body.version)
+            .value()
+            .map_or_else(|| "0.0.0".to_owned(), |version| version.0.clone()),
+        summary: text(&own.summary, &whole.body.summary),
+        owner: text(&own.owner, &whole.body.owner),
+        docs: text(&own.docs, &whole.body.docs),
+        tenant: own.tenant.value().map(|tenant| tenant.0.clone()),
+        file: path.to_owned(),
+        content: context.hash.finish(),
+        vars: Arc::new(vars.values),
+        secret_names: Arc::new(context.aliases.clone()),
+        secrets_used,
+        streams: streams.into_iter().map(Arc::new).collect(),
+        destinations: destinations
+            .plans
+            .into_iter()
+            .map(|plan| (Arc::clone(&plan.name), Arc::new(plan)))
+            .collect(),
+        auths: auths
+            .plans
+            .into_iter()
+            .map(|plan| (Arc::clone(&plan.name), Arc::new(plan)))
+            .collect::<BTreeMap<_, _>>(),
+        slo: slo(own.slo.or(&whole.body.slo)),
+    })
+}
+
+/// An instance fills in; it does not change what the connector does.
+fn check_instance(context: &mut Context<'_>, own: &ConnectorDef, base: &ConnectorDef) {
+    for (key, at) in own.given() {
+        if !INSTANCE_KEYS.contains(&key) {
+            let allowed = INSTANCE_KEYS.iter().filter(|key| **key != "use").copied();
+            context
+                .error(
+                    codes::NOT_FOR_INSTANCES,
+                    at,
+                    format!("an instance cannot have `{key}`"),
+                    "this belongs into the connector that is used",
+                )
+                .help(format!("beside `use` may stand {}", list_of(allowed)));
+        }
+    }
+    if let (Some(uses), Some(nested)) = (own.uses.get(), base.uses.get()) {
+        context
+            .error(
+                codes::NESTED_USE,
+                uses.at,
+                "this file is itself an instance",
+                "expected a connector without `use`",
+            )
+            .related(nested.at, "it uses another one here")
+            .help(format!("use \"{}\" here, too", nested.value.0.escape_debug()));
+    }
+}
+
+fn aliases(context: &mut Context<'_>, whole: Whole<'_>) {
+    let tables = [&whole.body.secrets, &whole.own.secrets];
+    for (name, looked_up) in tables.into_iter().filter_map(Given::value).flat_map(|table| &table.0) {
+        context.aliases.insert(name.clone(), looked_up.value.0.clone());
+    }
+}
+
+/// A secret that nothing names is a typing error.
+fn check_aliases(context: &mut Context<'_>, whole: Whole<'_>) {
+    let Some(table) = whole.own.secrets.value() else { return };
+    let mut known: Vec<String> = context.secret_names().map(str::to_owned).collect();
+    known.sort();
+    known.dedup();
+    for (name, entry) in &table.0 {
+        if !known.contains(name) {
+            let known = known.iter().map(String::as_str);
+            context.unknown(codes::UNKNOWN_SECRET, entry.key, "secret", name, known).help(
+                "under [secrets] stand the connector's own names on the left, the names that are \
+                 looked up on the right",
+            );
+        }
+    }
+}
+
+/// A connector without a destination, or with variables to be filled in, runs only through `use`.
+/// Says whether this one is complete.
+fn needs_instance(context: &mut Context<'_>, whole: Whole<'_>, missing: Option<&str>) -> bool {
+    let no_destination = whole.own.destination.is_absent() && whole.body.destination.is_absent();
+    let at = match (&whole.own.name, whole.own.uses.get()) {
+        (_, Some(uses)) => uses.at,
+        (Given::Value(name), None) => name.at,
+        _ => Loc::default(),
+    };
+    let lacks = match missing {
+        Some(var) if !whole.is_instance => format!("`vars.{var}` has no value"),
+        _ if no_destination => "it has no destination".to_owned(),
+        _ => return true,
+    };
+    if whole.is_instance {
+        context
+            .error(codes::WHICH_DESTINATION, at, "there is no destination", "nothing to deliver to")
+            .help("add a [destination.NAME] table to this file");
+        return false;
+    }
+    let reported = context.error(
+        codes::NEEDS_INSTANCE,
+        at,
+        "this connector runs only through `use`",
+        lacks,
+    );
+    match missing {
+        Some(var) => reported.help(format!(
+            "give it under [vars] ({var} = \"...\", or a `default`), or write an instance: a file \
+             with `use`, `name` and its own [vars]"
+        )),
+        None => reported.help(
+            "add a [destination.NAME] table, or write an instance: a file with `use`, `name` and \
+             a destination",
+        ),
+    };
+    false
+}
+
+fn slo(given: &Given<SloDef>) -> Option<SloPlan> {
+    const DEFAULT_WINDOW_DAYS: u64 = 30;
+    let def = given.value()?;
+    let window = std::time::Duration::from_secs(DEFAULT_WINDOW_DAYS * 86_400);
+    Some(SloPlan {
+        success: def.success.value().map(|ratio| ratio.0),
+        latency: def.latency.value().map(|latency| (latency.0, latency.1)),
+        window: def.window.value().map_or(window, |span| span.0),
+    })
+}
+
+/// Tests are run elsewhere; here they must make sense.
+fn check_tests(context: &mut Context<'_>, whole: Whole<'_>) {
+    let streams = whole.body.stream.value();
+    let names: Vec<&str> =
+        streams.map(|named| named.0.iter().map(|(name, _)| name.as_str()).collect()).unwrap_or_default();
+    for test in whole.own.test.value().into_iter().flatten() {
+        if let Some(stream) = test.value.stream.get()
+            && !names.contains(&stream.value.0.as_str())
+        {
+            let known = names.iter().copied();
+            context.unknown(codes::UNKNOWN_STREAM, stream.at, "stream", &stream.value.0, known);
+        }
+        check_test(context, &test.value);
+    }
+}
+
+fn check_test(context: &mut Context<'_>, test: &TestDef) {
+    let given = test.given();
+    let inputs: Vec<(&str, Loc)> = given
+        .iter()
+        .filter(|(key, _)| matches!(*key, "given" | "request" | "responses"))
+        .copied()
+        .collect();
+    match inputs.as_slice() {
+        [] => {
+            context
+                .error(codes::MISSING_KEY, test.at, "a test needs an input", "nothing goes in")
+                .help("add `given` (a record), `request` (a webhook) or `responses` (what the API answers)");
+        }
+        [_] => {}
+        [(first, first_at), (second, second_at), ..] => {
+            context
+                .error(
+                    codes::CONFLICT,
+                    *second_at,
+                    format!("`{first}` and `{second}` exclude each other"),
+                    "a test has one input",
+                )
+                .related(*first_at, "the other one");
+        }
+    }
+    if !given.iter().any(|(key, _)| key.starts_with("expect")) {
+        context
+            .error(codes::MISSING_KEY, test.at, "a test needs an expectation", "nothing is expected")
+            .help("add `expect`, the mapped record, or one of `expect_some`, `expect_requests`, `expect_reply`, `expect_delivered`, `expect_dead`, `expect_duplicate`");
+    }
+}

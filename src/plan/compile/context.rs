@@ -1,0 +1,423 @@
+//! What compiling carries along: the files, what was found so far, and how expressions are compiled.
+
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{CompiledFile, ConnectorPlan, Sources, hash::Hasher, sites};
+use crate::{
+    definition::{
+        connector::ConnectorDef,
+        kinds::{Expression, Name, TreeDef},
+        table::{At, Finding, Given, Loc, list_of},
+    },
+    diagnostic::{Code, Diagnostic, Severity, SourceFile, Span, codes, nearest},
+    map::{Expr, ExprProblem, ExprProblemKind, Library, Place, Site, Tree},
+};
+
+/// One of the files that are compiled together.
+struct Opened {
+    source: Arc<SourceFile>,
+    /// Its name for [`Place`]s.
+    name: Arc<str>,
+    /// First byte of each line.
+    lines: Vec<u32>,
+}
+
+/// See the module.
+pub(super) struct Context<'a> {
+    root: &'a Path,
+    sources: &'a dyn Sources,
+    files: Vec<Opened>,
+    findings: Vec<Finding>,
+    inputs: Vec<PathBuf>,
+    /// The secrets that expressions name, as they name them.
+    secrets: Vec<(String, Loc)>,
+    /// `[secrets]`: from the name in the file to the one that is looked up.
+    pub aliases: std::collections::BTreeMap<String, String>,
+    /// The variables that are declared.
+    pub vars: Vec<String>,
+    /// The named maps and lookups.
+    pub library: Library,
+    /// The file's own `[verify.NAME]` tables; `None` where one does not compile.
+    pub verifies: Vec<(String, Option<Arc<super::super::VerifyPlan>>)>,
+    /// Webhook paths.
+    pub routes: Vec<(String, Loc)>,
+    /// What the plan is compiled from.
+    pub hash: Hasher,
+}
+
+impl<'a> Context<'a> {
+    pub fn new(root: &'a Path, sources: &'a dyn Sources) -> Self {
+        Self {
+            root,
+            sources,
+            files: Vec::new(),
+            findings: Vec::new(),
+            inputs: Vec::new(),
+            secrets: Vec::new(),
+            aliases: std::collections::BTreeMap::new(),
+            vars: Vec::new(),
+            library: Library::default(),
+            verifies: Vec::new(),
+            routes: Vec::new(),
+            hash: Hasher::new(),
+        }
+    }
+
+    /// Reads a file that findings may point into.
+    pub fn open(&mut self, path: &Path) -> Option<Arc<SourceFile>> {
+        let source = self.read(path)?;
+        let lines = std::iter::once(0)
+            .chain(source.text.match_indices('\n').map(|(at, _)| at as u32 + 1))
+            .collect();
+        let name = Arc::from(source.path.to_string_lossy());
+        self.files.push(Opened { source: Arc::clone(&source), name, lines });
+        Some(source)
+    }
+
+    /// Reads a file and remembers that it was asked for.
+    pub fn read(&mut self, path: &Path) -> Option<Arc<SourceFile>> {
+        if !self.inputs.iter().any(|input| input == path) {
+            self.inputs.push(path.to_owned());
+        }
+        self.sources.read(path)
+    }
+
+    /// Reads a file of the project.
+    pub fn read_in_root(&mut self, path: &str) -> Option<Arc<SourceFile>> {
+        let path = self.root.join(path);
+        self.read(&path)
+    }
+
+    /// Opens what `use` names: beside the file, then in the project.
+    pub fn open_base(&mut self, path: &Path, own: &ConnectorDef) -> Option<Arc<SourceFile>> {
+        let uses = own.uses.get()?;
+        let named = Path::new(&uses.value.0);
+        let beside = path.parent().unwrap_or(Path::new("")).join(named);
+        let candidates = [beside, self.root.join(named)];
+        if let Some(file) = candidates.iter().find_map(|candidate| self.open(candidate)) {
+            return Some(file);
+        }
+        let tried = candidates.map(|candidate| candidate.to_string_lossy().into_owned());
+        let label = format!("looked for {}", list_of(tried.iter().map(String::as_str)));
+        self.error(codes::UNKNOWN_USE, uses.at, "no such connector file", label)
+            .help("the path is relative to this file's folder, or to the project's");
+        None
+    }
+
+    pub fn report(&mut self, finding: Finding) {
+        self.findings.push(finding);
+    }
+
+    pub fn report_all(&mut self, findings: impl IntoIterator<Item = Finding>) {
+        self.findings.extend(findings);
+    }
+
+    /// Reports a problem; what is returned takes help and further places.
+    pub fn error(
+        &mut self,
+        code: Code,
+        at: Loc,
+        message: impl Into<String>,
+        label: impl Into<String>,
+    ) -> Reported<'_> {
+        self.findings.push(Finding::new(code, at, message, label));
+        Reported(self.findings.last_mut())
+    }
+
+    /// Reports that `wrong` is no `noun`; `known` are those there are.
+    pub fn unknown<'n>(
+        &mut self,
+        code: Code,
+        at: Loc,
+        noun: &str,
+        wrong: &str,
+        known: impl IntoIterator<Item = &'n str>,
+    ) -> Reported<'_> {
+        let known: Vec<&str> = known.into_iter().collect();
+        let label = match nearest(wrong, known.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None if known.is_empty() => format!("there is no {noun} here"),
+            None => format!("expected one of {}", list_of(known)),
+        };
+        self.error(code, at, format!("unknown {noun} `{}`", wrong.escape_debug()), label)
+    }
+
+    /// The place of something, for messages at run time.
+    pub fn place(&self, at: Loc, path: &str) -> Place {
+        let file = &self.files[usize::from(at.file)];
+        let line = file.lines.partition_point(|start| *start <= at.start) as u32;
+        Place { file: Arc::clone(&file.name), line, path: Arc::from(path) }
+    }
+
+    /// Compiles a string.
+    pub fn expr(&mut self, given: &At<Expression>, site: &Site, path: &str) -> Option<Expr> {
+        let locate = |range| within(given, range);
+        self.compile_text(&given.value.text, site, given.at, path, &locate)
+    }
+
+    /// Compiles the string of a key, if it is there.
+    pub fn maybe(&mut self, given: &Given<Expression>, site: &Site, path: &str) -> Option<Expr> {
+        given.get().and_then(|given| self.expr(given, site, path))
+    }
+
+    /// Compiles a text whose parts stand where `locate` says.
+    pub fn compile_text(
+        &mut self,
+        text: &str,
+        site: &Site,
+        at: Loc,
+        path: &str,
+        locate: &dyn Fn(Range<usize>) -> Loc,
+    ) -> Option<Expr> {
+        let place = self.place(at, path);
+        match Expr::compile(text, site, place, &self.library) {
+            Ok(expr) => {
+                self.check_uses(&expr, text, locate);
+                Some(expr)
+            }
+            Err(problems) => {
+                self.report_all(problems.into_iter().map(|problem| {
+                    let at = locate(problem.range.clone());
+                    finding_of(problem, text, at)
+                }));
+                None
+            }
+        }
+    }
+
+    /// Variables must be declared; secrets are noted.
+    fn check_uses(&mut self, expr: &Expr, text: &str, locate: &dyn Fn(Range<usize>) -> Loc) {
+        if !text.contains("vars") && !text.contains("secret") {
+            return;
+        }
+        for (name, member) in expr.uses() {
+            match (name.as_str(), member) {
+                ("vars", Some(var)) if !self.vars.contains(&var) => {
+                    let at = locate(range_of(text, "vars", &var));
+                    let known = self.vars.clone();
+                    self.unknown(
+                        codes::UNKNOWN_VAR,
+                        at,
+                        "variable",
+                        &var,
+                        known.iter().map(String::as_str),
+                    )
+                    .help(format!("declare it under [vars]: {var} = {{ doc = \"...\" }}"));
+                }
+                ("secret", Some(secret)) => {
+                    let at = locate(range_of(text, "secret", &secret));
+                    self.secrets.push((secret, at));
+                }
+                ("secret", None) => {
+                    self.error(
+                        codes::DYNAMIC_SECRET,
+                        locate(0..text.len()),
+                        "a secret must be named",
+                        "expected `secret.NAME`",
+                    )
+                    .help("write {{ secret.NAME }}; an instance renames it under [secrets]");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Compiles nested leaves. `None` where one of them is wrong.
+    pub fn tree(&mut self, def: &At<TreeDef>, site: &Site, path: &str) -> Option<Tree> {
+        match &def.value {
+            TreeDef::Leaf(leaf) => {
+                let leaf = At { value: leaf.clone(), at: def.at, key: def.key };
+                self.expr(&leaf, site, path).map(Tree::Leaf)
+            }
+            TreeDef::Constant(value) => Some(Tree::Constant(value.clone())),
+            TreeDef::Table(fields) => self.fields(fields, site, path).map(Tree::Table),
+            TreeDef::Array(items) => {
+                let items: Vec<Option<Tree>> =
+                    items.iter().map(|item| self.tree(item, site, path)).collect();
+                items.into_iter().collect::<Option<_>>().map(Tree::Array)
+            }
+        }
+    }
+
+    /// Compiles the fields of a table.
+    pub fn fields(
+        &mut self,
+        fields: &[(String, At<TreeDef>)],
+        site: &Site,
+        path: &str,
+    ) -> Option<Vec<(String, Tree)>> {
+        let compiled: Vec<Option<(String, Tree)>> = fields
+            .iter()
+            .map(|(name, field)| {
+                let tree = self.tree(field, site, &format!("{path}.{name}"))?;
+                Some((name.clone(), tree))
+            })
+            .collect();
+        compiled.into_iter().collect()
+    }
+
+    /// Compiles the values of a table of strings.
+    pub fn pairs(
+        &mut self,
+        pairs: &[(String, At<Expression>)],
+        site: &Site,
+        path: &str,
+    ) -> Vec<(String, Expr)> {
+        pairs
+            .iter()
+            .filter_map(|(name, value)| {
+                let expr = self.expr(value, site, &format!("{path}.{name}"))?;
+                Some((name.clone(), expr))
+            })
+            .collect()
+    }
+
+    /// Whether the file named by index 0 or 1 has an error.
+    pub fn has_errors(&self) -> bool {
+        self.findings.iter().any(|finding| finding.code.info().severity == Severity::Error)
+    }
+
+    /// The secrets named so far, by the name that is looked up, each once.
+    pub fn secrets_used(&self) -> Vec<(String, Loc)> {
+        let mut secrets: Vec<(String, Loc)> = self
+            .secrets
+            .iter()
+            .map(|(name, at)| (self.aliases.get(name).unwrap_or(name).clone(), *at))
+            .collect();
+        secrets.sort();
+        secrets.dedup_by(|later, first| later.0 == first.0);
+        secrets
+    }
+
+    /// The secrets named so far, as the file names them.
+    pub fn secret_names(&self) -> impl Iterator<Item = &str> {
+        self.secrets.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// The headlines of what was found.
+    pub fn messages(&self) -> Vec<String> {
+        self.findings.iter().map(|finding| finding.message.clone()).collect()
+    }
+
+    /// Every finding for a person or a program, by place.
+    pub fn diagnostics(&mut self) -> Vec<Diagnostic> {
+        let mut findings = std::mem::take(&mut self.findings);
+        findings.sort_by(|a, b| (a.at, a.code, &a.message).cmp(&(b.at, b.code, &b.message)));
+        findings.dedup();
+        findings.iter().map(|finding| self.diagnostic(finding)).collect()
+    }
+
+    fn span(&self, at: Loc) -> Span {
+        let file = &self.files[usize::from(at.file).min(self.files.len() - 1)].source;
+        Span { file: Arc::clone(file), range: at.start as usize..at.end as usize }
+    }
+
+    fn diagnostic(&self, finding: &Finding) -> Diagnostic {
+        let mut diagnostic =
+            Diagnostic::new(finding.code, self.span(finding.at), &finding.message, &finding.label);
+        diagnostic.related = finding
+            .related
+            .iter()
+            .map(|(at, label)| (self.span(*at), label.clone()))
+            .collect();
+        diagnostic.help.clone_from(&finding.help);
+        diagnostic
+    }
+
+    /// What became of the file.
+    pub fn finish(
+        mut self,
+        path: &Path,
+        name: Option<At<Name>>,
+        plan: Option<ConnectorPlan>,
+    ) -> CompiledFile {
+        let plan = plan.filter(|_| !self.has_errors()).map(Arc::new);
+        let secrets = self.secrets_used();
+        let diagnostics = self.diagnostics();
+        CompiledFile {
+            path: path.to_owned(),
+            name_span: name.as_ref().map(|name| self.span(name.at)),
+            name: name.map(|name| Arc::from(name.value.0)),
+            plan,
+            diagnostics,
+            secrets: secrets.into_iter().map(|(name, at)| (name, self.span(at))).collect(),
+            routes: self
+                .routes
+                .iter()
+                .map(|(route, at)| (route.clone(), self.span(*at)))
+                .collect(),
+            inputs: self.inputs,
+        }
+    }
+}
+
+/// A problem just reported.
+pub(super) struct Reported<'a>(Option<&'a mut Finding>);
+
+impl<'a> Reported<'a> {
+    /// Adds the way out.
+    pub fn help(self, help: impl Into<String>) -> Self {
+        let Self(Some(finding)) = self else { return self };
+        finding.help = Some(help.into());
+        Self(Some(finding))
+    }
+
+    /// Adds a further place.
+    pub fn related(self, at: Loc, label: impl Into<String>) -> Self {
+        let Self(Some(finding)) = self else { return self };
+        finding.related.push((at, label.into()));
+        Self(Some(finding))
+    }
+}
+
+/// The place of a part of a string: exact where the string is written as it is, all of it where it
+/// has escapes.
+pub(super) fn within(given: &At<Expression>, range: Range<usize>) -> Loc {
+    let Some(begin) = given.value.verbatim else { return given.at };
+    let length = given.value.text.len();
+    let start = range.start.min(length);
+    let end = range.end.clamp(start, length);
+    // A caret needs something to stand under.
+    let (start, end) = if start == end { (start.min(length.saturating_sub(1)), length) } else { (start, end) };
+    Loc { file: given.at.file, start: begin + start as u32, end: begin + end as u32 }
+}
+
+/// Where `name` with `member` stands in a text, or all of it.
+fn range_of(text: &str, name: &str, member: &str) -> Range<usize> {
+    let forms = [
+        format!("{name}.{member}"),
+        format!("{name}['{member}']"),
+        format!("{name}[\"{member}\"]"),
+    ];
+    forms
+        .iter()
+        .find_map(|form| text.find(form.as_str()).map(|at| at..at + form.len()))
+        .unwrap_or(0..text.len())
+}
+
+fn finding_of(problem: ExprProblem, text: &str, at: Loc) -> Finding {
+    let code = match problem.kind {
+        ExprProblemKind::Path => codes::BAD_PATH,
+        ExprProblemKind::Template => codes::BAD_TEMPLATE,
+        ExprProblemKind::Filter => codes::BAD_FILTER,
+        ExprProblemKind::Name => codes::NAME_NOT_HERE,
+        ExprProblemKind::Reference => codes::UNKNOWN_TABLE,
+    };
+    let name = text.get(problem.range.clone()).unwrap_or_default();
+    let elsewhere = (problem.kind == ExprProblemKind::Name)
+        .then(|| sites::where_name_exists(name))
+        .flatten();
+    match (elsewhere, problem.help) {
+        (Some(elsewhere), _) => {
+            Finding::new(code, at, problem.message, "not here").help(elsewhere)
+        }
+        (None, Some(help)) if help.starts_with("did you mean") => {
+            Finding::new(code, at, problem.message, help)
+        }
+        (None, help) => Finding::new(code, at, problem.message, "").maybe_help(help),
+    }
+}

@@ -1,0 +1,198 @@
+//! `[destination.NAME]` and `[retry]`.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use http::Method;
+
+use super::{
+    super::{DestinationKind, DestinationPlan, Order, Rate, RetryPlan},
+    auth::{self, Auths},
+    connector::Whole,
+    context::Context,
+    sites, url,
+};
+use crate::{
+    definition::{
+        destination::{COMMON_KEYS, DestinationDef, DestinationType, OrderDef, keys_of},
+        kinds::{OneOrMany, Span, items},
+        poll::MethodDef,
+        retry::RetryDef,
+        table::{At, Given},
+        units,
+    },
+    diagnostic::codes,
+};
+
+const DEFAULT_CONCURRENCY: usize = 16;
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
+const DEFAULT_MAX_RESPONSE_BYTES: u64 = 1 << 20;
+const DEFAULT_ROTATE_BYTES: u64 = 64 << 20;
+const DEFAULT_RETRY: RetryPlan = RetryPlan {
+    attempts: 12,
+    from: Duration::from_secs(1),
+    to: Duration::from_secs(3600),
+    within: Duration::from_secs(24 * 3600),
+};
+
+/// The destinations of a connector.
+pub(super) struct Destinations {
+    /// Those that compiled.
+    pub plans: Vec<DestinationPlan>,
+    /// Every name that is defined.
+    pub names: Vec<Arc<str>>,
+}
+
+pub(super) fn compile_all(
+    context: &mut Context<'_>,
+    whole: Whole<'_>,
+    auths: &Auths,
+) -> Destinations {
+    let mut all = Destinations { plans: Vec::new(), names: Vec::new() };
+    let own = whole.own.destination.value();
+    let base = whole.body.destination.value().filter(|_| whole.is_instance);
+    for (name, def) in own.into_iter().chain(base).flat_map(|named| &named.0) {
+        // An instance's own destination replaces the one of the same name.
+        if all.names.iter().any(|known| **known == **name) {
+            continue;
+        }
+        let name: Arc<str> = Arc::from(name.as_str());
+        all.names.push(Arc::clone(&name));
+        all.plans.extend(compile(context, name, def, auths, whole));
+    }
+    all
+}
+
+fn compile(
+    context: &mut Context<'_>,
+    name: Arc<str>,
+    def: &At<DestinationDef>,
+    auths: &Auths,
+    whole: Whole<'_>,
+) -> Option<DestinationPlan> {
+    let def = &def.value;
+    let path = format!("destination.{name}");
+    let retry = retry(context, &[&def.retry, &whole.own.retry, &whole.body.retry]);
+    let kind = *def.kind.value()?;
+    let (required, optional) = keys_of(kind);
+    let allowed: Vec<&str> = optional.iter().chain(COMMON_KEYS).copied().collect();
+    let title = format!("[{path}]");
+    let heading = (title.as_str(), kind.word(), def.at);
+    auth::check_keys(context, heading, &def.given(), (required, &allowed), codes::DESTINATION_KEYS);
+    let kind = match kind {
+        DestinationType::Http => http(context, def, &path, auths),
+        DestinationType::File => file(def),
+        DestinationType::Stdout => Some(DestinationKind::Stdout),
+    };
+    Some(DestinationPlan {
+        name,
+        kind: kind?,
+        order: match def.order.value() {
+            Some(OrderDef::Key) => Order::Key,
+            _ => Order::None,
+        },
+        concurrency: def.concurrency.value().map_or(DEFAULT_CONCURRENCY, |int| int.0 as usize),
+        rate: rates(&def.rate),
+        timeout: duration(&def.timeout, DEFAULT_TIMEOUT),
+        retry,
+    })
+}
+
+fn http(
+    context: &mut Context<'_>,
+    def: &DestinationDef,
+    path: &str,
+    auths: &Auths,
+) -> Option<DestinationKind> {
+    let site = &sites::DESTINATION;
+    if let Some(given) = def.url.get() {
+        url::check(context, given);
+    }
+    let url = context.maybe(&def.url, site, &format!("{path}.url"));
+    let given = def.headers.value().map_or(&[][..], |pairs| pairs.0.as_slice());
+    let headers = auth::headers(context, given, site, &format!("{path}.headers"));
+    let body = match def.body.get() {
+        Some(body) => Some(context.tree(body, site, &format!("{path}.body"))?),
+        None => None,
+    };
+    let max = def.max_response.value().map_or(DEFAULT_MAX_RESPONSE_BYTES, |size| size.0);
+    Some(DestinationKind::Http {
+        method: def.method.value().map_or(Method::POST, |method| method_of(*method)),
+        auth: auth::resolve(context, &def.auth, auths),
+        url: url?,
+        headers,
+        body,
+        max_response_bytes: usize::try_from(max).unwrap_or(usize::MAX),
+    })
+}
+
+fn file(def: &DestinationDef) -> Option<DestinationKind> {
+    Some(DestinationKind::File {
+        path: PathBuf::from(&def.path.value()?.0),
+        rotate_bytes: def.rotate.value().map_or(Some(DEFAULT_ROTATE_BYTES), |size| size.0),
+        rotate_every: def.rotate_every.value().map(|span| span.0),
+        keep: def.keep.value().map(|int| int.0 as usize),
+    })
+}
+
+/// The retry that several tables give together, the first one's keys first.
+fn retry(context: &mut Context<'_>, tables: &[&Given<RetryDef>]) -> RetryPlan {
+    let tables: Vec<&RetryDef> = tables.iter().filter_map(|table| table.value()).collect();
+    let span = |key: fn(&RetryDef) -> &Given<Span>| {
+        tables.iter().find_map(|table| key(table).get())
+    };
+    let (from, to, within) =
+        (span(|retry| &retry.from), span(|retry| &retry.to), span(|retry| &retry.within));
+    let attempts = tables.iter().find_map(|table| table.attempts.value());
+    let or = |given: Option<&At<Span>>, default| given.map_or(default, |at| at.value.0);
+    let plan = RetryPlan {
+        attempts: attempts.map_or(DEFAULT_RETRY.attempts, |int| int.0 as u32),
+        from: or(from, DEFAULT_RETRY.from),
+        to: or(to, DEFAULT_RETRY.to.max(or(from, DEFAULT_RETRY.from))),
+        within: or(within, DEFAULT_RETRY.within),
+    };
+    if let Some(at) = to.or(from).filter(|_| plan.from > plan.to) {
+        context
+            .error(
+                codes::BAD_RETRY,
+                at.at,
+                "the first wait is longer than the longest",
+                "expected `from` to be at most `to`",
+            )
+            .help("`from` is the first wait, `to` the longest");
+    }
+    if let Some(at) = within.filter(|_| plan.attempts > 1 && plan.within < plan.from) {
+        context
+            .error(
+                codes::BAD_RETRY,
+                at.at,
+                "given up before the first repetition",
+                "expected `within` to be at least `from`",
+            )
+            .help("write `attempts = 1` if failures are not to be repeated");
+    }
+    plan
+}
+
+/// An HTTP method.
+pub(super) fn method_of(method: MethodDef) -> Method {
+    match method {
+        MethodDef::Get => Method::GET,
+        MethodDef::Post => Method::POST,
+        MethodDef::Put => Method::PUT,
+        MethodDef::Patch => Method::PATCH,
+        MethodDef::Delete => Method::DELETE,
+    }
+}
+
+/// Rates as the plan has them.
+pub(super) fn rates(given: &Given<OneOrMany<units::Rate>>) -> Vec<Rate> {
+    items(given)
+        .iter()
+        .map(|rate| Rate { count: rate.value.count, per: rate.value.per })
+        .collect()
+}
+
+/// A time, or what holds without it.
+pub(super) fn duration(given: &Given<Span>, default: Duration) -> Duration {
+    given.value().map_or(default, |span| span.0)
+}

@@ -1,0 +1,203 @@
+//! `[stream.NAME]`: where events come from, what they are called, what becomes of them.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    super::{Dedupe, RevisionPlan, StreamPlan},
+    auth::Auths,
+    connector::Whole,
+    context::Context,
+    destination::Destinations,
+    library, poll, schedule, schema, sites, webhook,
+};
+use crate::{
+    definition::{
+        kinds::{Lifetime, items},
+        stream::StreamDef,
+        table::At,
+    },
+    diagnostic::codes,
+};
+
+const DEFAULT_DEDUPE: Duration = Duration::from_secs(7 * 86_400);
+
+pub(super) fn compile_all(
+    context: &mut Context<'_>,
+    whole: Whole<'_>,
+    auths: &Auths,
+    destinations: &Destinations,
+) -> Vec<StreamPlan> {
+    let streams = whole.body.stream.value().map_or(&[][..], |named| named.0.as_slice());
+    webhook::check_shared_routes(context, whole.body);
+    streams
+        .iter()
+        .filter_map(|(name, def)| compile(context, whole, name, def, auths, destinations))
+        .collect()
+}
+
+fn compile(
+    context: &mut Context<'_>,
+    whole: Whole<'_>,
+    name: &str,
+    stream: &At<StreamDef>,
+    auths: &Auths,
+    destinations: &Destinations,
+) -> Option<StreamPlan> {
+    let def = &stream.value;
+    let path = format!("stream.{name}");
+    if def.webhook.is_absent() && def.poll.is_absent() {
+        context
+            .error(
+                codes::NO_SOURCE,
+                if def.at.end > 0 { def.at } else { stream.key },
+                format!("stream `{name}` has no source"),
+                "neither takes webhooks nor polls",
+            )
+            .help(format!("add a table [stream.{name}.webhook] or [stream.{name}.poll]"));
+    }
+    let (pushed, polled) = (!def.webhook.is_absent(), !def.poll.is_absent());
+    let site = sites::ingest(pushed, polled);
+    let lenient = sites::ingest_lenient(pushed, polled);
+
+    let keys = items(&def.key);
+    let key: Vec<_> = keys
+        .iter()
+        .map(|key| context.expr(key, &site, &format!("{path}.key")))
+        .collect();
+    let revision = def.revision.get().map(|given| {
+        let expr = context.expr(given, &site, &format!("{path}.revision"))?;
+        Some(RevisionPlan { ordered: restores_order(&given.value.text), expr })
+    });
+    let tenant = context.maybe(&def.tenant, &site, &format!("{path}.tenant"));
+    let when = context.maybe(&def.when, &lenient, &format!("{path}.when"));
+    let delete = context.maybe(&def.delete, &lenient, &format!("{path}.delete"));
+    let with = def.with.value().map_or(&[][..], |pairs| pairs.0.as_slice());
+    let with = context.pairs(with, &site, &format!("{path}.with"));
+
+    let webhook = webhook::compile(context, whole, name, def);
+    let poll = poll::compile(context, whole, name, def, auths);
+    let schedule = schedule::compile(context, whole, name, def);
+    let map = def
+        .map
+        .get()
+        .map(|fields| library::stream_map(context, &fields.value, &format!("{path}.map")));
+    let schema = def.schema.get().map(|given| schema::resolve(context, given));
+    let to = to(context, whole, name, stream, destinations);
+
+    let mut redact: Vec<String> =
+        def.redact.value().into_iter().flatten().map(|field| field.value.0.clone()).collect();
+    if let Some(Some(schema)) = &schema {
+        redact.extend(schema.pii().iter().map(|pointer| field_of(pointer)));
+    }
+    redact.sort();
+    redact.dedup();
+    Some(StreamPlan {
+        name: Arc::from(name),
+        key: key.into_iter().collect::<Option<_>>()?,
+        revision: flatten(revision)?,
+        tenant,
+        when,
+        delete,
+        with,
+        dedupe: match def.dedupe.value() {
+            Some(Lifetime::Forever) => Dedupe::Forever,
+            Some(Lifetime::For(window)) => Dedupe::Window(*window),
+            None => Dedupe::Window(DEFAULT_DEDUPE),
+        },
+        to,
+        map: flatten(map)?.map(Arc::new),
+        schema: flatten(schema)?,
+        redact,
+        webhook: webhook.map(Arc::new),
+        poll: poll.map(Arc::new),
+        schedule,
+    })
+}
+
+/// What was given but is wrong fails the whole; what was not given is `None`.
+fn flatten<T>(given: Option<Option<T>>) -> Option<Option<T>> {
+    match given {
+        None => Some(None),
+        Some(value) => value.map(Some),
+    }
+}
+
+/// `/customer/email` as `customer.email`.
+fn field_of(pointer: &str) -> String {
+    pointer.trim_start_matches('/').replace('/', ".")
+}
+
+/// Whether a revision passed a filter that makes it a number or a time.
+fn restores_order(text: &str) -> bool {
+    const ORDERED: &[&str] = &["timestamp", "integer", "number"];
+    text.split('|').skip(1).any(|filter| {
+        let name = filter.trim_start();
+        let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(name.len());
+        ORDERED.contains(&&name[..end])
+    })
+}
+
+/// The stream's destinations, each of which must exist.
+fn to(
+    context: &mut Context<'_>,
+    whole: Whole<'_>,
+    name: &str,
+    stream: &At<StreamDef>,
+    destinations: &Destinations,
+) -> Vec<Arc<str>> {
+    let def = &stream.value;
+    let instance = if whole.is_instance { &whole.own.to } else { &crate::definition::table::Given::Absent };
+    let given = instance.or(def.to.or(&whole.body.to));
+    if given.is_absent() {
+        if let [only] = destinations.names.as_slice() {
+            return vec![Arc::clone(only)];
+        }
+        if !destinations.names.is_empty() {
+            let names: Vec<String> =
+                destinations.names.iter().map(|name| format!("\"{name}\"")).collect();
+            let at = if def.at.end > 0 { def.at } else { stream.key };
+            context
+                .error(
+                    codes::WHICH_DESTINATION,
+                    at,
+                    format!("stream `{name}` does not say where to"),
+                    "`to` expected here",
+                )
+                .help(format!("there are several destinations: to = [{}]", names.join(", ")));
+        }
+        return Vec::new();
+    }
+    if let Some(list) = given.get().filter(|list| list.value.0.is_empty()) {
+        context
+            .error(codes::OUT_OF_RANGE, list.at, "`to` is empty", "expected at least one destination")
+            .help(
+                "a stream that exists only as a parent of others is part of the language, but \
+                 this version does not have it yet",
+            );
+    }
+    // Without any destination the file runs only through `use`, and the instance defines them.
+    if destinations.names.is_empty() {
+        return Vec::new();
+    }
+    let mut to: Vec<Arc<str>> = Vec::new();
+    for item in items(given) {
+        match destinations.names.iter().find(|known| ***known == *item.value.0) {
+            Some(known) if to.contains(known) => {
+                let message = format!("destination `{known}` is named twice");
+                context.error(codes::CONFLICT, item.at, message, "once is enough");
+            }
+            Some(known) => to.push(Arc::clone(known)),
+            None => {
+                let known = destinations.names.iter().map(|name| &**name);
+                context.unknown(
+                    codes::UNKNOWN_DESTINATION,
+                    item.at,
+                    "destination",
+                    &item.value.0,
+                    known,
+                );
+            }
+        }
+    }
+    to
+}

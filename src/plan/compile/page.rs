@@ -1,0 +1,150 @@
+//! `page`: the stream's own keys over the source's.
+
+use super::{
+    super::{PageBy, PagePlan},
+    context::Context,
+    poll::Uses,
+    sites,
+};
+use crate::{
+    definition::{
+        page::{PageDef, PageKind},
+        poll::PollDef,
+        source::SourceDef,
+        table::{Given, Loc, list_of},
+    },
+    diagnostic::codes,
+    map::Expr,
+};
+
+const FIRST_PAGE: i64 = 1;
+
+/// The keys that a way of paging needs, and those it may have besides.
+fn keys_of(kind: PageKind) -> (&'static [&'static str], &'static [&'static str]) {
+    match kind {
+        PageKind::None => (&[], &["size", "size_param"]),
+        PageKind::Page => (&["param"], &["first", "size", "size_param", "stop"]),
+        PageKind::Offset => (&["param"], &["size", "size_param", "stop"]),
+        PageKind::Cursor => (&["next"], &["param", "size", "size_param", "stop"]),
+        PageKind::Next => (&["next"], &["size", "size_param", "stop"]),
+        PageKind::Link => (&[], &["size", "size_param", "stop"]),
+    }
+}
+
+pub(super) fn compile(
+    context: &mut Context<'_>,
+    poll: &PollDef,
+    source: &SourceDef,
+    uses: Option<&Uses>,
+    path: &str,
+) -> Option<PagePlan> {
+    let empty = PageDef::default();
+    let own = poll.page.value().unwrap_or(&empty);
+    let shared = source.page.value().unwrap_or(&empty);
+    if matches!(poll.page.or(&source.page), Given::Invalid(_)) {
+        return None;
+    }
+    let at = if own.at.end > 0 { own.at } else { shared.at };
+    let by = own.by.or(&shared.by);
+    let Some(kind) = by.value().copied().or(by.is_absent().then_some(PageKind::None)) else {
+        return None;
+    };
+    let mut given = own.given();
+    for (name, place) in shared.given() {
+        if !given.iter().any(|(own, _)| *own == name) {
+            given.push((name, place));
+        }
+    }
+    if !check_keys(context, kind, by.is_absent(), &given, at) {
+        return None;
+    }
+    let param = own.param.or(&shared.param).value().map(|param| param.0.clone());
+    let next = context.maybe(own.next.or(&shared.next), &sites::RESPONSE, &format!("{path}.page.next"));
+    let stop = context.maybe(own.stop.or(&shared.stop), &sites::STOP, &format!("{path}.page.stop"));
+    let first = own.first.or(&shared.first).value().map_or(FIRST_PAGE, |first| first.0);
+    if kind == PageKind::Cursor && param.is_none() {
+        check_token(context, uses, by.key().unwrap_or(at));
+    }
+    Some(PagePlan {
+        by: page_by(kind, param, first, next)?,
+        size: own.size.or(&shared.size).value().and_then(|size| u64::try_from(size.0).ok()),
+        size_param: own.size_param.or(&shared.size_param).value().map(|param| param.0.clone()),
+        stop,
+    })
+}
+
+fn page_by(kind: PageKind, param: Option<String>, first: i64, next: Option<Expr>) -> Option<PageBy> {
+    Some(match kind {
+        PageKind::None => PageBy::None,
+        PageKind::Page => PageBy::Page { param: param?, first },
+        PageKind::Offset => PageBy::Offset { param: param? },
+        PageKind::Cursor => PageBy::Cursor { next: next?, param },
+        PageKind::Next => PageBy::Next { next: next? },
+        PageKind::Link => PageBy::Link,
+    })
+}
+
+fn check_keys(
+    context: &mut Context<'_>,
+    kind: PageKind,
+    by_is_absent: bool,
+    given: &[(&'static str, Loc)],
+    at: Loc,
+) -> bool {
+    if by_is_absent && !given.is_empty() {
+        context
+            .error(codes::PAGE_KEYS, at, "missing key `by` in `page`", "by what is a page asked for?")
+            .help("`by` is one of \"page\", \"offset\", \"cursor\", \"next\", \"link\", \"none\"");
+        return false;
+    }
+    let (required, optional) = keys_of(kind);
+    let missing: Vec<&str> =
+        required.iter().filter(|key| !given.iter().any(|(name, _)| name == *key)).copied().collect();
+    for key in &missing {
+        let what = match *key {
+            "param" => "`param` is the query parameter that takes the number, such as \"page\" or \"offset\"",
+            _ => "`next` is the path to the next page's token or URL, such as \"$.meta.next\"",
+        };
+        context
+            .error(
+                codes::PAGE_KEYS,
+                at,
+                format!("missing key `{key}` in `page`"),
+                format!("by = \"{}\" needs `{key}`", kind.word()),
+            )
+            .help(what);
+    }
+    for (name, place) in given {
+        if *name != "by" && !required.contains(name) && !optional.contains(name) {
+            let all = required.iter().chain(optional).copied();
+            context
+                .error(
+                    codes::MISPLACED_KEY,
+                    *place,
+                    format!("`{name}` has no effect here"),
+                    format!("by = \"{}\" does not use it", kind.word()),
+                )
+                .help(format!("\"{}\" takes {}", kind.word(), list_of(all)));
+        }
+    }
+    if given.iter().any(|(name, _)| *name == "size_param") && !given.iter().any(|(name, _)| *name == "size")
+    {
+        context
+            .error(codes::PAGE_KEYS, at, "missing key `size` in `page`", "`size_param` needs `size`")
+            .help("`size` is the number of records a page, `size_param` the parameter that takes it");
+    }
+    missing.is_empty()
+}
+
+fn check_token(context: &mut Context<'_>, uses: Option<&Uses>, at: Loc) {
+    if uses.is_some_and(|uses| !uses.has("page", "token")) {
+        context
+            .error(
+                codes::UNUSED_TOKEN,
+                at,
+                "the page's token is read but never sent",
+                "every page would be the first",
+            )
+            .help("add `param`, or place {{ page.token }} in the query, headers or body");
+    }
+}

@@ -1,0 +1,294 @@
+//! `[stream.NAME.poll]` over `[source]`, key by key.
+
+use std::{ops::Range, time::Duration};
+
+use http::Method;
+
+use super::{
+    super::{PollPlan, RecordsPlan, RequestBody},
+    auth::{self, Auths},
+    connector::Whole,
+    context::{Context, within},
+    cursor,
+    destination::{duration, method_of, rates},
+    page, sites, url,
+};
+use crate::{
+    definition::{
+        kinds::{Expression, Pairs},
+        poll::{MethodDef, PollDef},
+        source::SourceDef,
+        stream::StreamDef,
+        table::{At, Given, Loc},
+    },
+    diagnostic::codes,
+    map::Expr,
+};
+
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+const DEFAULT_MAX_RESPONSE_BYTES: u64 = 64 << 20;
+
+/// What the expressions of a request use, for the checks that something is used at all.
+#[derive(Default)]
+pub(super) struct Uses(Vec<(String, Option<String>)>);
+
+impl Uses {
+    /// Whether a request names `name.member`.
+    pub fn has(&self, name: &str, member: &str) -> bool {
+        self.0.iter().any(|(used, used_member)| {
+            used == name && used_member.as_ref().is_none_or(|used| used == member)
+        })
+    }
+
+    fn add(&mut self, expr: &Expr) {
+        self.0.extend(expr.uses());
+    }
+}
+
+pub(super) fn compile(
+    context: &mut Context<'_>,
+    whole: Whole<'_>,
+    name: &str,
+    stream: &StreamDef,
+    auths: &Auths,
+) -> Option<PollPlan> {
+    let poll = stream.poll.get()?;
+    let def = &poll.value;
+    let empty = SourceDef::default();
+    let source = whole.body.source.value().unwrap_or(&empty);
+    let path = format!("stream.{name}.poll");
+    let site = &sites::REQUEST;
+
+    let before = context.has_errors();
+    let url = request_url(context, def, source, poll.at, &path);
+    let query_def = merge(&source.query, &def.query, |a, b| a == b);
+    let headers_def = merge(&source.headers, &def.headers, |a, b| a.eq_ignore_ascii_case(b));
+    let query: Vec<(String, Expr)> = query_def
+        .iter()
+        .filter_map(|(key, value)| {
+            Some((key.clone(), context.expr(value, site, &format!("{path}.query.{key}"))?))
+        })
+        .collect();
+    let headers =
+        auth::headers(context, headers_def.iter().copied(), site, &format!("{path}.headers"));
+    let body = request_body(context, def, &path);
+
+    let mut uses = Uses::default();
+    url.iter().for_each(|url| uses.add(url));
+    query.iter().chain(&headers).for_each(|(_, expr)| uses.add(expr));
+    match &body {
+        Some(RequestBody::Json(tree)) => tree.leaves().iter().for_each(|(_, expr)| uses.add(expr)),
+        Some(RequestBody::Form(fields)) => fields.iter().for_each(|(_, expr)| uses.add(expr)),
+        None => {}
+    }
+    // What is wrong with a request hides what it uses: better to say nothing than something false.
+    let uses = if context.has_errors() && !before { None } else { Some(uses) };
+
+    let records = match def.records.get() {
+        Some(given) => Some(records(context, given, &path)?),
+        None => None,
+    };
+    let page = page::compile(context, def, source, uses.as_ref(), &path);
+    let cursor = match def.cursor.get() {
+        Some(cursor) => Some(cursor::compile(context, cursor, uses.as_ref(), &path)?),
+        None => None,
+    };
+    let concurrency = def.concurrency.or(&source.concurrency).value().map_or(1, |int| int.0 as usize);
+    let max = def.max_response.or(&source.max_response).value();
+    let max = max.map_or(DEFAULT_MAX_RESPONSE_BYTES, |size| size.0);
+    Some(PollPlan {
+        method: def.method.value().map_or(Method::GET, |method| method_of(*method)),
+        auth: auth::resolve(context, def.auth.or(&source.auth), auths),
+        url: url?,
+        query,
+        headers,
+        body,
+        records,
+        page: page?,
+        cursor,
+        timeout: duration(def.timeout.or(&source.timeout), DEFAULT_TIMEOUT),
+        max_response_bytes: usize::try_from(max).unwrap_or(usize::MAX),
+        rate: rates(&source.rate),
+        concurrency,
+    })
+}
+
+type Entry = (String, At<Expression>);
+
+/// The source's entries, each replaced by the stream's of the same name, then the stream's others.
+fn merge<'d>(
+    source: &'d Given<Pairs<Expression>>,
+    own: &'d Given<Pairs<Expression>>,
+    same: fn(&str, &str) -> bool,
+) -> Vec<&'d Entry> {
+    let shared = source.value().map_or(&[][..], |pairs| pairs.0.as_slice());
+    let own = own.value().map_or(&[][..], |pairs| pairs.0.as_slice());
+    let kept = shared.iter().filter(|(name, _)| !own.iter().any(|(other, _)| same(other, name)));
+    kept.chain(own).collect()
+}
+
+/// Base and path, joined by exactly one slash.
+fn request_url(
+    context: &mut Context<'_>,
+    def: &PollDef,
+    source: &SourceDef,
+    at: Loc,
+    path: &str,
+) -> Option<Expr> {
+    let base = def.base.or(&source.base);
+    if matches!(base, Given::Invalid(_)) || matches!(def.path, Given::Invalid(_)) {
+        return None;
+    }
+    let own = def.path.get();
+    let is_whole = |given: &At<Expression>| {
+        given.value.text.starts_with("https://") || given.value.text.starts_with("http://")
+    };
+    let (first, rest) = match (base.get(), own) {
+        (_, Some(own)) if is_whole(own) => (own, None),
+        (Some(base), own) => (base, own),
+        (None, Some(own)) if own.value.text.starts_with("{{") => (own, None),
+        (None, Some(own)) => {
+            context
+                .error(codes::BAD_URL, own.at, "a path without a base", "relative to what?")
+                .help("add `base = \"https://...\"` under [source], or write the whole URL here");
+            return None;
+        }
+        (None, None) => {
+            context
+                .error(codes::BAD_URL, at, "a poll without a URL", "`path` expected here")
+                .help("add `path = \"/...\"` here and `base = \"https://...\"` under [source]");
+            return None;
+        }
+    };
+    let head = match rest {
+        Some(_) => first.value.text.trim_end_matches('/'),
+        None => first.value.text.as_str(),
+    };
+    let tail = rest.map_or("", |rest| rest.value.text.as_str());
+    let slash = if rest.is_none() || tail.is_empty() || tail.starts_with('/') { "" } else { "/" };
+    let text = format!("{head}{slash}{tail}");
+    let tail_begin = head.len() + slash.len();
+    let locate = |range: Range<usize>| match rest {
+        Some(rest) if range.start >= tail_begin => {
+            within(rest, range.start - tail_begin..range.end.max(range.start) - tail_begin)
+        }
+        _ => within(first, range),
+    };
+    if !url::check_text(context, &text, &locate) || !no_query(context, &text, &locate) {
+        return None;
+    }
+    let place = rest.unwrap_or(first).at;
+    context.compile_text(&text, &sites::REQUEST, place, &format!("{path}.path"), &locate)
+}
+
+/// The query has its own key, where each parameter is encoded as it must be.
+fn no_query(
+    context: &mut Context<'_>,
+    text: &str,
+    locate: &dyn Fn(Range<usize>) -> Loc,
+) -> bool {
+    let mut depth = 0_usize;
+    for (at, c) in text.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            '?' | '#' if depth == 0 => {
+                context
+                    .error(codes::BAD_URL, locate(at..text.len()), "a query in the path", "expected only the path")
+                    .help("write parameters under `query`: query = { name = \"value\" }");
+                return false;
+            }
+            _ => {}
+        }
+    }
+    true
+}
+
+fn request_body(context: &mut Context<'_>, def: &PollDef, path: &str) -> Option<RequestBody> {
+    if let (Some(body), Some(form)) = (def.body.key(), def.form.key()) {
+        let (first, second) = if body < form { (body, form) } else { (form, body) };
+        context
+            .error(codes::CONFLICT, second, "`body` and `form` exclude each other", "one of the two is too many")
+            .related(first, "the other one");
+    }
+    let key = def.body.key().or(def.form.key());
+    if let (Some(at), None | Some(MethodDef::Get)) = (key, def.method.value())
+        && !matches!(def.method, Given::Invalid(_))
+    {
+        context
+            .error(codes::MISPLACED_KEY, at, "GET requests have no body", "method \"GET\" does not send it")
+            .help("add method = \"POST\"");
+    }
+    let site = &sites::REQUEST;
+    if let Some(body) = def.body.get() {
+        return context.tree(body, site, &format!("{path}.body")).map(RequestBody::Json);
+    }
+    let form = def.form.value()?;
+    Some(RequestBody::Form(context.pairs(&form.0, site, &format!("{path}.form"))))
+}
+
+fn records(context: &mut Context<'_>, given: &At<Expression>, path: &str) -> Option<RecordsPlan> {
+    let text = given.value.text.as_str();
+    if !text.starts_with('$') {
+        let slug = text.trim_matches(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '.');
+        context
+            .error(codes::BAD_RECORDS, given.at, "`records` must be a path", "expected a path such as \"$.orders[*]\"")
+            .help(if slug.is_empty() || text.contains("{{") {
+                "`$` is the answer's body; `[*]` is every item of a list".to_owned()
+            } else {
+                format!("write \"$.{slug}[*]\"")
+            });
+        return None;
+    }
+    let expr = context.expr(given, &sites::RESPONSE, &format!("{path}.records"))?;
+    Some(RecordsPlan {
+        prefix: prefix(text),
+        optional: text.split('|').skip(1).any(|filter| filter.trim_start().starts_with("default")),
+        path: expr,
+    })
+}
+
+/// The members that a path names before its first wildcard, index or filter.
+fn prefix(path: &str) -> Vec<String> {
+    let mut rest = path.strip_prefix('$').unwrap_or(path);
+    let mut members = Vec::new();
+    loop {
+        if let Some(after) = rest.strip_prefix('.') {
+            let end = after
+                .find(|c: char| !c.is_alphanumeric() && c != '_' && c != '-')
+                .unwrap_or(after.len());
+            if end == 0 {
+                return members;
+            }
+            members.push(after[..end].to_owned());
+            rest = &after[end..];
+        } else if let Some((name, after)) = quoted(rest) {
+            members.push(name.to_owned());
+            rest = after;
+        } else {
+            return members;
+        }
+    }
+}
+
+/// `['name']` at the beginning: the name, and what follows.
+fn quoted(text: &str) -> Option<(&str, &str)> {
+    let inner = text.strip_prefix('[')?;
+    let quote = inner.chars().next().filter(|c| matches!(c, '\'' | '"'))?;
+    let (name, after) = inner[1..].split_once(quote)?;
+    Some((name, after.strip_prefix(']')?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::prefix;
+
+    #[test]
+    fn the_part_before_the_first_wildcard_must_exist() {
+        assert_eq!(prefix("$.data.orders[*]"), ["data", "orders"]);
+        assert_eq!(prefix("$['a b'].c[?@.x]"), ["a b", "c"]);
+        assert_eq!(prefix("$[*]"), [""; 0]);
+        assert_eq!(prefix("$..x"), [""; 0]);
+        assert_eq!(prefix("$.data | default([])"), ["data"]);
+    }
+}

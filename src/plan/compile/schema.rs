@@ -1,0 +1,66 @@
+//! `schema = "order.v1"`: a file of the project, or a built-in one; compiled once for all that name it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use serde_json::Value;
+
+use super::context::Context;
+use crate::{
+    definition::{kinds::Plain, presets::SCHEMAS, table::At},
+    diagnostic::codes,
+    map::Schema,
+};
+
+/// Compiled schemas by name and text, as long as a plan uses them: ten thousand connectors that
+/// deliver orders share one.
+static SHARED: Mutex<Option<HashMap<(String, String), Weak<Schema>>>> = Mutex::new(None);
+
+pub(super) fn resolve(context: &mut Context<'_>, given: &At<Plain>) -> Option<Arc<Schema>> {
+    let name = given.value.0.as_str();
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let file = if name.chars().all(plain) && !name.contains("..") {
+        context.read_in_root(&format!("schemas/{name}.json"))
+    } else {
+        None
+    };
+    let built_in = SCHEMAS.iter().find(|(known, _)| *known == name).map(|(_, text)| *text);
+    let Some(text) = file.as_ref().map(|file| file.text.as_str()).or(built_in) else {
+        let known = SCHEMAS.iter().map(|(name, _)| *name);
+        context
+            .unknown(codes::UNKNOWN_SCHEMA, given.at, "schema", name, known)
+            .help(format!("a schema of your own stands in schemas/{name}.json in the project's folder"));
+        return None;
+    };
+    context.hash.text(text);
+    match compile(name, text) {
+        Ok(schema) => Some(schema),
+        Err(problem) => {
+            context
+                .error(
+                    codes::BAD_SCHEMA,
+                    given.at,
+                    format!("schema `{name}` cannot be used"),
+                    problem,
+                )
+                .help("a schema is a JSON document that follows JSON Schema, draft 2020-12");
+            None
+        }
+    }
+}
+
+fn compile(name: &str, text: &str) -> Result<Arc<Schema>, String> {
+    let key = (name.to_owned(), text.to_owned());
+    let mut guard = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    let shared = guard.get_or_insert_with(HashMap::new);
+    if let Some(schema) = shared.get(&key).and_then(Weak::upgrade) {
+        return Ok(schema);
+    }
+    let document: Value = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
+    let schema = Arc::new(Schema::compile(name, &document)?);
+    shared.retain(|_, schema| schema.strong_count() > 0);
+    shared.insert(key, Arc::downgrade(&schema));
+    Ok(schema)
+}

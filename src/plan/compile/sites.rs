@@ -1,0 +1,81 @@
+//! Which names exist where: the language's table "names, each only where it exists".
+
+use crate::map::Site;
+
+const fn site(names: &'static [&'static str], root: Option<&'static str>) -> Site {
+    Site { names, root, lenient: false }
+}
+
+const fn lenient(names: &'static [&'static str], root: Option<&'static str>) -> Site {
+    Site { names, root, lenient: true }
+}
+
+/// Settings of auth, webhook and verify.
+pub(super) static SETTINGS: Site = site(&["vars", "secret"], None);
+/// Requests of a poll.
+pub(super) static REQUEST: Site = site(&["vars", "now", "window", "page"], None);
+/// `records` and `next`: `$` is the answer's body.
+pub(super) static RESPONSE: Site = site(&["vars", "response"], Some("response"));
+/// `stop`.
+pub(super) static STOP: Site = lenient(&["vars", "response", "page"], Some("response"));
+/// A cursor's `field`.
+pub(super) static RECORD: Site = site(&["vars", "record"], Some("record"));
+/// `events` of a webhook: `$` is the request's body.
+pub(super) static EVENTS: Site = site(&["vars", "request"], Some("request"));
+/// `map` and named maps: nothing that a replay could not see.
+pub(super) static MAP: Site = site(&["vars", "record", "with", "event"], Some("record"));
+/// Destinations: `$` is the mapped record.
+pub(super) static DESTINATION: Site = site(&["vars", "secret", "out", "event"], Some("out"));
+/// A challenge's condition.
+pub(super) static CHALLENGE_WHEN: Site = lenient(&["vars", "request"], None);
+/// A challenge's answer.
+pub(super) static CHALLENGE: Site = site(&["vars", "request"], None);
+
+const POLLED: &[&str] = &["vars", "record", "response"];
+const PUSHED: &[&str] = &["vars", "record", "request"];
+const BOTH: &[&str] = &["vars", "record", "request", "response"];
+
+/// Key, revision, tenant and `with` of a stream with these sources.
+pub(super) fn ingest(webhook: bool, poll: bool) -> Site {
+    let names = match (webhook, poll) {
+        (true, true) => BOTH,
+        (true, false) => PUSHED,
+        _ => POLLED,
+    };
+    site(names, Some("record"))
+}
+
+/// `when` and `delete` of a stream with these sources.
+pub(super) fn ingest_lenient(webhook: bool, poll: bool) -> Site {
+    Site { lenient: true, ..ingest(webhook, poll) }
+}
+
+/// Where a name exists, for whoever used it elsewhere.
+pub(super) fn where_name_exists(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "secret" => {
+            "`secret` exists in auth, verify, webhook and destination settings; what a poll needs \
+             goes into an [auth.NAME] table that the source names"
+        }
+        "now" | "window" | "page" => "this name exists in a poll's path, query, headers, body and form",
+        "record" => {
+            "`record` exists in key, revision, tenant, when, delete, with and map; destinations \
+             see the mapped record as `out`"
+        }
+        "with" => "`with` exists in map",
+        "event" => "`event` exists in map and destinations",
+        "out" => "`out`, the mapped record, exists in destinations",
+        "response" => {
+            "`response` exists in records, page and, for polled streams, in key, revision, tenant, \
+             when, delete and with; hand it to map by `with`"
+        }
+        "request" => {
+            "`request` exists in key, revision, tenant, when, delete and with of streams that take \
+             webhooks; hand it to map by `with`"
+        }
+        "each" | "job" | "up" | "batch" | "item" => {
+            "this name is part of the language, but this version does not have it yet"
+        }
+        _ => return None,
+    })
+}

@@ -1,0 +1,324 @@
+//! `[stream.NAME.webhook]` over `[source.webhook]`.
+
+use std::sync::Arc;
+
+use http::Method;
+
+use super::{
+    super::{Algorithm, ReplyPlan, SecretPlan, WebhookPlan},
+    connector::Whole,
+    context::Context,
+    destination::method_of,
+    sites, verify,
+};
+use crate::{
+    definition::{
+        connector::ConnectorDef,
+        kinds::{Expression, Moment, Plain, items},
+        source::SourceDef,
+        stream::StreamDef,
+        table::{At, Given, Loc, list_of},
+        webhook::{SecretEntry, SharedWebhookDef, WebhookDef},
+    },
+    diagnostic::codes,
+    map::Expr,
+    world::Timestamp,
+};
+
+const DEFAULT_MAX_BODY_BYTES: u64 = 1 << 20;
+
+/// A webhook's keys, the stream's own first.
+struct Merged<'d> {
+    own: &'d WebhookDef,
+    path: &'d Given<Plain>,
+    verify: &'d Given<Plain>,
+    secret: &'d Given<Expression>,
+    secrets: &'d Given<Vec<At<SecretEntry>>>,
+}
+
+fn merge<'d>(own: &'d WebhookDef, source: Option<&'d SourceDef>) -> Merged<'d> {
+    let shared = source.and_then(|source| source.webhook.value());
+    fn or<'d, T>(
+        own: &'d Given<T>,
+        shared: Option<&'d SharedWebhookDef>,
+        key: fn(&SharedWebhookDef) -> &Given<T>,
+    ) -> &'d Given<T> {
+        shared.map_or(own, |shared| own.or(key(shared)))
+    }
+    // A stream's own secrets replace the shared one, whichever way they are written.
+    let owns = !own.secret.is_absent() || !own.secrets.is_absent();
+    let secrets_of = shared.filter(|_| !owns);
+    Merged {
+        own,
+        path: or(&own.path, shared, |shared| &shared.path),
+        verify: or(&own.verify, shared, |shared| &shared.verify),
+        secret: or(&own.secret, secrets_of, |shared| &shared.secret),
+        secrets: or(&own.secrets, secrets_of, |shared| &shared.secrets),
+    }
+}
+
+pub(super) fn compile(
+    context: &mut Context<'_>,
+    whole: Whole<'_>,
+    name: &str,
+    stream: &StreamDef,
+) -> Option<WebhookPlan> {
+    let def = stream.webhook.value()?;
+    let merged = merge(def, whole.body.source.value());
+    let place = format!("stream.{name}.webhook");
+    let at = stream.webhook.get().map_or(def.at, |webhook| webhook.at);
+    let path = route(context, &merged, name, at);
+    let verify = resolve_verify(context, &merged, name, at);
+    let (secrets, key_user) = secrets(context, whole.body, &merged, &place);
+    let user = context.maybe(&def.user, &sites::SETTINGS, &format!("{place}.user")).or(key_user);
+    if let Some(verify) = &verify {
+        check_secrets(context, verify.algorithm, &merged, secrets.len(), user.is_some(), at);
+    }
+    let events = context.maybe(&def.events, &sites::EVENTS, &format!("{place}.events"));
+    if let Some(events) = def.events.get().filter(|events| !events.value.text.starts_with('$')) {
+        context
+            .error(codes::BAD_RECORDS, events.at, "`events` must be a path", "expected a path such as \"$.events[*]\"")
+            .help("`$` is the request's body");
+    }
+    let methods: Vec<Method> =
+        items(&def.methods).iter().map(|method| method_of(method.value)).collect();
+    let reply = def.reply.value().map(|reply| ReplyPlan {
+        status: reply.status.value().map_or(202, |status| status.0 as u16),
+        body: reply.body.value().map(|body| body.0.clone()),
+    });
+    let max_body = def.max_body.value().map_or(DEFAULT_MAX_BODY_BYTES, |size| size.0);
+    Some(WebhookPlan {
+        path: path?,
+        methods: if methods.is_empty() { vec![Method::POST] } else { methods },
+        verify: verify?,
+        secrets,
+        user,
+        events,
+        reply,
+        max_body_bytes: usize::try_from(max_body).unwrap_or(usize::MAX),
+    })
+}
+
+/// The path, if it is one.
+fn route(context: &mut Context<'_>, merged: &Merged<'_>, name: &str, at: Loc) -> Option<String> {
+    let Some(given) = merged.path.get() else {
+        if merged.path.is_absent() {
+            context
+                .error(codes::MISSING_KEY, at, format!("missing key `path` in [stream.{name}.webhook]"), "key `path` expected here")
+                .help("write path = \"/shop/orders\": the URL's path that the producer posts to");
+        }
+        return None;
+    };
+    let text = given.value.0.as_str();
+    let problem = if !text.starts_with('/') {
+        Some("expected `/` at the beginning")
+    } else if text.len() > 1 && text.ends_with('/') {
+        Some("no `/` at the end")
+    } else if text.contains("//") {
+        Some("no empty parts")
+    } else if text.contains(['?', '#']) {
+        Some("only the path; the query and the fragment are not matched")
+    } else if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        Some("no blanks")
+    } else {
+        None
+    };
+    if let Some(problem) = problem {
+        let plain = text.split(['?', '#']).next().unwrap_or_default();
+        let parts: Vec<&str> = plain.split('/').map(str::trim).filter(|part| !part.is_empty()).collect();
+        let slug = format!("/{}", parts.join("/"));
+        let message = format!("`{}` is not a webhook path", text.escape_debug());
+        context.error(codes::BAD_ROUTE, given.at, message, problem).help(format!("write \"{slug}\""));
+        return None;
+    }
+    context.routes.push((text.to_owned(), given.at));
+    Some(text.to_owned())
+}
+
+fn resolve_verify(
+    context: &mut Context<'_>,
+    merged: &Merged<'_>,
+    name: &str,
+    at: Loc,
+) -> Option<Arc<super::super::VerifyPlan>> {
+    if let Some(given) = merged.verify.get() {
+        return verify::resolve(context, given);
+    }
+    if merged.verify.is_absent() {
+        let presets = list_of(verify::preset_names().into_iter().filter(|name| *name != "none"));
+        context
+            .error(
+                codes::NO_VERIFY,
+                at,
+                format!("the webhook of stream `{name}` verifies nothing"),
+                "`verify` expected here",
+            )
+            .help(format!(
+                "presets are {presets}; any other scheme is a [verify.NAME] table; if anyone may \
+                 post, say verify = \"none\""
+            ));
+    }
+    None
+}
+
+/// The secrets that verify, and the user's name where the verification's own table has one.
+fn secrets(
+    context: &mut Context<'_>,
+    body: &ConnectorDef,
+    merged: &Merged<'_>,
+    place: &str,
+) -> (Vec<SecretPlan>, Option<Expr>) {
+    if let (Some(one), Some(many)) = (merged.secret.key(), merged.secrets.key()) {
+        context
+            .error(codes::CONFLICT, many, "`secret` and `secrets` exclude each other", "one of the two is too many")
+            .related(one, "the other one");
+    }
+    let mut plans = Vec::new();
+    if let Some(given) = merged.secret.get() {
+        plans.extend(secret(context, given, None, &format!("{place}.secret")));
+    }
+    for entry in merged.secrets.value().into_iter().flatten() {
+        let path = format!("{place}.secrets");
+        match &entry.value {
+            SecretEntry::Value(value) => {
+                let given = At { value: value.clone(), at: entry.at, key: entry.key };
+                plans.extend(secret(context, &given, None, &path));
+            }
+            SecretEntry::Dated(dated) => {
+                if let Some(given) = dated.value.get() {
+                    let not_after = dated.not_after.get().map(|time| not_after(context, time));
+                    plans.extend(secret(context, given, not_after.flatten(), &path));
+                }
+            }
+        }
+    }
+    let key = merged
+        .verify
+        .value()
+        .and_then(|name| body.verify.value()?.find(&name.0))
+        .and_then(|verify| verify.value.key.value());
+    let Some(key) = key else { return (plans, None) };
+    let path = format!("verify.{}.key", merged.verify.value().map_or("", |name| name.0.as_str()));
+    if let (true, Some(given)) = (plans.is_empty(), key.secret.get()) {
+        plans.extend(secret(context, given, None, &format!("{path}.secret")));
+    }
+    (plans, context.maybe(&key.user, &sites::SETTINGS, &format!("{path}.user")))
+}
+
+fn secret(
+    context: &mut Context<'_>,
+    given: &At<Expression>,
+    not_after: Option<Timestamp>,
+    path: &str,
+) -> Option<SecretPlan> {
+    if given.value.text.trim().is_empty() {
+        context
+            .error(codes::EMPTY_SECRET, given.at, "the secret is empty", "anyone can sign with nothing")
+            .help("name it: secret = \"{{ secret.SHOP_WEBHOOK_SECRET }}\"");
+        return None;
+    }
+    let value = context.expr(given, &sites::SETTINGS, path)?;
+    Some(SecretPlan { value, not_after })
+}
+
+fn not_after(context: &mut Context<'_>, time: &At<Moment>) -> Option<Timestamp> {
+    let text = time.value.0.as_str();
+    let parsed = Timestamp::parse_rfc3339(text)
+        .or_else(|| Timestamp::parse_rfc3339(&format!("{text}T23:59:59Z")));
+    if parsed.is_none() {
+        context.error(
+            codes::BAD_DATE,
+            time.at,
+            "`not_after` is not a time",
+            "expected a date or a time with zone: 2026-11-20, 2026-11-20T12:00:00Z",
+        );
+    }
+    parsed
+}
+
+/// Every algorithm but `none` needs a secret; `basic` a user besides.
+fn check_secrets(
+    context: &mut Context<'_>,
+    algorithm: Algorithm,
+    merged: &Merged<'_>,
+    secrets: usize,
+    has_user: bool,
+    at: Loc,
+) {
+    let given = [
+        ("secret", merged.secret.key()),
+        ("secrets", merged.secrets.key()),
+        ("user", merged.own.user.key()),
+    ];
+    let unused: &[&str] = match algorithm {
+        Algorithm::None => &["secret", "secrets", "user"],
+        Algorithm::Basic => &[],
+        _ => &["user"],
+    };
+    for (key, place) in given.iter().filter_map(|(key, at)| Some((*key, (*at)?))) {
+        if unused.contains(&key) {
+            context.error(
+                codes::MISPLACED_KEY,
+                place,
+                format!("`{key}` has no effect here"),
+                "this verification does not use it",
+            );
+        }
+    }
+    if algorithm == Algorithm::None {
+        return;
+    }
+    // A secret that is there but wrong has been reported.
+    let tried = given.iter().any(|(key, at)| *key != "user" && at.is_some());
+    if secrets == 0 && !tried {
+        context
+            .error(codes::NO_SECRET, at, "the verification has no secret", "`secret` expected here")
+            .help("write secret = \"{{ secret.NAME }}\"; the value comes from the environment or a file");
+    }
+    if algorithm == Algorithm::Basic && !has_user && merged.own.user.is_absent() {
+        context
+            .error(codes::VERIFY_KEYS, at, "basic authentication without a user", "`user` expected here")
+            .help("write user = \"...\" beside `secret`, which is the password");
+    }
+}
+
+/// Streams with one path share one endpoint, so they share its verification.
+pub(super) fn check_shared_routes(context: &mut Context<'_>, body: &ConnectorDef) {
+    let streams = body.stream.value().map_or(&[][..], |named| named.0.as_slice());
+    let merged: Vec<(&str, Merged<'_>)> = streams
+        .iter()
+        .filter_map(|(name, stream)| {
+            let webhook = stream.value.webhook.value()?;
+            Some((name.as_str(), merge(webhook, body.source.value())))
+        })
+        .collect();
+    for (index, (name, this)) in merged.iter().enumerate() {
+        let Some(path) = this.path.get() else { continue };
+        let same = |(_, other): &&(&str, Merged<'_>)| {
+            other.path.value().is_some_and(|other| other.0 == path.value.0)
+        };
+        let Some((first_name, first)) = merged[..index].iter().find(same) else { continue };
+        if fingerprint(first) != fingerprint(this) {
+            let at = this.verify.key().or(this.secret.key()).unwrap_or(path.at);
+            let first_at = first.path.get().map_or(path.at, |path| path.at);
+            context
+                .error(
+                    codes::ROUTE_DIFFERS,
+                    at,
+                    format!("streams `{first_name}` and `{name}` verify one path differently"),
+                    format!("`{}` is one endpoint", path.value.0),
+                )
+                .related(first_at, "the same path here")
+                .help("write `verify` and `secret` once, under [source.webhook]");
+        }
+    }
+}
+
+fn fingerprint<'d>(merged: &Merged<'d>) -> (Option<&'d str>, Vec<&'d str>) {
+    let many = merged.secrets.value().into_iter().flatten().filter_map(|entry| match &entry.value {
+        SecretEntry::Value(value) => Some(value.text.as_str()),
+        SecretEntry::Dated(dated) => dated.value.value().map(|value| value.text.as_str()),
+    });
+    let one = merged.secret.value().map(|secret| secret.text.as_str());
+    (merged.verify.value().map(|verify| verify.0.as_str()), one.into_iter().chain(many).collect())
+}
