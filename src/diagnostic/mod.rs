@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(at(0..2).end(), (1, 2));
         assert_eq!(at(7..7).start(), (2, 1));
         assert_eq!(at(10..99).end(), (3, 1));
-        assert_eq!(at(1..1).clamped(), 0..0, "inside a character means its beginning");
+        assert_eq!(at(1..1).clamped(), 0..2, "inside a character means all of it");
     }
 
     #[test]
