@@ -37,11 +37,7 @@ impl Chain {
 
     /// `secret.NAME`'s name.
     pub fn secret(&self) -> Option<&str> {
-        if &*self.root == "secret" {
-            self.member()
-        } else {
-            None
-        }
+        if &*self.root == "secret" { self.member() } else { None }
     }
 
     /// Follows it.
@@ -110,9 +106,5 @@ fn follow_dynamic<'a>(mut value: minijinja::Value, steps: &[Step]) -> Target<'a>
             Err(_) => return Target::Missing,
         }
     }
-    if value.is_undefined() {
-        Target::Missing
-    } else {
-        Target::Dynamic(value)
-    }
+    if value.is_undefined() { Target::Missing } else { Target::Dynamic(value) }
 }

@@ -91,7 +91,8 @@ impl<'a> Checker<'a> {
         let mut at = 0;
         for (range, slot) in found {
             text.push_str(&self.text[at..range.start]);
-            text.push_str(&format!("{}{}", template::SLOT, slots.len()));
+            text.push_str(template::SLOT);
+            text.push_str(&slots.len().to_string());
             at = range.end;
             slots.push(slot);
         }
@@ -111,11 +112,8 @@ impl<'a> Checker<'a> {
         kind: ExprProblemKind,
         message: impl Into<String>,
     ) -> &mut ExprProblem {
-        let place = |at: usize| {
-            usize::try_from(self.base + at as isize)
-                .unwrap_or(0)
-                .min(self.whole)
-        };
+        let place =
+            |at: usize| usize::try_from(self.base + at as isize).unwrap_or(0).min(self.whole);
         let range = place(range.start)..place(range.end).max(place(range.start));
         self.problems.push(ExprProblem::new(range, kind, message));
         let last = self.problems.len() - 1;
@@ -164,6 +162,11 @@ impl<'a> Checker<'a> {
                 self.expr(&node.true_expr, keep_missing);
                 if let Some(other) = &node.false_expr {
                     self.expr(other, keep_missing);
+                } else {
+                    let range = self.range(node.true_expr.span());
+                    let message = "an `if` needs an `else`: what is it otherwise?";
+                    let problem = self.problem(range, ExprProblemKind::Template, message);
+                    problem.help = Some("write `x if y else none`, or `x | optional`".to_owned());
                 }
             }
             ast::Expr::Filter(node) => self.filter(node, tree.span(), keep_missing),
@@ -177,10 +180,7 @@ impl<'a> Checker<'a> {
             ast::Expr::List(node) => node.items.iter().for_each(|item| self.expr(item, false)),
             ast::Expr::Tuple(node) => node.items.iter().for_each(|item| self.expr(item, false)),
             ast::Expr::Map(node) => {
-                node.keys
-                    .iter()
-                    .chain(&node.values)
-                    .for_each(|item| self.expr(item, false));
+                node.keys.iter().chain(&node.values).for_each(|item| self.expr(item, false));
             }
         }
     }
@@ -203,19 +203,12 @@ impl<'a> Checker<'a> {
                 ExprProblemKind::Name,
                 format!("there is no `{root}` here"),
             );
-            *problem = problem
-                .clone()
-                .nearest(root, names.iter().copied(), Some(help));
+            *problem = problem.clone().nearest(root, names.iter().copied(), Some(help));
             return;
         }
         let text = &self.text[range.clone()];
-        let chain = Chain {
-            root: root.into(),
-            steps: steps.into(),
-            text: text.into(),
-        };
-        self.uses
-            .push((root.to_owned(), chain.member().map(str::to_owned)));
+        let chain = Chain { root: root.into(), steps: steps.into(), text: text.into() };
+        self.uses.push((root.to_owned(), chain.member().map(str::to_owned)));
         // The engine's spans are its own affair: only a span that reads as this very name is used.
         let exact = parse_expr(text).ok().and_then(|tree| {
             let (root, steps) = chain_of(&tree)?;
@@ -229,13 +222,7 @@ impl<'a> Checker<'a> {
             );
             problem.help = Some("write `secret.NAME`".to_owned());
         } else if exact {
-            self.slots.push((
-                range,
-                Slot {
-                    chain,
-                    keep_missing,
-                },
-            ));
+            self.slots.push((range, Slot { chain, keep_missing }));
         }
     }
 
@@ -245,10 +232,7 @@ impl<'a> Checker<'a> {
             self.expr(input, handles);
         }
         self.arguments(&node.args);
-        let start = node
-            .expr
-            .as_ref()
-            .map_or(span.start_offset, |input| input.span().end_offset);
+        let start = node.expr.as_ref().map_or(span.start_offset, |input| input.span().end_offset);
         let range = self.word(node.name, start as usize, span);
         match self.compile_filter(node) {
             Some(Ok(Filter::Optional)) if !self.ends.contains(&&raw const *node) => {
@@ -274,11 +258,7 @@ impl<'a> Checker<'a> {
     /// One of our filters, where its arguments are constants; `None` where it is not or they are not.
     pub fn compile_filter(&mut self, node: &ast::Filter<'_>) -> Option<Result<Filter, Refused>> {
         let arguments = constant_arguments(&node.args)?;
-        let named = arguments
-            .positional
-            .first()
-            .and_then(|name| name.as_str())
-            .map(str::to_owned);
+        let named = arguments.positional.first().and_then(|name| name.as_str()).map(str::to_owned);
         let compiled = Filter::compile(node.name, arguments, self.library)?;
         if let Some(name) = named {
             if let Ok(Filter::Apply(tree)) = &compiled {
@@ -312,9 +292,7 @@ impl<'a> Checker<'a> {
                 ExprProblemKind::Filter,
                 format!("unknown test `{}`", node.name),
             );
-            *problem = problem
-                .clone()
-                .nearest(node.name, template::TESTS.iter().copied(), None);
+            *problem = problem.clone().nearest(node.name, template::TESTS.iter().copied(), None);
         }
     }
 
@@ -330,9 +308,7 @@ impl<'a> Checker<'a> {
                 );
                 let is_filter = filters::NAMES.contains(&name.id) || template::has_filter(name.id);
                 let otherwise = is_filter.then(|| format!("a filter is written `x | {}`", name.id));
-                *problem = problem
-                    .clone()
-                    .nearest(name.id, FUNCTIONS.iter().copied(), otherwise);
+                *problem = problem.clone().nearest(name.id, FUNCTIONS.iter().copied(), otherwise);
             }
             ast::Expr::GetAttr(member) => {
                 let local = chain_of(&member.expr).is_some_and(|(root, _)| self.is_local(root));
@@ -342,10 +318,7 @@ impl<'a> Checker<'a> {
                     let problem = self.problem(
                         range,
                         ExprProblemKind::Filter,
-                        format!(
-                            "`{}` is not a function: values have no methods",
-                            member.name
-                        ),
+                        format!("`{}` is not a function: values have no methods", member.name),
                     );
                     problem.help = Some("filters do their work: `x | default(0)`".to_owned());
                 }
@@ -375,7 +348,9 @@ impl<'a> Checker<'a> {
     }
 
     fn statements(&mut self, trees: &[ast::Stmt<'a>]) {
-        trees.iter().for_each(|tree| self.statement(tree));
+        for tree in trees {
+            self.statement(tree);
+        }
     }
 
     fn block(&mut self, locals: Vec<&'a str>, body: &[ast::Stmt<'a>]) {
@@ -461,20 +436,18 @@ impl<'a> Checker<'a> {
     }
 
     fn define(&mut self, node: &ast::Macro<'a>) {
-        node.defaults
-            .iter()
-            .for_each(|value| self.expr(value, false));
+        node.defaults.iter().for_each(|value| self.expr(value, false));
         let mut locals = vec!["caller"];
-        node.args
-            .iter()
-            .for_each(|argument| self.assigned(argument, &mut locals));
+        node.args.iter().for_each(|argument| self.assigned(argument, &mut locals));
         self.block(locals, &node.body);
     }
 
     fn assign(&mut self, target: &ast::Expr<'a>) {
         let mut names = Vec::new();
         self.assigned(target, &mut names);
-        names.into_iter().for_each(|name| self.declare(name));
+        for name in names {
+            self.declare(name);
+        }
     }
 
     fn declare(&mut self, name: &'a str) {
@@ -495,14 +468,10 @@ impl<'a> Checker<'a> {
                 names.push(name.id);
             }
             ast::Expr::List(list) => {
-                list.items
-                    .iter()
-                    .for_each(|item| self.assigned(item, names));
+                list.items.iter().for_each(|item| self.assigned(item, names));
             }
             ast::Expr::Tuple(list) => {
-                list.items
-                    .iter()
-                    .for_each(|item| self.assigned(item, names));
+                list.items.iter().for_each(|item| self.assigned(item, names));
             }
             // `namespace.member = ...`
             other => self.expr(other, false),
@@ -548,9 +517,7 @@ fn constant_arguments(arguments: &[ast::CallArg<'_>]) -> Option<Arguments> {
     for argument in arguments {
         match argument {
             ast::CallArg::Pos(value) => {
-                constants
-                    .positional
-                    .push(json::from_template(&value.as_const()?).ok()??);
+                constants.positional.push(json::from_template(&value.as_const()?).ok()??);
             }
             ast::CallArg::Kwarg(name, value) => {
                 let value = json::from_template(&value.as_const()?).ok()??;

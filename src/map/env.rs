@@ -69,26 +69,19 @@ impl Env {
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Binding> {
-        self.names
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, binding)| binding)
+        self.names.iter().find(|(known, _)| *known == name).map(|(_, binding)| binding)
     }
 
     pub(super) fn secret(&self, name: &str) -> Option<Secret> {
         let vault = self.secrets.as_ref()?;
-        vault
-            .secrets
-            .get(vault.aliases.get(name).map_or(name, String::as_str))
+        vault.secrets.get(vault.aliases.get(name).map_or(name, String::as_str))
     }
 }
 
 impl fmt::Debug for Env {
     /// Names only: the documents are somebody's data.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set()
-            .entries(self.names.iter().map(|(name, _)| name))
-            .finish()
+        f.debug_set().entries(self.names.iter().map(|(name, _)| name)).finish()
     }
 }
 
@@ -104,11 +97,7 @@ pub(super) struct Scope<'a> {
 
 impl<'a> Scope<'a> {
     pub fn of(env: &'a Env) -> Self {
-        Self {
-            env,
-            item: None,
-            secrets: false,
-        }
+        Self { env, item: None, secrets: false }
     }
 
     /// The document that `$` is, where `root` is the site's.
@@ -117,7 +106,7 @@ impl<'a> Scope<'a> {
             return self.item;
         }
         match self.env.get(root)? {
-            Binding::Json(value) if root == "response" => value.get("body"),
+            Binding::Json(value) if has_body(root) => value.get("body"),
             Binding::Json(value) => Some(value),
             Binding::Dynamic(_) => None,
         }
@@ -141,6 +130,11 @@ impl<'a> Scope<'a> {
             None => self.env.clone(),
         }
     }
+}
+
+/// Whether `$` is the `body` of what is bound to that name: of a request or response.
+pub(super) fn has_body(root: &str) -> bool {
+    matches!(root, "request" | "response")
 }
 
 /// What a name is bound to.

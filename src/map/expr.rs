@@ -30,6 +30,7 @@ struct Inner {
     root: &'static str,
     /// A missing value is null.
     lenient: bool,
+    needs_secret: bool,
     uses: Box<[(String, Option<String>)]>,
     code: Code,
 }
@@ -92,11 +93,7 @@ impl Expr {
 
     /// A constant.
     pub fn constant(value: Value) -> Self {
-        let nowhere = Place {
-            file: "".into(),
-            line: 0,
-            path: "".into(),
-        };
+        let nowhere = Place { file: "".into(), line: 0, path: "".into() };
         let source = match &value {
             Value::String(text) => text.clone(),
             other => other.to_string(),
@@ -106,6 +103,7 @@ impl Expr {
             place: nowhere,
             root: "",
             lenient: false,
+            needs_secret: false,
             uses: Box::default(),
             code: Code::Constant(value),
         }))
@@ -132,7 +130,7 @@ impl Expr {
 
     /// Whether it needs a secret, and so [`Expr::secret`].
     pub fn needs_secret(&self) -> bool {
-        self.0.uses.iter().any(|(root, _)| root == "secret")
+        self.0.needs_secret
     }
 
     /// Where it was written.
@@ -187,10 +185,7 @@ impl Expr {
 
     /// The same, with `document` as what `$` (and `record`) is.
     pub fn eval_at(&self, document: &Value, env: &Env) -> Result<Option<Value>, EvalError> {
-        self.eval_in(&Scope {
-            item: Some(document),
-            ..Scope::of(env)
-        })
+        self.eval_in(&Scope { item: Some(document), ..Scope::of(env) })
     }
 
     /// The value as text: a string is itself, numbers and booleans as JSON prints them; others are
@@ -202,21 +197,14 @@ impl Expr {
     /// As [`Expr::text`], for settings that may hold secrets: the only way to evaluate an expression
     /// that uses `secret`. What is left out is an error.
     pub fn secret(&self, env: &Env) -> Result<Secret, EvalError> {
-        let unset = self
-            .0
-            .uses
-            .iter()
-            .find_map(|(root, member)| match (root.as_str(), member) {
-                ("secret", Some(name)) => env.secret(name).is_none().then_some(name),
-                _ => None,
-            });
+        let unset = self.0.uses.iter().find_map(|(root, member)| match (root.as_str(), member) {
+            ("secret", Some(name)) => env.secret(name).is_none().then_some(name),
+            _ => None,
+        });
         if let Some(name) = unset {
             return Err(self.error(Fault::Here(format!("the secret {name} is not set"))));
         }
-        let scope = Scope {
-            secrets: true,
-            ..Scope::of(env)
-        };
+        let scope = Scope { secrets: true, ..Scope::of(env) };
         match self.text_in(&scope)? {
             Some(text) => Ok(Secret::new(text)),
             None => Err(self.error(template::missing(None))),
@@ -241,15 +229,12 @@ impl Expr {
     /// array gives its items.
     pub fn select(&self, document: &Value) -> Result<Vec<Value>, EvalError> {
         let env = Env::new();
-        let scope = Scope {
-            item: Some(document),
-            ..Scope::of(&env)
-        };
+        let scope = Scope { item: Some(document), ..Scope::of(&env) };
         let flow = match &self.0.code {
             Code::Single(piece) => self.piece(piece, &scope)?,
-            _ => self
-                .eval_in(&scope)?
-                .map_or(Outcome::LeftOut, |value| Outcome::Value(value.into())),
+            _ => {
+                self.eval_in(&scope)?.map_or(Outcome::LeftOut, |value| Outcome::Value(value.into()))
+            }
         };
         Ok(match flow {
             Outcome::LeftOut => Vec::new(),
@@ -320,21 +305,19 @@ impl Expr {
     }
 
     fn piece<'a>(&self, piece: &Piece, scope: &Scope<'a>) -> Result<Outcome<'a>, EvalError> {
-        self.piece_or_fault(piece, scope)
-            .map_err(|fault| self.error(fault))
+        self.piece_or_fault(piece, scope).map_err(|fault| self.error(fault))
     }
 
     fn piece_or_fault<'a>(&self, piece: &Piece, scope: &Scope<'a>) -> Result<Outcome<'a>, Fault> {
         let mut missed = None;
         let flow = match &piece.origin {
-            Origin::Path(path) => match scope
-                .document(self.0.root)
-                .map(|document| path.find(document))
-            {
-                Some(Found::One(value)) => Flow::Borrowed(value),
-                Some(Found::Many(values)) => Flow::Many(values),
-                Some(Found::Nothing) | None => Flow::Missing,
-            },
+            Origin::Path(path) => {
+                match scope.document(self.0.root).map(|document| path.find(document)) {
+                    Some(Found::One(value)) => Flow::Borrowed(value),
+                    Some(Found::Many(values)) => Flow::Many(values),
+                    Some(Found::Nothing) | None => Flow::Missing,
+                }
+            }
             Origin::Chain(chain) => match chain.resolve(scope) {
                 Target::Missing => Flow::Missing,
                 Target::Json(value) => Flow::Borrowed(value),
@@ -414,10 +397,7 @@ fn run_stages<'a>(
                 && !stage.handles_missing()
                 && stages[at..].iter().any(Stage::handles_missing) =>
             {
-                at += stages[at..]
-                    .iter()
-                    .take_while(|stage| !stage.handles_missing())
-                    .count();
+                at += stages[at..].iter().take_while(|stage| !stage.handles_missing()).count();
             }
             Stage::Native(filter) => flow = filter.apply(flow, scope)?,
             Stage::Jinja { program, .. } => {
@@ -439,9 +419,7 @@ impl Stage {
     fn handles_missing(&self) -> bool {
         match self {
             Self::Native(filter) => filter.handles_missing(),
-            Self::Jinja {
-                handles_missing, ..
-            } => *handles_missing,
+            Self::Jinja { handles_missing, .. } => *handles_missing,
         }
     }
 }

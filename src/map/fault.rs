@@ -62,10 +62,9 @@ impl Fault {
     /// Names the expression, unless a deeper one is to blame.
     pub fn at(self, source: &str, place: &Place) -> EvalError {
         match self {
-            Self::Here(message) => EvalError {
-                place: place.clone(),
-                message: format!("`{source}`: {message}"),
-            },
+            Self::Here(message) => {
+                EvalError { place: place.clone(), message: format!("`{source}`: {message}") }
+            }
             Self::Inner(error) => *error,
         }
     }

@@ -30,10 +30,7 @@ impl Json {
     fn child(&self, value: &Value, step: Step) -> minijinja::Value {
         scalar(value).unwrap_or_else(|| {
             let steps = self.steps.iter().cloned().chain([step]).collect();
-            minijinja::Value::from_object(Self {
-                document: Arc::clone(&self.document),
-                steps,
-            })
+            minijinja::Value::from_object(Self { document: Arc::clone(&self.document), steps })
         })
     }
 }
@@ -46,11 +43,7 @@ impl fmt::Debug for Json {
 
 impl Object for Json {
     fn repr(self: &Arc<Self>) -> ObjectRepr {
-        if self.target().is_array() {
-            ObjectRepr::Seq
-        } else {
-            ObjectRepr::Map
-        }
+        if self.target().is_array() { ObjectRepr::Seq } else { ObjectRepr::Map }
     }
 
     fn get_value(self: &Arc<Self>, key: &minijinja::Value) -> Option<minijinja::Value> {
@@ -73,10 +66,7 @@ impl Object for Json {
         match self.target() {
             Value::Array(items) => Enumerator::Seq(items.len()),
             Value::Object(members) => Enumerator::Values(
-                members
-                    .keys()
-                    .map(|key| minijinja::Value::from(key.as_str()))
-                    .collect(),
+                members.keys().map(|key| minijinja::Value::from(key.as_str())).collect(),
             ),
             _ => Enumerator::Empty,
         }
@@ -139,9 +129,7 @@ pub(super) fn from_template(value: &minijinja::Value) -> Result<Option<Value>, F
 
 fn convert(value: &minijinja::Value, depth: usize) -> Result<Option<Value>, Fault> {
     if depth > MAX_DEPTH {
-        return Err(Fault::Here(format!(
-            "the result is nested deeper than {MAX_DEPTH}"
-        )));
+        return Err(Fault::Here(format!("the result is nested deeper than {MAX_DEPTH}")));
     }
     if let Some(json) = value.downcast_object_ref::<Json>() {
         return Ok(Some(json.target().clone()));
@@ -167,16 +155,11 @@ fn number(value: &minijinja::Value) -> Result<Number, Fault> {
             (None, Err(_)) => Err(too_large()),
         };
     }
-    f64::try_from(value.clone())
-        .ok()
-        .and_then(Number::from_f64)
-        .ok_or_else(too_large)
+    f64::try_from(value.clone()).ok().and_then(Number::from_f64).ok_or_else(too_large)
 }
 
 fn iterate(value: &minijinja::Value) -> Result<minijinja::value::ValueIter, Fault> {
-    value
-        .try_iter()
-        .map_err(|_| Fault::Here("the result cannot be iterated".to_owned()))
+    value.try_iter().map_err(|_| Fault::Here("the result cannot be iterated".to_owned()))
 }
 
 fn items(value: &minijinja::Value, depth: usize) -> Result<Vec<Value>, Fault> {

@@ -13,10 +13,7 @@ use minijinja::{
 
 /// The syntax of every template: a final newline is part of the text.
 pub(super) static SYNTAX: LazyLock<SyntaxConfig> = LazyLock::new(|| {
-    SyntaxConfig::builder()
-        .keep_trailing_newline(true)
-        .build()
-        .unwrap_or_default()
+    SyntaxConfig::builder().keep_trailing_newline(true).build().unwrap_or_default()
 });
 
 /// A piece of a template.
@@ -34,11 +31,7 @@ pub(super) fn pieces(template: &str) -> Result<Option<Vec<Piece<'_>>>, minijinja
     for token in tokenize(template, false, SYNTAX.clone()) {
         match token? {
             (Token::BlockStart, _) => return Ok(None),
-            (Token::TemplateData(text), _) => {
-                if !text.is_empty() {
-                    pieces.push(Piece::Text(text));
-                }
-            }
+            (Token::TemplateData(text), _) if !text.is_empty() => pieces.push(Piece::Text(text)),
             (Token::VariableStart, span) => start = Some(span.end_offset as usize),
             (Token::VariableEnd, span) => {
                 let end = span.start_offset as usize;
@@ -69,12 +62,11 @@ pub(super) fn filters_of_path(text: &str) -> Option<usize> {
                 bytes.next();
             }
             (Some(open), _) if byte == open => quote = None,
-            (Some(_), _) => {}
             (None, b'\'' | b'"') if depth > 0 => quote = Some(byte),
             (None, b'[' | b'(') => depth += 1,
             (None, b']' | b')') => depth = depth.saturating_sub(1),
             (None, b'|') if depth == 0 => return Some(at),
-            (None, _) => {}
+            _ => {}
         }
     }
     None
@@ -97,11 +89,7 @@ pub(super) fn filters(text: &str) -> Result<Vec<Range<usize>>, minijinja::Error>
         }
     }
     let ends = bars.iter().skip(1).map(|bar| bar.start).chain([text.len()]);
-    Ok(bars
-        .iter()
-        .zip(ends)
-        .map(|(bar, end)| bar.end..end)
-        .collect())
+    Ok(bars.iter().zip(ends).map(|(bar, end)| bar.end..end).collect())
 }
 
 #[cfg(test)]
@@ -121,11 +109,7 @@ mod tests {
     #[test]
     fn filters_are_cut_at_their_bars() {
         let text = "| a('|') | b([1|2])|c";
-        let parts: Vec<_> = filters(text)
-            .unwrap()
-            .into_iter()
-            .map(|r| text[r].trim())
-            .collect();
+        let parts: Vec<_> = filters(text).unwrap().into_iter().map(|r| text[r].trim()).collect();
         assert_eq!(parts, ["a('|')", "b([1|2])", "c"]);
     }
 

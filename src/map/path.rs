@@ -2,24 +2,21 @@
 //! else is left to `jsonpath-rust`, minus what that library accepts and should not, or answers
 //! wrongly: nested filters and ill-typed expressions are refused at load.
 
-use std::ops::Range;
+use std::{fmt::Write, ops::Range};
 
 use jsonpath_rust::{
     parser::{
-        model::{
-            Comparable, Comparison, Filter, FilterAtom, FnArg, JpQuery, Literal, Segment, Selector,
-            SingularQuery, SingularQuerySegment, Test, TestFunction,
-        },
+        model::{JpQuery, Segment, Selector},
         parse_json_path,
     },
     query::js_path_process,
 };
 use serde_json::Value;
 
+mod typed;
+
 /// Paths longer than this are refused; the longest of the census has 160 bytes.
 const MAX_PATH_BYTES: usize = 1024;
-/// Largest integer that a JSON number holds exactly everywhere (RFC 9535 §2.1).
-const MAX_EXACT_INTEGER: u64 = (1 << 53) - 1;
 
 /// One step of a walk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,11 +69,7 @@ impl Path {
     /// Compiles the text of a path (without filters, without surrounding space).
     pub fn parse(text: &str) -> Result<Self, Refusal> {
         let refuse = |range, message: String, help: &str| {
-            Err(Refusal {
-                range,
-                message,
-                help: Some(help.to_owned()),
-            })
+            Err(Refusal { range, message, help: Some(help.to_owned()) })
         };
         if text.len() > MAX_PATH_BYTES {
             return refuse(
@@ -94,12 +87,8 @@ impl Path {
                  a text that begins with `$` is written {{ '$5' }}",
             );
         };
-        if let Err(message) = check_segments(&query.segments, false) {
-            return Err(Refusal {
-                range: 0..text.len(),
-                message,
-                help: None,
-            });
+        if let Err(message) = typed::check_segments(&query.segments, false) {
+            return Err(Refusal { range: 0..text.len(), message, help: None });
         }
         Ok(Self::lower(query))
     }
@@ -180,7 +169,9 @@ impl Path {
                     text.push('.');
                     text.push_str(name);
                 }
-                Step::Index(index) => text.push_str(&format!("[{index}]")),
+                Step::Index(index) => {
+                    let _ = write!(text, "[{index}]");
+                }
                 Step::All => break,
             }
             at = next;
@@ -221,13 +212,13 @@ fn spread<'a>(value: &'a Value, steps: &[Step], found: &mut Vec<&'a Value>) {
             if rest.is_empty() {
                 found.extend(items);
             } else {
-                items.iter().for_each(|item| spread(item, rest, found));
+                for item in items {
+                    spread(item, rest, found);
+                }
             }
         }
         (Step::All, Value::Object(members)) => {
-            members
-                .values()
-                .for_each(|member| spread(member, rest, found));
+            members.values().for_each(|member| spread(member, rest, found));
         }
         (Step::All, _) => {}
         _ => {
@@ -255,112 +246,182 @@ fn valid_prefix(text: &str) -> usize {
         .unwrap_or(0)
 }
 
-/// RFC 9535 §2.4.3, well-typedness, and what this language refuses besides.
-fn check_segments(segments: &[Segment], within_filter: bool) -> Result<(), String> {
-    segments.iter().try_for_each(|segment| match segment {
-        Segment::Descendant(inner) => check_segments(std::slice::from_ref(inner), within_filter),
-        Segment::Selector(selector) => check_selector(selector, within_filter),
-        Segment::Selectors(selectors) => selectors
-            .iter()
-            .try_for_each(|selector| check_selector(selector, within_filter)),
-    })
-}
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
 
-fn check_selector(selector: &Selector, within_filter: bool) -> Result<(), String> {
-    match selector {
-        Selector::Filter(_) if within_filter => {
-            Err("a filter within a filter is not supported".to_owned())
+    use super::*;
+
+    fn check(document: &Value, cases: &[(&str, Value)]) {
+        for (text, expected) in cases {
+            let path = Path::parse(text).unwrap_or_else(|no| panic!("{text}: {}", no.message));
+            let found: Vec<Value> = path.select(document).into_iter().cloned().collect();
+            assert_eq!(Value::from(found), *expected, "{text}");
         }
-        Selector::Filter(filter) => check_filter(filter),
-        _ => Ok(()),
     }
-}
 
-fn check_filter(filter: &Filter) -> Result<(), String> {
-    match filter {
-        Filter::Or(parts) | Filter::And(parts) => parts.iter().try_for_each(check_filter),
-        Filter::Atom(FilterAtom::Filter { expr, .. }) => check_filter(expr),
-        Filter::Atom(FilterAtom::Test { expr, .. }) => check_test(expr),
-        Filter::Atom(FilterAtom::Comparison(comparison)) => check_comparison(comparison),
+    #[test]
+    fn names_and_indexes() {
+        let document = json!({
+            "a": { "b": 1, "": 2, "é": 3, "x y": 4, "it's": 5, "\"": 6, "\\": 7, "\u{1f600}": 8 },
+            "l": [10, 11, 12], "null": null, "1": "one",
+        });
+        check(
+            &document,
+            &[
+                ("$", json!([document])),
+                ("$.a.b", json!([1])),
+                ("$['a']['b']", json!([1])),
+                ("$[\"a\"].b", json!([1])),
+                ("$ .a [ 'b' ]", json!([1])),
+                ("$.a['']", json!([2])),
+                ("$.a.é", json!([3])),
+                ("$.a['x y']", json!([4])),
+                ("$.a['it\\'s']", json!([5])),
+                ("$.a[\"it's\"]", json!([5])),
+                ("$.a['\"']", json!([6])),
+                ("$.a['\\\\']", json!([7])),
+                ("$.a['\\ud83d\\ude00']", json!([8])),
+                ("$.a['\\u0062']", json!([1])),
+                ("$.l[0]", json!([10])),
+                ("$.l[-1]", json!([12])),
+                ("$.l[-3]", json!([10])),
+                ("$.l[-4]", json!([])),
+                ("$.l[3]", json!([])),
+                ("$.l[9007199254740991]", json!([])),
+                ("$.l.a", json!([])),
+                ("$.a[0]", json!([])),
+                ("$['1']", json!(["one"])),
+                ("$[1]", json!([])),
+                ("$.null", json!([null])),
+                ("$.null.a", json!([])),
+            ],
+        );
     }
-}
 
-fn check_test(test: &Test) -> Result<(), String> {
-    match test {
-        Test::RelQuery(segments) => check_segments(segments, true),
-        Test::AbsQuery(query) => check_segments(&query.segments, true),
-        Test::Function(function) => match &**function {
-            TestFunction::Search(a, b) | TestFunction::Match(a, b) => {
-                check_value(a)?;
-                check_value(b)
+    #[test]
+    fn wildcards_slices_and_descent() {
+        let document = json!({ "o": { "j": 1, "k": [2, { "j": 3 }] }, "l": [0, 1, 2, 3, 4] });
+        check(
+            &document,
+            &[
+                ("$.*", json!([document["o"], document["l"]])),
+                ("$.o[*]", json!([1, [2, { "j": 3 }]])),
+                ("$.o.k[*].j", json!([3])),
+                ("$.*.*[1].j", json!([3])),
+                ("$.o.j[*]", json!([])),
+                ("$.l[1:3]", json!([1, 2])),
+                ("$.l[:2]", json!([0, 1])),
+                ("$.l[3:]", json!([3, 4])),
+                ("$.l[-2:]", json!([3, 4])),
+                ("$.l[::2]", json!([0, 2, 4])),
+                ("$.l[::-1]", json!([4, 3, 2, 1, 0])),
+                ("$.l[5:0:-2]", json!([4, 2])),
+                ("$.l[::0]", json!([])),
+                ("$.l[0,-1,0]", json!([0, 4, 0])),
+                ("$['l','o']['j',1]", json!([1, 1])),
+                ("$..j", json!([1, 3])),
+                ("$.o..[1]", json!([{ "j": 3 }])),
+                ("$..nope", json!([])),
+            ],
+        );
+    }
+
+    #[test]
+    fn filters() {
+        let document = json!([
+            { "id": 1, "name": "ab", "tags": ["x"], "ok": true },
+            { "id": 2, "name": "b", "tags": [], "ok": false },
+            { "id": 3, "tags": ["x", "y"], "note": null },
+        ]);
+        let ids = |ids: &[i64]| json!(ids);
+        check(
+            &document,
+            &[
+                ("$[?@.id == 2].id", ids(&[2])),
+                ("$[?@.id != 2].id", ids(&[1, 3])),
+                ("$[?@.id >= 2 && @.id < 3].id", ids(&[2])),
+                ("$[?@.id == 1 || @.id == 3].id", ids(&[1, 3])),
+                ("$[?!(@.id == 1)].id", ids(&[2, 3])),
+                ("$[?@.name].id", ids(&[1, 2])),
+                ("$[?!@.name].id", ids(&[3])),
+                ("$[?@.note].id", ids(&[3])),
+                ("$[?@.note == null].id", ids(&[3])),
+                ("$[?@.ok == true].id", ids(&[1])),
+                ("$[?@.name == 'ab'].id", ids(&[1])),
+                ("$[?@.nope == @.neither].id", ids(&[1, 2, 3])),
+                ("$[?@.id == $[1].id].id", ids(&[2])),
+                ("$[?length(@.name) == 2].id", ids(&[1])),
+                ("$[?count(@.tags[*]) > 1].id", ids(&[3])),
+                ("$[?value(@.tags[0]) == 'x'].id", ids(&[1, 3])),
+                ("$[?match(@.name, 'a.')].id", ids(&[1])),
+                ("$[?search(@.name, 'b')].id", ids(&[1, 2])),
+            ],
+        );
+    }
+
+    #[test]
+    fn what_is_refused() {
+        for text in [
+            "",
+            "a",
+            "$.",
+            "$..",
+            "$.a.",
+            "$a",
+            "$.1",
+            "$.a-b",
+            "$[a]",
+            "$[01]",
+            "$[-0]",
+            "$[1.0]",
+            "$[9007199254740992]",
+            "$['a]",
+            "$['\\x']",
+            "$['\\ud800']",
+            "$[",
+            "$[]",
+            "$[?]",
+            "$[?@.a = 1]",
+            "$[?'a']",
+            "$[?true]",
+            "$ . a",
+            "$.a | b",
+            // Accepted or wrongly answered by the library.
+            "$[?@.a[?@.b]]",
+            "$[?length(@.a)]",
+            "$[?count(@.*)]",
+            "$[?value(@.a)]",
+            "$[?match(@.a, 'x') == true]",
+            "$[?length(@.*) == 1]",
+            "$[?search(@.*, 'x')]",
+            "$[?in(@.a, @.b)]",
+            "$[?@.a == 9007199254740992]",
+        ] {
+            assert!(Path::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_path_finds_nothing_where_its_singular_part_does() {
+        let document = json!({ "a": { "l": [], "n": null } });
+        let find = |text| Path::parse(text).unwrap().find(&document).matches();
+        assert_eq!(find("$.a.l[*]"), Some(0));
+        assert_eq!(find("$.a.l[?@.x]"), Some(0));
+        assert_eq!(find("$.a.n"), Some(1));
+        assert_eq!(find("$.a.n[*]"), None);
+        assert_eq!(find("$.a.x[*]"), None);
+        assert_eq!(find("$.a.x..y"), None);
+        assert_eq!(Path::parse("$.a.x.y").unwrap().deepest(&document), "$.a");
+    }
+
+    impl Found<'_> {
+        fn matches(&self) -> Option<usize> {
+            match self {
+                Found::Nothing => None,
+                Found::One(_) => Some(1),
+                Found::Many(values) => Some(values.len()),
             }
-            TestFunction::Custom(name, _) => Err(not_standard(name)),
-            _ => Err(format!(
-                "the result of `{function}` must be compared with something"
-            )),
-        },
-    }
-}
-
-fn check_comparison(comparison: &Comparison) -> Result<(), String> {
-    let (left, right) = comparison.vals();
-    [left, right].into_iter().try_for_each(|side| match side {
-        Comparable::Literal(literal) => check_literal(literal),
-        Comparable::SingularQuery(SingularQuery::Current(steps) | SingularQuery::Root(steps)) => {
-            steps.iter().try_for_each(|step| match step {
-                SingularQuerySegment::Index(_) | SingularQuerySegment::Name(_) => Ok(()),
-            })
         }
-        Comparable::Function(function) => check_value_function(function),
-    })
-}
-
-fn check_value_function(function: &TestFunction) -> Result<(), String> {
-    match function {
-        TestFunction::Length(argument) => check_value(argument),
-        TestFunction::Count(argument) | TestFunction::Value(argument) => match argument {
-            FnArg::Test(test) if !matches!(**test, Test::Function(_)) => check_test(test),
-            _ => Err(format!("`{function}` takes a path")),
-        },
-        TestFunction::Search(..) | TestFunction::Match(..) => Err(format!(
-            "the result of `{function}` is a condition: it cannot be compared"
-        )),
-        TestFunction::Custom(name, _) => Err(not_standard(name)),
     }
-}
-
-/// An argument of type `ValueType`: a literal, a singular path, or a function that gives a value.
-fn check_value(argument: &FnArg) -> Result<(), String> {
-    let singular = |segments: &[Segment]| {
-        if segments
-            .iter()
-            .all(|one| matches!(step(one), Some(Step::Name(_) | Step::Index(_))))
-        {
-            Ok(())
-        } else {
-            Err("a function's argument must be a path to one value here".to_owned())
-        }
-    };
-    match argument {
-        FnArg::Literal(literal) => check_literal(literal),
-        FnArg::Filter(_) => Err("a condition cannot be a function's argument".to_owned()),
-        FnArg::Test(test) => match &**test {
-            Test::RelQuery(segments) => singular(segments),
-            Test::AbsQuery(query) => singular(&query.segments),
-            Test::Function(function) => check_value_function(function),
-        },
-    }
-}
-
-fn check_literal(literal: &Literal) -> Result<(), String> {
-    match literal {
-        Literal::Int(number) if number.unsigned_abs() > MAX_EXACT_INTEGER => {
-            Err("a number of more than 2^53 is not compared exactly".to_owned())
-        }
-        _ => Ok(()),
-    }
-}
-
-fn not_standard(name: &str) -> String {
-    format!("`{name}` is not a function of RFC 9535: there are length, count, value, match, search")
 }

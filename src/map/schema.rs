@@ -41,11 +41,7 @@ impl Schema {
         find_pii(document, document, "", 0, &mut pii);
         pii.sort();
         pii.dedup();
-        Ok(Self(Arc::new(Inner {
-            name: name.to_owned(),
-            validator,
-            pii,
-        })))
+        Ok(Self(Arc::new(Inner { name: name.to_owned(), validator, pii })))
     }
 
     /// The name it was compiled under: `order.v1`.
@@ -102,12 +98,7 @@ fn find_pii(root: &Value, schema: &Value, path: &str, depth: usize, found: &mut 
         }
     }
     for keyword in ["allOf", "anyOf", "oneOf", "prefixItems"] {
-        for schema in members
-            .get(keyword)
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-        {
+        for schema in members.get(keyword).and_then(Value::as_array).into_iter().flatten() {
             next(schema, path, found);
         }
     }
@@ -148,37 +139,19 @@ mod tests {
     #[test]
     fn violations_name_the_place_and_not_the_value() {
         let schema = schema();
-        assert_eq!(
-            schema.check(&json!({ "id": "shop:1" })),
-            Vec::<String>::new()
-        );
+        assert_eq!(schema.check(&json!({ "id": "shop:1" })), Vec::<String>::new());
         let found = schema.check(&json!({ "id": "geheim", "at": "gestern", "more": "geheim" }));
         assert_eq!(found.len(), 3, "{found:?}");
-        assert!(
-            found
-                .iter()
-                .all(|line| !line.contains("geheim") && !line.contains("gestern"))
-        );
-        assert!(
-            found.iter().any(|line| line.starts_with("/id: value")),
-            "{found:?}"
-        );
-        assert!(
-            found.iter().any(|line| line.starts_with("/at: value")),
-            "{found:?}"
-        );
+        assert!(found.iter().all(|line| !line.contains("geheim") && !line.contains("gestern")));
+        assert!(found.iter().any(|line| line.starts_with("/id: value")), "{found:?}");
+        assert!(found.iter().any(|line| line.starts_with("/at: value")), "{found:?}");
         assert_eq!(schema.check(&json!([])).len(), 1);
     }
 
     #[test]
     fn marked_fields_are_found_through_arrays_and_references() {
         let schema = schema();
-        for field in [
-            "customer.email",
-            "lines.note",
-            "lines.by.email",
-            "customer.boss.email",
-        ] {
+        for field in ["customer.email", "lines.note", "lines.by.email", "customer.boss.email"] {
             assert!(schema.pii().iter().any(|found| found == field), "{field}");
         }
     }

@@ -12,8 +12,8 @@ use super::Tree;
 pub struct Site {
     /// Names allowed at the root of a template: `["vars", "record", "with"]`.
     pub names: &'static [&'static str],
-    /// Which of them `$` is: `"record"`, or `"response"`, where `$` is its `body`. `None` where a
-    /// path is a load error.
+    /// Which of them `$` is: `"record"`, `"out"`; of `"response"` and `"request"` it is the `body`.
+    /// `None` where a path is a load error.
     pub root: Option<&'static str>,
     /// `when` and `stop`: a missing value is null there.
     pub lenient: bool,
@@ -69,12 +69,7 @@ impl ExprProblem {
         kind: ExprProblemKind,
         message: impl Into<String>,
     ) -> Self {
-        Self {
-            range,
-            kind,
-            message: message.into(),
-            help: None,
-        }
+        Self { range, kind, message: message.into(), help: None }
     }
 
     pub(super) fn help(mut self, help: impl Into<String>) -> Self {

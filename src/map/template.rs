@@ -150,10 +150,7 @@ pub(super) fn has_test(name: &str) -> bool {
 fn perform(test: &str, name: &str) -> bool {
     // The engine ignores white space within such names.
     let name: String = name.split_whitespace().collect();
-    STRICT
-        .empty_state()
-        .perform_test(test, &[Value::from(name)])
-        .unwrap_or(false)
+    STRICT.empty_state().perform_test(test, &[Value::from(name)]).unwrap_or(false)
 }
 
 /// What is printed within a text: texts as they are, everything else as JSON.
@@ -165,9 +162,7 @@ fn print(
     if let Some(text) = value.as_str() {
         return Ok(out.write_str(text)?);
     }
-    let value = json::from_template(value)
-        .map_err(raise)?
-        .unwrap_or_default();
+    let value = json::from_template(value).map_err(raise)?.unwrap_or_default();
     Ok(write!(out, "{value}")?)
 }
 
@@ -186,9 +181,7 @@ fn filter(name: &str, state: &State, value: Value, written: Vec<Value>) -> Resul
     if value.downcast_object_ref::<Absent>().is_some() {
         return Ok(value);
     }
-    let context = state
-        .lookup(CONTEXT)
-        .and_then(|context| context.downcast_object::<Context>());
+    let context = state.lookup(CONTEXT).and_then(|context| context.downcast_object::<Context>());
     let Some(context) = context else {
         return Err(ErrorKind::InvalidOperation.into());
     };
@@ -205,15 +198,9 @@ fn filter(name: &str, state: &State, value: Value, written: Vec<Value>) -> Resul
         Filter::Optional if value.is_undefined() => Ok(Value::from_object(Absent)),
         _ if value.is_undefined() || filter.handles_missing() => Ok(value),
         _ => {
-            let input = json::from_template(&value)
-                .map_err(raise)?
-                .unwrap_or_default();
-            let output = filter
-                .apply(Flow::Owned(input), &context.scope())
-                .map_err(raise)?;
-            Ok(output
-                .into_value()
-                .map_or(Value::UNDEFINED, json::owned_to_template))
+            let input = json::from_template(&value).map_err(raise)?.unwrap_or_default();
+            let output = filter.apply(Flow::Owned(input), &context.scope()).map_err(raise)?;
+            Ok(output.into_value().map_or(Value::UNDEFINED, json::owned_to_template))
         }
     }
 }
@@ -280,15 +267,8 @@ impl Jinja {
     ) -> Result<Self, Error> {
         let environment: &'static Environment<'static> = if lenient { &LENIENT } else { &STRICT };
         let program = environment.compile_expression_owned(text)?;
-        let links = Arc::new(Links {
-            slots: slots.into(),
-            library,
-            lenient,
-        });
-        Ok(Self {
-            program: Program::Expression(Box::new(program)),
-            links,
-        })
+        let links = Arc::new(Links { slots: slots.into(), library, lenient });
+        Ok(Self { program: Program::Expression(Box::new(program)), links })
     }
 
     pub fn template(
@@ -297,21 +277,10 @@ impl Jinja {
         library: Library,
         lenient: bool,
     ) -> Result<Self, Error> {
-        let mut environment = if lenient {
-            LENIENT.clone()
-        } else {
-            STRICT.clone()
-        };
+        let mut environment = if lenient { LENIENT.clone() } else { STRICT.clone() };
         environment.add_template_owned("", text)?;
-        let links = Arc::new(Links {
-            slots: slots.into(),
-            library,
-            lenient,
-        });
-        Ok(Self {
-            program: Program::Template(Box::new(environment)),
-            links,
-        })
+        let links = Arc::new(Links { slots: slots.into(), library, lenient });
+        Ok(Self { program: Program::Template(Box::new(environment)), links })
     }
 
     /// Evaluates it; `input` is what is filtered.
@@ -329,10 +298,7 @@ impl Jinja {
             Program::Template(environment) => render(environment, names),
         };
         let value = value.map_err(|error| explain(&error, &context))?;
-        if value
-            .as_str()
-            .is_some_and(|text| text.len() > MAX_OUTPUT_BYTES)
-        {
+        if value.as_str().is_some_and(|text| text.len() > MAX_OUTPUT_BYTES) {
             return Err(too_long());
         }
         Ok(if value.is_undefined() {
@@ -353,9 +319,7 @@ impl fmt::Debug for Jinja {
 
 fn render(environment: &Environment<'_>, names: Value) -> Result<Value, Error> {
     let mut output = Capped(Vec::new());
-    environment
-        .get_template("")?
-        .render_captured_to(names, &mut output)?;
+    environment.get_template("")?.render_captured_to(names, &mut output)?;
     Ok(Value::from(String::from_utf8(output.0).unwrap_or_default()))
 }
 
@@ -388,11 +352,7 @@ struct Context {
 
 impl Context {
     fn scope(&self) -> Scope<'_> {
-        Scope {
-            env: &self.env,
-            item: None,
-            secrets: self.secrets,
-        }
+        Scope { env: &self.env, item: None, secrets: self.secrets }
     }
 
     fn missed_name(&self) -> Option<Box<str>> {
@@ -451,10 +411,7 @@ fn explain(error: &Error, context: &Context) -> Fault {
         ErrorKind::UndefinedError => missing(context.missed_name().as_deref()),
         ErrorKind::OutOfFuel => Fault::Here(format!("takes more than {MAX_STEPS} steps")),
         ErrorKind::WriteFailure => too_long(),
-        kind => match error
-            .detail()
-            .filter(|detail| detail.starts_with("tried to use"))
-        {
+        kind => match error.detail().filter(|detail| detail.starts_with("tried to use")) {
             Some(detail) if detail.contains("undefined") => {
                 missing(context.missed_name().as_deref())
             }

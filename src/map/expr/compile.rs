@@ -10,6 +10,7 @@ use crate::map::{
     ExprProblem, ExprProblemKind, Library, Place, Site,
     chain::Chain,
     check::{Checker, chain_of, root_span},
+    env::has_body,
     json,
     lex::{self, SYNTAX},
     path::Path,
@@ -29,11 +30,7 @@ pub(super) fn compile(
 ) -> Result<Expr, Vec<ExprProblem>> {
     if text.len() > MAX_SOURCE_BYTES {
         let message = format!("a text has at most {MAX_SOURCE_BYTES} bytes");
-        return Err(vec![ExprProblem::new(
-            0..0,
-            ExprProblemKind::Template,
-            message,
-        )]);
+        return Err(vec![ExprProblem::new(0..0, ExprProblemKind::Template, message)]);
     }
     let mut checker = Checker::new(site, library, text);
     let code = if text.starts_with('$') {
@@ -52,6 +49,7 @@ pub(super) fn compile(
                 source: text.into(),
                 place,
                 root: site.root.unwrap_or_default(),
+                needs_secret: uses.iter().any(|(root, _)| root == "secret"),
                 lenient: site.lenient,
                 uses: uses.into(),
                 code,
@@ -73,25 +71,14 @@ fn path<'a>(text: &'a str, site: &Site, checker: &mut Checker<'a>) -> Option<Cod
         .help("a text that begins with `$` is written {{ '$5' }}"),
         (Some(root), Ok(path)) => {
             let first = path.leading_names().into_iter().next();
-            let member = if root == "response" {
-                Some("body".to_owned())
-            } else {
-                first
-            };
+            let member = if has_body(root) { Some("body".to_owned()) } else { first };
             checker.uses.push((root.to_owned(), member));
             let (stages, last_filter) = path_filters(text, end, site, checker)?;
-            return Some(Code::Single(Piece {
-                origin: Origin::Path(path),
-                stages,
-                last_filter,
-            }));
+            return Some(Code::Single(Piece { origin: Origin::Path(path), stages, last_filter }));
         }
         (_, Err(refusal)) => {
             let problem = ExprProblem::new(refusal.range, ExprProblemKind::Path, refusal.message);
-            ExprProblem {
-                help: refusal.help,
-                ..problem
-            }
+            ExprProblem { help: refusal.help, ..problem }
         }
     };
     checker.problems.push(problem);
@@ -112,9 +99,7 @@ fn path_filters<'a>(
     let ranges = match lex::filters(&text[start..]) {
         Ok(ranges) => ranges,
         Err(error) => {
-            checker
-                .problems
-                .push(syntax(&error, start, text.len(), ExprProblemKind::Filter));
+            checker.problems.push(syntax(&error, start, text.len(), ExprProblemKind::Filter));
             return None;
         }
     };
@@ -172,13 +157,7 @@ fn path_filter<'a>(
     match Jinja::expression(replaced, slots, inner.used, site.lenient) {
         Ok(program) => {
             let handles_missing = matches!(filter.name, "default" | "d");
-            Some((
-                Stage::Jinja {
-                    program,
-                    handles_missing,
-                },
-                name,
-            ))
+            Some((Stage::Jinja { program, handles_missing }, name))
         }
         Err(error) => {
             let problem = syntax(&error, range.start, range.end, ExprProblemKind::Filter);
@@ -193,9 +172,7 @@ fn templated<'a>(text: &'a str, site: &Site, checker: &mut Checker<'a>) -> Optio
         Ok(Some(pieces)) => pieces,
         Ok(None) => return statements(text, site, checker),
         Err(error) => {
-            checker
-                .problems
-                .push(syntax(&error, 0, text.len(), ExprProblemKind::Template));
+            checker.problems.push(syntax(&error, 0, text.len(), ExprProblemKind::Template));
             return None;
         }
     };
@@ -257,10 +234,7 @@ fn expression<'a>(
         return None;
     }
     if let Some(Ok(Some(value))) = tree.as_const().map(|value| json::from_template(&value)) {
-        if value
-            .as_str()
-            .is_some_and(|text| text.len() > template::MAX_OUTPUT_BYTES)
-        {
+        if value.as_str().is_some_and(|text| text.len() > template::MAX_OUTPUT_BYTES) {
             let message = format!("gives more than {} bytes", template::MAX_OUTPUT_BYTES);
             let problem = ExprProblem::new(range, ExprProblemKind::Template, message);
             checker.problems.push(problem);
@@ -273,11 +247,7 @@ fn expression<'a>(
         _ => None,
     };
     if let Some((chain, stages)) = lower(&tree, written, checker) {
-        return Some(Part::Piece(Piece {
-            origin: Origin::Chain(chain),
-            stages,
-            last_filter,
-        }));
+        return Some(Part::Piece(Piece { origin: Origin::Chain(chain), stages, last_filter }));
     }
     let used = std::mem::take(&mut checker.used);
     match Jinja::expression(replaced, slots, used, site.lenient) {
@@ -308,20 +278,9 @@ fn lower(
     }
     stages.reverse();
     let (root, steps) = chain_of(at)?;
-    let (root, start, end) = (
-        root.into(),
-        root_span(at).start_offset,
-        at.span().end_offset,
-    );
-    let written = text
-        .get(start as usize..end as usize)
-        .unwrap_or(text)
-        .trim();
-    let chain = Chain {
-        root,
-        steps: steps.into(),
-        text: written.into(),
-    };
+    let (root, start, end) = (root.into(), root_span(at).start_offset, at.span().end_offset);
+    let written = text.get(start as usize..end as usize).unwrap_or(text).trim();
+    let chain = Chain { root, steps: steps.into(), text: written.into() };
     Some((chain, stages.into()))
 }
 
@@ -329,9 +288,7 @@ fn statements<'a>(text: &'a str, site: &Site, checker: &mut Checker<'a>) -> Opti
     let tree = match parse(text, "", SYNTAX.clone()) {
         Ok(tree) => tree,
         Err(error) => {
-            checker
-                .problems
-                .push(syntax(&error, 0, text.len(), ExprProblemKind::Template));
+            checker.problems.push(syntax(&error, 0, text.len(), ExprProblemKind::Template));
             return None;
         }
     };
@@ -341,9 +298,7 @@ fn statements<'a>(text: &'a str, site: &Site, checker: &mut Checker<'a>) -> Opti
     match Jinja::template(replaced, slots, used, site.lenient) {
         Ok(program) => Some(Code::Statements(program)),
         Err(error) => {
-            checker
-                .problems
-                .push(syntax(&error, 0, text.len(), ExprProblemKind::Template));
+            checker.problems.push(syntax(&error, 0, text.len(), ExprProblemKind::Template));
             None
         }
     }
@@ -357,11 +312,7 @@ fn syntax(
     kind: ExprProblemKind,
 ) -> ExprProblem {
     let within = |at: usize| start.saturating_add(at).min(end);
-    let range = error
-        .range()
-        .map_or(start..end, |range| within(range.start)..within(range.end));
-    let message = error
-        .detail()
-        .map_or_else(|| error.kind().to_string(), str::to_owned);
+    let range = error.range().map_or(start..end, |range| within(range.start)..within(range.end));
+    let message = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
     ExprProblem::new(range, kind, message)
 }

@@ -49,9 +49,7 @@ fn integer_of(text: &str) -> Option<Value> {
         None => text,
     };
     let signed = whole.parse::<i64>().map(Value::from);
-    signed
-        .or_else(|_| whole.parse::<u64>().map(Value::from))
-        .ok()
+    signed.or_else(|_| whole.parse::<u64>().map(Value::from)).ok()
 }
 
 /// A JSON number, from a number or a text that looks like one.
@@ -67,10 +65,7 @@ pub(super) fn number(value: &Value) -> Result<Value, Fault> {
 
 fn number_of(text: &str) -> Option<Value> {
     let text = text.strip_prefix('+').unwrap_or(text);
-    if !text
-        .bytes()
-        .all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte))
-    {
+    if !text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte)) {
         return None;
     }
     if let Ok(integer) = text.parse::<i64>() {
@@ -80,16 +75,10 @@ fn number_of(text: &str) -> Option<Value> {
         return Some(integer.into());
     }
     // An integer that does not fit would lose digits; a fraction is rounded to the nearest float.
-    if text
-        .bytes()
-        .all(|byte| byte.is_ascii_digit() || byte == b'-')
-    {
+    if text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') {
         return None;
     }
-    text.parse::<f64>()
-        .ok()
-        .and_then(Number::from_f64)
-        .map(Value::Number)
+    text.parse::<f64>().ok().and_then(Number::from_f64).map(Value::Number)
 }
 
 /// `true`/`false`, `yes`/`no`, `on`/`off` in any case, `1`/`0` as a text or a number.
@@ -108,9 +97,7 @@ pub(super) fn boolean(value: &Value) -> Result<Value, Fault> {
         },
         _ => None,
     };
-    truth
-        .map(Value::Bool)
-        .ok_or_else(|| Fault::expected("true or false", value))
+    truth.map(Value::Bool).ok_or_else(|| Fault::expected("true or false", value))
 }
 
 /// What a table says about a value.
@@ -124,13 +111,7 @@ pub(super) fn lookup<'a>(
         Value::Number(_) | Value::Bool(_) => table.entries.get(&value.to_string()),
         _ => None,
     };
-    found
-        .or(otherwise)
-        .map(|found| Flow::Owned(found.clone()))
-        .ok_or_else(|| {
-            Fault::Here(format!(
-                "{} that the lookup does not list, and it has no `else`",
-                kind(value)
-            ))
-        })
+    found.or(otherwise).map(|found| Flow::Owned(found.clone())).ok_or_else(|| {
+        Fault::Here(format!("{} that the lookup does not list, and it has no `else`", kind(value)))
+    })
 }

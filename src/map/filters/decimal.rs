@@ -45,15 +45,8 @@ impl Decimal {
             return None;
         }
         // 1e3 has three more digits before the point.
-        digits.extend(std::iter::repeat_n(
-            b'0',
-            usize::try_from(-scale).unwrap_or(0),
-        ));
-        let mut decimal = Self {
-            negative,
-            digits,
-            scale: usize::try_from(scale).unwrap_or(0),
-        };
+        digits.extend(std::iter::repeat_n(b'0', usize::try_from(-scale).unwrap_or(0)));
+        let mut decimal = Self { negative, digits, scale: usize::try_from(scale).unwrap_or(0) };
         decimal.tidy();
         Some(decimal)
     }
@@ -66,12 +59,7 @@ impl Decimal {
             self.digits.splice(..0, std::iter::repeat_n(b'0', zeros));
         }
         let spare = self.digits.len() - wanted;
-        let zeros = self
-            .digits
-            .iter()
-            .take(spare)
-            .take_while(|&&digit| digit == b'0')
-            .count();
+        let zeros = self.digits.iter().take(spare).take_while(|&&digit| digit == b'0').count();
         self.digits.drain(..zeros);
         if self.digits.iter().all(|&digit| digit == b'0') {
             self.negative = false;
@@ -81,8 +69,7 @@ impl Decimal {
     /// Pads with zeros, or rounds half away from zero.
     fn rescale(&mut self, scale: usize) {
         if scale >= self.scale {
-            self.digits
-                .extend(std::iter::repeat_n(b'0', scale - self.scale));
+            self.digits.extend(std::iter::repeat_n(b'0', scale - self.scale));
             self.scale = scale;
             return;
         }
@@ -126,10 +113,7 @@ impl Decimal {
     fn units(&self, scale: usize) -> Option<i128> {
         let mut padded = self.clone();
         padded.rescale(scale.max(self.scale));
-        let digits = std::str::from_utf8(&padded.digits)
-            .ok()?
-            .parse::<i128>()
-            .ok()?;
+        let digits = std::str::from_utf8(&padded.digits).ok()?.parse::<i128>().ok()?;
         Some(if self.negative { -digits } else { digits })
     }
 }
@@ -144,9 +128,7 @@ pub(super) fn scale_of(arguments: &mut Arguments) -> Result<Option<u32>, Refused
             .and_then(|scale| u32::try_from(scale).ok())
             .map(Some)
             .ok_or_else(|| {
-                Refused::arguments(format!(
-                    "a decimal's scale is a number from 0 to {MAX_SCALE}"
-                ))
+                Refused::arguments(format!("a decimal's scale is a number from 0 to {MAX_SCALE}"))
             }),
     }
 }
@@ -156,9 +138,7 @@ fn parse(value: &Value) -> Result<Decimal, Fault> {
         Value::String(text) => Decimal::parse(text.trim()),
         Value::Number(number) => {
             if number.is_f64()
-                && number
-                    .as_f64()
-                    .is_some_and(|float| float.abs() >= MAX_EXACT_FLOAT)
+                && number.as_f64().is_some_and(|float| float.abs() >= MAX_EXACT_FLOAT)
             {
                 let message =
                     "expected digits, found a number so large that JSON may have lost some";
@@ -213,16 +193,10 @@ pub(super) fn sum<'a>(input: &Flow<'a>) -> Result<Flow<'a>, Fault> {
         .enumerate()
         .map(|(at, item)| parse(item).map_err(|fault| fault.of_item(at)))
         .collect::<Result<Vec<_>, _>>()?;
-    let scale = decimals
-        .iter()
-        .map(|decimal| decimal.scale)
-        .max()
-        .unwrap_or(0);
+    let scale = decimals.iter().map(|decimal| decimal.scale).max().unwrap_or(0);
     let total = decimals
         .iter()
-        .try_fold(0_i128, |sum, decimal| {
-            sum.checked_add(decimal.units(scale)?)
-        })
+        .try_fold(0_i128, |sum, decimal| sum.checked_add(decimal.units(scale)?))
         .ok_or_else(too_large)?;
     let mut sum = Decimal {
         negative: total < 0,
@@ -263,10 +237,7 @@ mod tests {
             ("5.", "5"),
             ("1e3", "1000"),
             ("1.25e-2", "0.0125"),
-            (
-                "12345678901234567890.123456789",
-                "12345678901234567890.123456789",
-            ),
+            ("12345678901234567890.123456789", "12345678901234567890.123456789"),
             (" 1.0 ", "1.0"),
             ("-.5", "-0.5"),
         ] {
@@ -302,16 +273,10 @@ mod tests {
             (json!("1.2.3"), "expected digits, found a string"),
             (json!("NaN"), "expected digits, found a string"),
             (json!("1e999999999999"), "expected digits, found a string"),
-            (
-                json!("1e-9223372036854775808"),
-                "expected digits, found a string",
-            ),
+            (json!("1e-9223372036854775808"), "expected digits, found a string"),
             (json!(true), "expected digits, found a boolean"),
             (json!(null), "expected digits, found null"),
-            (
-                json!(1e22),
-                "expected digits, found a number so large that JSON may have lost some",
-            ),
+            (json!(1e22), "expected digits, found a number so large that JSON may have lost some"),
         ] {
             check(&value, None, expected);
         }
@@ -336,7 +301,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(128))]
+        #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
         fn integers_and_fractions_survive(whole in 0_u64.., fraction in "[0-9]{1,12}") {

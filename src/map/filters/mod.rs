@@ -37,7 +37,7 @@ pub(super) enum Flow<'a> {
     Many(Vec<&'a Value>),
 }
 
-impl<'a> Flow<'a> {
+impl Flow<'_> {
     /// The value itself; `None` where it is missing.
     pub fn into_value(self) -> Option<Value> {
         match self {
@@ -100,18 +100,13 @@ pub(super) enum Filter {
     Text,
     Integer,
     Number,
-    Decimal {
-        scale: Option<u32>,
-    },
+    Decimal { scale: Option<u32> },
     Boolean,
     Timestamp(Box<TimeInput>),
     Date(Box<TimeInput>),
     Strftime(Box<Strftime>),
     Json,
-    Lookup {
-        table: Arc<Lookup>,
-        otherwise: Option<Box<Value>>,
-    },
+    Lookup { table: Arc<Lookup>, otherwise: Option<Box<Value>> },
     Apply(Arc<Tree>),
     Default(Box<Value>),
     Optional,
@@ -215,16 +210,14 @@ impl Arguments {
         match self.next() {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
-            Some(other) => Err(Refused::arguments(format!(
-                "{what} is a text, not {}",
-                kind(&other)
-            ))),
+            Some(other) => {
+                Err(Refused::arguments(format!("{what} is a text, not {}", kind(&other))))
+            }
         }
     }
 
     fn required_text(&mut self, what: &str) -> Result<String, Refused> {
-        self.next_text(what)?
-            .ok_or_else(|| Refused::arguments(format!("{what} is missing")))
+        self.next_text(what)?.ok_or_else(|| Refused::arguments(format!("{what} is missing")))
     }
 
     fn texts(&mut self, what: &str) -> Result<Vec<String>, Refused> {
@@ -240,25 +233,20 @@ impl Arguments {
         match self.named(name) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
-            Some(other) => Err(Refused::arguments(format!(
-                "`{name}` is a text, not {}",
-                kind(&other)
-            ))),
+            Some(other) => {
+                Err(Refused::arguments(format!("`{name}` is a text, not {}", kind(&other))))
+            }
         }
     }
 
     fn finish(self, filter: &str) -> Result<(), Refused> {
         if let Some((name, _)) = self.named.first() {
-            return Err(Refused::arguments(format!(
-                "`{filter}` takes no argument `{name}`"
-            )));
+            return Err(Refused::arguments(format!("`{filter}` takes no argument `{name}`")));
         }
         if self.positional.is_empty() {
             return Ok(());
         }
-        Err(Refused::arguments(format!(
-            "`{filter}` got too many arguments"
-        )))
+        Err(Refused::arguments(format!("`{filter}` got too many arguments")))
     }
 }
 
@@ -286,9 +274,7 @@ impl Filter {
             "string" => Self::Text,
             "integer" => Self::Integer,
             "number" => Self::Number,
-            "decimal" => Self::Decimal {
-                scale: decimal::scale_of(arguments)?,
-            },
+            "decimal" => Self::Decimal { scale: decimal::scale_of(arguments)? },
             "boolean" => Self::Boolean,
             "timestamp" => Self::Timestamp(Box::new(TimeInput::compile(arguments)?)),
             "date" => Self::Date(Box::new(TimeInput::compile(arguments)?)),
@@ -303,9 +289,7 @@ impl Filter {
                 Self::Apply(Arc::clone(tree))
             }
             "default" | "d" => Self::Default(Box::new(
-                arguments
-                    .next()
-                    .ok_or_else(|| Refused::arguments("`default` needs a value"))?,
+                arguments.next().ok_or_else(|| Refused::arguments("`default` needs a value"))?,
             )),
             "optional" => Self::Optional,
             "omit" => Self::Omit(Pattern::several(name, arguments)?),
@@ -317,12 +301,7 @@ impl Filter {
             "upper" => Self::Upper,
             "trim" => Self::Trim(arguments.next_text("what is trimmed")?.map(Into::into)),
             "split" => Self::Split(arguments.next_text("the separator")?.map(Into::into)),
-            "join" => Self::Join(
-                arguments
-                    .next_text("the separator")?
-                    .unwrap_or_default()
-                    .into(),
-            ),
+            "join" => Self::Join(arguments.next_text("the separator")?.unwrap_or_default().into()),
             "first" => Self::First,
             "last" => Self::Last,
             "sum" => Self::Sum,
@@ -338,10 +317,7 @@ impl Filter {
         let table =
             table.ok_or_else(|| Refused::reference("lookup", &name, library.lookups.keys()))?;
         let otherwise = arguments.named("else").map(Box::new);
-        Ok(Self::Lookup {
-            table: Arc::clone(table),
-            otherwise,
-        })
+        Ok(Self::Lookup { table: Arc::clone(table), otherwise })
     }
 
     /// Whether it decides what becomes of what is missing.

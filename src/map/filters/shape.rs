@@ -18,9 +18,7 @@ impl Pattern {
     pub(super) fn several(filter: &str, arguments: &mut Arguments) -> Result<Box<[Self]>, Refused> {
         let patterns = arguments.texts("a key")?;
         if patterns.is_empty() {
-            return Err(Refused::arguments(format!(
-                "`{filter}` needs at least one key"
-            )));
+            return Err(Refused::arguments(format!("`{filter}` needs at least one key")));
         }
         Ok(patterns.iter().map(|text| Self::new(text)).collect())
     }
@@ -56,12 +54,7 @@ pub(super) fn apply<'a>(
     input: &Flow<'a>,
     scope: &Scope<'_>,
 ) -> Result<Flow<'a>, Fault> {
-    let one = |item: &Value| {
-        tree.eval_in(&Scope {
-            item: Some(item),
-            ..*scope
-        })
-    };
+    let one = |item: &Value| tree.eval_in(&Scope { item: Some(item), ..*scope });
     let Some(items) = input.items() else {
         let value = input.value();
         if !value.is_object() {
@@ -80,12 +73,12 @@ pub(super) fn apply<'a>(
 pub(super) fn end_of(input: Flow<'_>, first: bool) -> Result<Flow<'_>, Fault> {
     let pick = |length: usize| if first { 0 } else { length.saturating_sub(1) };
     Ok(match input {
-        Flow::Many(values) => values
-            .get(pick(values.len()))
-            .map_or(Flow::Missing, |one| Flow::Borrowed(one)),
-        Flow::Borrowed(Value::Array(items)) => items
-            .get(pick(items.len()))
-            .map_or(Flow::Missing, Flow::Borrowed),
+        Flow::Many(values) => {
+            values.get(pick(values.len())).map_or(Flow::Missing, |one| Flow::Borrowed(one))
+        }
+        Flow::Borrowed(Value::Array(items)) => {
+            items.get(pick(items.len())).map_or(Flow::Missing, Flow::Borrowed)
+        }
         Flow::Owned(Value::Array(mut items)) if !items.is_empty() => {
             Flow::Owned(items.swap_remove(pick(items.len())))
         }
@@ -117,30 +110,20 @@ fn each_object(
 pub(super) fn keep(value: &Value, wanted: impl Fn(&str) -> bool) -> Result<Value, Fault> {
     each_object(value, &|members| {
         let kept = members.iter().filter(|(key, _)| wanted(key));
-        Value::Object(
-            kept.map(|(key, value)| (key.clone(), value.clone()))
-                .collect(),
-        )
+        Value::Object(kept.map(|(key, value)| (key.clone(), value.clone())).collect())
     })
 }
 
 /// `{"a": 1}` → `[{"key": "a", "value": 1}]`.
 pub(super) fn entries(value: &Value) -> Result<Value, Fault> {
-    let members = value
-        .as_object()
-        .ok_or_else(|| Fault::expected("an object", value))?;
-    Ok(members
-        .iter()
-        .map(|(key, value)| json!({ "key": key, "value": value }))
-        .collect())
+    let members = value.as_object().ok_or_else(|| Fault::expected("an object", value))?;
+    Ok(members.iter().map(|(key, value)| json!({ "key": key, "value": value })).collect())
 }
 
 /// Keys in lower case; of several that become the same the last stays.
 pub(super) fn lower_keys(value: &Value) -> Result<Value, Fault> {
     each_object(value, &|members| {
-        let lowered = members
-            .iter()
-            .map(|(key, value)| (key.to_lowercase(), value.clone()));
+        let lowered = members.iter().map(|(key, value)| (key.to_lowercase(), value.clone()));
         Value::Object(lowered.collect())
     })
 }
@@ -148,21 +131,14 @@ pub(super) fn lower_keys(value: &Value) -> Result<Value, Fault> {
 /// Rows to objects: with `names` each row's items get them, without them the first row names the
 /// columns of the others. One row with given names becomes one object.
 pub(super) fn zip_object(value: &Value, names: &[String]) -> Result<Value, Fault> {
-    let rows = value
-        .as_array()
-        .ok_or_else(|| Fault::expected("an array", value))?;
+    let rows = value.as_array().ok_or_else(|| Fault::expected("an array", value))?;
     if names.is_empty() {
         let Some((header, rows)) = rows.split_first() else {
             return Ok(json!([]));
         };
         let header = header
             .as_array()
-            .and_then(|names| {
-                names
-                    .iter()
-                    .map(|name| name.as_str().map(str::to_owned))
-                    .collect()
-            })
+            .and_then(|names| names.iter().map(|name| name.as_str().map(str::to_owned)).collect())
             .ok_or_else(|| Fault::Here("expected a first row of texts".to_owned()))?;
         return zip_rows(rows, header);
     }
@@ -184,16 +160,10 @@ fn zip_rows(rows: &[Value], names: Vec<String>) -> Result<Value, Fault> {
 
 fn zip_row(cells: &[Value], names: &[String]) -> Result<Value, Fault> {
     if cells.len() > names.len() {
-        let message = format!(
-            "expected at most {} cells, found {}",
-            names.len(),
-            cells.len()
-        );
+        let message = format!("expected at most {} cells, found {}", names.len(), cells.len());
         return Err(Fault::Here(message));
     }
-    Ok(Value::Object(
-        names.iter().cloned().zip(cells.iter().cloned()).collect(),
-    ))
+    Ok(Value::Object(names.iter().cloned().zip(cells.iter().cloned()).collect()))
 }
 
 #[cfg(test)]
@@ -215,11 +185,7 @@ mod tests {
             ("", "", true),
             ("", "x", false),
         ] {
-            assert_eq!(
-                Pattern::new(pattern).matches(key),
-                expected,
-                "{pattern} {key}"
-            );
+            assert_eq!(Pattern::new(pattern).matches(key), expected, "{pattern} {key}");
         }
     }
 }

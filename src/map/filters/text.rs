@@ -10,17 +10,11 @@ use crate::map::fault::Fault;
 use super::Flow;
 
 /// RFC 3986 §2.3: all but the unreserved.
-const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The text itself; other types must pass `string` first.
 pub(super) fn of(value: &Value) -> Result<&str, Fault> {
-    value
-        .as_str()
-        .ok_or_else(|| Fault::expected("a text", value))
+    value.as_str().ok_or_else(|| Fault::expected("a text", value))
 }
 
 /// Without white space, or the given characters, at both ends.

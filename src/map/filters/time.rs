@@ -36,6 +36,8 @@ enum Format {
 /// A time as it was read: a point in time, or what a calendar and a clock somewhere show.
 enum Read {
     At(Timestamp, Option<Offset>),
+    /// RFC 3339: its offset is read again where it matters.
+    Rfc3339(Timestamp),
     Civil(DateTime),
 }
 
@@ -48,10 +50,7 @@ impl TimeInput {
             Some(Value::String(format)) => formats.push(format),
             Some(_) => return Err(Refused::arguments("`in` is a text")),
         }
-        let formats = formats
-            .iter()
-            .map(|text| Format::compile(text))
-            .collect::<Result<_, _>>()?;
+        let formats = formats.iter().map(|text| Format::compile(text)).collect::<Result<_, _>>()?;
         Ok(Self { formats, zone })
     }
 
@@ -77,13 +76,13 @@ impl TimeInput {
 
     fn timestamp(&self, value: &Value) -> Result<Timestamp, Fault> {
         match (self.read(value)?, &self.zone) {
-            (Read::At(timestamp, _), _) => Ok(timestamp),
+            (Read::At(timestamp, _) | Read::Rfc3339(timestamp), _) => Ok(timestamp),
             (Read::Civil(civil), Some(zone)) => zone
                 .to_timestamp(civil)
                 .map_err(|_| Fault::expected("a time between the years -9999 and 9999", value)),
-            (Read::Civil(_), None) => Err(Fault::Here(
-                "expected a time with a zone (or give `tz=`)".to_owned(),
-            )),
+            (Read::Civil(_), None) => {
+                Err(Fault::Here("expected a time with a zone (or give `tz=`)".to_owned()))
+            }
         }
     }
 }
@@ -104,7 +103,7 @@ impl Format {
 
     fn read(&self, text: &str) -> Option<Read> {
         match self {
-            Self::Rfc3339 => text.parse().ok().map(|at| Read::At(at, offset_of(text))),
+            Self::Rfc3339 => text.parse().ok().map(Read::Rfc3339),
             Self::Rfc2822 => read_rfc2822(text),
             Self::EpochSeconds => text.parse().ok().and_then(|seconds| epoch(seconds, 1e9)),
             Self::EpochMillis => text.parse().ok().and_then(|millis| epoch(millis, 1e6)),
@@ -120,9 +119,7 @@ fn zone(arguments: &mut Arguments) -> Result<Option<TimeZone>, Refused> {
     };
     match TimeZone::get(&name) {
         Ok(zone) => Ok(Some(zone)),
-        Err(_) => Err(Refused::arguments(format!(
-            "there is no time zone `{name}`"
-        ))),
+        Err(_) => Err(Refused::arguments(format!("there is no time zone `{name}`"))),
     }
 }
 
@@ -143,7 +140,7 @@ fn check_pattern(pattern: &str) -> Result<(), Refused> {
 fn read_text(text: &str) -> Option<Read> {
     // Most are RFC 3339; a civil time or date is what has no offset; a letter first is RFC 2822.
     if let Ok(timestamp) = text.parse::<Timestamp>() {
-        return Some(Read::At(timestamp, offset_of(text)));
+        return Some(Read::Rfc3339(timestamp));
     }
     if text.as_bytes().first()?.is_ascii_digit()
         && let Ok(civil) = text.parse::<DateTime>()
@@ -165,14 +162,7 @@ fn offset_of(text: &str) -> Option<Offset> {
 }
 
 fn read_number(number: f64) -> Option<Read> {
-    epoch(
-        number,
-        if number.abs() >= FIRST_MILLIS {
-            1e6
-        } else {
-            1e9
-        },
-    )
+    epoch(number, if number.abs() >= FIRST_MILLIS { 1e6 } else { 1e9 })
 }
 
 /// A number of units of `nanoseconds` since 1970; to the microsecond, as far as a float is exact.
@@ -181,9 +171,7 @@ fn epoch(number: f64, nanoseconds: f64) -> Option<Read> {
     if !micros.is_finite() || micros.abs() > 1e18 {
         return None;
     }
-    Timestamp::from_microsecond(micros as i64)
-        .ok()
-        .map(|at| Read::At(at, None))
+    Timestamp::from_microsecond(micros as i64).ok().map(|at| Read::At(at, None))
 }
 
 fn read_pattern(pattern: &str, text: &str) -> Option<Read> {
@@ -197,10 +185,7 @@ fn read_pattern(pattern: &str, text: &str) -> Option<Read> {
     if let Ok(civil) = broken.to_datetime() {
         return Some(Read::Civil(civil));
     }
-    broken
-        .to_date()
-        .ok()
-        .map(|date| Read::Civil(date.at(0, 0, 0, 0)))
+    broken.to_date().ok().map(|date| Read::Civil(date.at(0, 0, 0, 0)))
 }
 
 /// RFC 3339 in UTC, with as many decimals of a second as there are.
@@ -211,7 +196,13 @@ pub(super) fn timestamp(value: &Value, input: &TimeInput) -> Result<String, Faul
 /// The calendar's date: in `tz` where that is given, else as it was written (numbers: in UTC).
 pub(super) fn date(value: &Value, input: &TimeInput) -> Result<String, Fault> {
     let date: Date = match (input.read(value)?, &input.zone) {
-        (Read::At(timestamp, _), Some(zone)) => zone.to_datetime(timestamp).date(),
+        (Read::At(timestamp, _) | Read::Rfc3339(timestamp), Some(zone)) => {
+            zone.to_datetime(timestamp).date()
+        }
+        (Read::Rfc3339(timestamp), None) => {
+            let offset = value.as_str().and_then(|text| offset_of(text.trim()));
+            offset.unwrap_or(Offset::UTC).to_datetime(timestamp).date()
+        }
         (Read::At(timestamp, offset), None) => {
             offset.unwrap_or(Offset::UTC).to_datetime(timestamp).date()
         }
@@ -231,14 +222,8 @@ impl Strftime {
     pub(super) fn compile(arguments: &mut Arguments) -> Result<Self, Refused> {
         let pattern = arguments.required_text("the format")?;
         check_pattern(&pattern)?;
-        let input = TimeInput {
-            formats: Vec::new(),
-            zone: zone(arguments)?,
-        };
-        Ok(Self {
-            pattern: pattern.into(),
-            input,
-        })
+        let input = TimeInput { formats: Vec::new(), zone: zone(arguments)? };
+        Ok(Self { pattern: pattern.into(), input })
     }
 
     /// In `tz`, or in UTC.
@@ -275,42 +260,14 @@ mod tests {
     #[test]
     fn times_come_out_in_utc() {
         let z = |value: Value, at: &str, on: &str| check(&value, &[], None, at, on);
-        z(
-            json!("2026-11-20T10:00:00Z"),
-            "2026-11-20T10:00:00Z",
-            "2026-11-20",
-        );
-        z(
-            json!("2026-11-20T00:30:00+02:00"),
-            "2026-11-19T22:30:00Z",
-            "2026-11-20",
-        );
-        z(
-            json!("2026-11-20T10:00:00.250-05:00"),
-            "2026-11-20T15:00:00.25Z",
-            "2026-11-20",
-        );
-        z(
-            json!("2026-11-20 10:00:00Z"),
-            "2026-11-20T10:00:00Z",
-            "2026-11-20",
-        );
-        z(
-            json!("Fri, 20 Nov 2026 10:00:00 +0100"),
-            "2026-11-20T09:00:00Z",
-            "2026-11-20",
-        );
+        z(json!("2026-11-20T10:00:00Z"), "2026-11-20T10:00:00Z", "2026-11-20");
+        z(json!("2026-11-20T00:30:00+02:00"), "2026-11-19T22:30:00Z", "2026-11-20");
+        z(json!("2026-11-20T10:00:00.250-05:00"), "2026-11-20T15:00:00.25Z", "2026-11-20");
+        z(json!("2026-11-20 10:00:00Z"), "2026-11-20T10:00:00Z", "2026-11-20");
+        z(json!("Fri, 20 Nov 2026 10:00:00 +0100"), "2026-11-20T09:00:00Z", "2026-11-20");
         z(json!(1_700_000_000), "2023-11-14T22:13:20Z", "2023-11-14");
-        z(
-            json!(1_700_000_000_250_i64),
-            "2023-11-14T22:13:20.25Z",
-            "2023-11-14",
-        );
-        z(
-            json!(1_700_000_000.5),
-            "2023-11-14T22:13:20.5Z",
-            "2023-11-14",
-        );
+        z(json!(1_700_000_000_250_i64), "2023-11-14T22:13:20.25Z", "2023-11-14");
+        z(json!(1_700_000_000.5), "2023-11-14T22:13:20.5Z", "2023-11-14");
         z(json!(0), "1970-01-01T00:00:00Z", "1970-01-01");
     }
 
@@ -320,83 +277,29 @@ mod tests {
         check(&json!("2026-11-20T10:00:00"), &[], None, none, "2026-11-20");
         check(&json!("2026-11-20"), &[], None, none, "2026-11-20");
         let berlin = Some("Europe/Berlin");
-        check(
-            &json!("2026-07-20 10:00:00"),
-            &[],
-            berlin,
-            "2026-07-20T08:00:00Z",
-            "2026-07-20",
-        );
-        check(
-            &json!("2026-11-20T23:30:00Z"),
-            &[],
-            berlin,
-            "2026-11-20T23:30:00Z",
-            "2026-11-21",
-        );
+        check(&json!("2026-07-20 10:00:00"), &[], berlin, "2026-07-20T08:00:00Z", "2026-07-20");
+        check(&json!("2026-11-20T23:30:00Z"), &[], berlin, "2026-11-20T23:30:00Z", "2026-11-21");
         // In the gap of spring the clock reads an hour later, in the fold of autumn the first counts.
-        check(
-            &json!("2026-03-29T02:30:00"),
-            &[],
-            berlin,
-            "2026-03-29T01:30:00Z",
-            "2026-03-29",
-        );
-        check(
-            &json!("2026-10-25T02:30:00"),
-            &[],
-            berlin,
-            "2026-10-25T00:30:00Z",
-            "2026-10-25",
-        );
+        check(&json!("2026-03-29T02:30:00"), &[], berlin, "2026-03-29T01:30:00Z", "2026-03-29");
+        check(&json!("2026-10-25T02:30:00"), &[], berlin, "2026-10-25T00:30:00Z", "2026-10-25");
     }
 
     #[test]
     fn given_formats_are_tried_in_order() {
         let formats = &["%d.%m.%Y %H:%M", "%d.%m.%Y", "epoch_ms"][..];
         let utc = Some("UTC");
-        check(
-            &json!("20.11.2026 10:05"),
-            formats,
-            utc,
-            "2026-11-20T10:05:00Z",
-            "2026-11-20",
-        );
-        check(
-            &json!("20.11.2026"),
-            formats,
-            utc,
-            "2026-11-20T00:00:00Z",
-            "2026-11-20",
-        );
-        check(
-            &json!("1700000000000"),
-            formats,
-            utc,
-            "2023-11-14T22:13:20Z",
-            "2023-11-14",
-        );
+        check(&json!("20.11.2026 10:05"), formats, utc, "2026-11-20T10:05:00Z", "2026-11-20");
+        check(&json!("20.11.2026"), formats, utc, "2026-11-20T00:00:00Z", "2026-11-20");
+        check(&json!("1700000000000"), formats, utc, "2023-11-14T22:13:20Z", "2023-11-14");
         let odd = "expected a time of the given format, found a string";
         check(&json!("2026-11-20T10:00:00Z"), formats, utc, odd, odd);
         let slack = &["epoch_s"][..];
-        check(
-            &json!("1700000000.000100"),
-            slack,
-            None,
-            "2023-11-14T22:13:20.0001Z",
-            "2023-11-14",
-        );
+        check(&json!("1700000000.000100"), slack, None, "2023-11-14T22:13:20.0001Z", "2023-11-14");
     }
 
     #[test]
     fn what_is_no_time_is_refused() {
-        for value in [
-            json!("soon"),
-            json!(""),
-            json!(true),
-            json!({}),
-            json!(1e300),
-        ] {
+        for value in [json!("soon"), json!(""), json!(true), json!({}), json!(1e300)] {
             assert!(timestamp(&value, &input(&[], None)).is_err(), "{value}");
         }
         let refused = |formats: &[&str], tz: Option<&str>| {
@@ -406,10 +309,7 @@ mod tests {
             };
             TimeInput::compile(&mut arguments).unwrap_err().message
         };
-        assert_eq!(
-            refused(&[], Some("Europe/Berln")),
-            "there is no time zone `Europe/Berln`"
-        );
+        assert_eq!(refused(&[], Some("Europe/Berln")), "there is no time zone `Europe/Berln`");
         assert!(refused(&["iso"], None).starts_with("`iso` is no format"));
         assert!(refused(&["%!"], None).starts_with("`%!` is no format"));
     }
