@@ -34,7 +34,7 @@ const TOKEN_LIMITS: ExchangeLimits =
 /// A token endpoint that failed is left alone this long, then twice as long, and so on.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// But never longer than this.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// Why a request could not be given credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,8 +67,10 @@ pub struct Authenticator {
     egress: Egress,
     bus: Arc<dyn Bus>,
     /// By connector, then by the `[auth.NAME]` table.
-    entries: Mutex<HashMap<Box<str>, HashMap<Box<str>, Arc<Entry>>>>,
+    entries: Mutex<HashMap<Box<str>, Entries>>,
 }
+
+type Entries = HashMap<Box<str>, Arc<Entry>>;
 
 /// One `[auth.NAME]` of one connector.
 struct Entry {

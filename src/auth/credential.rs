@@ -39,7 +39,7 @@ enum Place {
 }
 
 impl Credential {
-    /// What an OAuth2 server gave.
+    /// What a token endpoint gave.
     pub(super) fn bearer(
         token: &Secret,
         refresh_at: Timestamp,
@@ -50,7 +50,7 @@ impl Credential {
         Ok(Self { place, hidden: vec![token.clone()], refresh_at, expires_at })
     }
 
-    /// What the file and the secrets say. OAuth2 has to be asked for and is `None` here.
+    /// What the file and the secrets say. A token that has to be fetched is `None` here.
     pub(super) fn fixed(
         kind: &AuthKind,
         env: &Env,

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Where the server does not say how long the token lives.
-const DEFAULT_LIFE: Duration = Duration::from_secs(3600);
+const DEFAULT_LIFE: Duration = Duration::from_hours(1);
 /// A token is used at least this long, whatever the server says: one of zero seconds would be
 /// fetched for every request.
 const SHORTEST_LIFE: Duration = Duration::from_secs(5);

@@ -106,7 +106,7 @@ pub enum Next {
 
 /// The longest `Retry-After` that is honoured where `to` is shorter: a peer that asks for a week
 /// would take an event out of everybody's sight.
-const RETRY_AFTER_CAP: Duration = Duration::from_secs(3600);
+const RETRY_AFTER_CAP: Duration = Duration::from_hours(1);
 /// What a deferred event waits where nobody said how long.
 const DEFER_FOR: Duration = Duration::from_secs(1);
 /// How far deferred events are spread.
@@ -195,8 +195,8 @@ mod tests {
         RetryPlan {
             attempts: 4,
             from: Duration::from_secs(1),
-            to: Duration::from_secs(60),
-            within: Duration::from_secs(3600),
+            to: Duration::from_mins(1),
+            within: Duration::from_hours(1),
         }
     }
 

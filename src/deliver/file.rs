@@ -24,6 +24,9 @@ use crate::world::{Clock, Timestamp};
 /// Lines collected before they are written without being asked.
 const BUFFER_BYTES: usize = 128 << 10;
 
+/// Files rotated within one second; a limit that small files cannot reach in earnest.
+const MOST_PER_SECOND: u32 = 100_000;
+
 /// When a new file is begun, and how many old ones are kept.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Rotation {
@@ -229,7 +232,7 @@ impl Writer {
         let name = Name::of(&self.path);
         let stamp = stamp(now);
         let folder = folder_of(&self.path).to_owned();
-        let target = (1u32..)
+        let target = (1..=MOST_PER_SECOND)
             .map(|n| folder.join(name.rotated(&stamp, n)))
             .find(|target| !target.exists())
             .ok_or(io::ErrorKind::AlreadyExists)?;

@@ -39,13 +39,11 @@ impl Limiter {
         }
         let mut windows = self.windows.lock();
         let free_at = windows.iter_mut().filter_map(|window| window.full_until(now)).max();
-        match free_at {
-            Some(at) => Err(at),
-            None => {
-                windows.iter_mut().for_each(|window| window.give(now));
-                Ok(())
-            }
+        if let Some(at) = free_at {
+            return Err(at);
         }
+        windows.iter_mut().for_each(|window| window.give(now));
+        Ok(())
     }
 }
 

@@ -135,10 +135,10 @@ async fn gzip(mut body: Incoming, max_bytes: usize) -> Result<Read, EgressError>
         // The answer to a HEAD, or a 304, keeps the header of the body that it does not have.
         return Ok(Read { bytes: Bytes::new(), end: End::Whole });
     }
-    if let Err(error) = decoder.try_finish() {
-        if !decoder.get_ref().full {
-            return Ok(undecodable(&error));
-        }
+    if let Err(error) = decoder.try_finish()
+        && !decoder.get_ref().full
+    {
+        return Ok(undecodable(&error));
     }
     let capped = std::mem::replace(
         decoder.get_mut(),

@@ -240,6 +240,6 @@ fn taken(body: Full<Bytes>) -> Bytes {
     body.collect()
         .now_or_never()
         .and_then(Result::ok)
-        .map(|whole| whole.to_bytes())
+        .map(http_body_util::Collected::to_bytes)
         .unwrap_or_default()
 }

@@ -166,8 +166,6 @@ fn special_v6(segments: [u16; 8]) -> Option<&'static str> {
     Some(match segments {
         [0, 0, 0, 0, 0, 0, 0, 0] => "the unspecified address",
         [0, 0, 0, 0, 0, 0, 0, 1] => "this machine",
-        // NAT64's well-known prefix is as public as the IPv4 address in it.
-        [0x64, 0xff9b, 0, 0, 0, 0, ..] => return None,
         [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254] => "a cloud's metadata service",
         [0xfc00..=0xfdff, ..] => "a private network",
         [0xfe80..=0xfebf, ..] => "link-local",
@@ -176,7 +174,8 @@ fn special_v6(segments: [u16; 8]) -> Option<&'static str> {
         [0x2001, 0xdb8, ..] => "reserved for documentation",
         [0x3fff, second, ..] if second < 0x1000 => "reserved for documentation",
         [0x2001, second, ..] if second < 0x200 => "reserved for protocols",
-        [0x2000..=0x3fff, ..] => return None,
+        // NAT64's well-known prefix is as public as the IPv4 address in it.
+        [0x2000..=0x3fff, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => return None,
         _ => "not a public address",
     })
 }

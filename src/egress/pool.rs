@@ -67,7 +67,9 @@ struct Hosts {
 }
 
 struct Host {
-    /// Last used last, and used first: what is not needed grows old.
+    /// Last used last, and used first: what is not needed grows old. A connection goes in and out
+    /// with every exchange, so it moves as a pointer.
+    #[allow(clippy::vec_box)]
     idle: Vec<Box<Http1>>,
     http2: Option<(Http2, Instant)>,
     permits: Arc<Semaphore>,

@@ -135,9 +135,9 @@ async fn a_full_file_is_rotated_and_the_oldest_are_removed() {
 #[tokio::test]
 async fn an_old_file_is_rotated_but_an_empty_one_is_not() {
     let it = Fixture::new();
-    let rotation = Rotation { bytes: None, every: Some(Duration::from_secs(60)), keep: None };
+    let rotation = Rotation { bytes: None, every: Some(Duration::from_mins(1)), keep: None };
     let file = it.open(rotation);
-    it.pass(Duration::from_secs(3600));
+    it.pass(Duration::from_hours(1));
     take(&file, "1");
     it.pass(Duration::from_secs(59));
     take(&file, "2");
