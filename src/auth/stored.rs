@@ -53,7 +53,7 @@ pub(super) fn decode(bytes: &[u8], seed: Seed) -> Option<Secret> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::{any, prop_assert_eq, proptest};
+    use proptest::prelude::{ProptestConfig, any, prop_assert_eq, proptest};
 
     use super::{Seed, decode, encode};
     use crate::world::Secret;
@@ -81,6 +81,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
         fn round_trip(configured in ".*", token in ".+", noise in any::<Vec<u8>>()) {
             let seed = Seed::of(&Secret::new(configured));

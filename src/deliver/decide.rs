@@ -184,7 +184,7 @@ fn after(now: Timestamp, wait: Duration) -> Timestamp {
 mod tests {
     use std::time::Duration;
 
-    use proptest::prelude::{Strategy, any, prop_assert, prop_assert_eq, proptest};
+    use proptest::prelude::{ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, proptest};
 
     use super::{Next, Outcome, RETRY_AFTER_CAP, decide};
     use crate::{plan::RetryPlan, world::Timestamp};
@@ -323,6 +323,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
         #[test]
         fn nothing_is_due_too_early_or_too_late(
             plan in plans(), before in 0..60u32, since in 0..2_000_000_000i64,

@@ -55,7 +55,7 @@ pub(super) struct Http {
 /// What is the same for every event is made once.
 enum Setting<T> {
     Fixed(T),
-    PerEvent { expr: Expr, secret: bool },
+    PerEvent(Expr),
 }
 
 enum Body {
@@ -63,12 +63,16 @@ enum Body {
     /// `out`, as it is.
     Out,
     Tree(Tree),
+    /// A tree with secrets in it.
+    SecretTree(Tree),
 }
 
 #[derive(Default)]
 struct Needs {
     out: bool,
     event: bool,
+    /// The settings that hold secrets, which are to be kept out of messages.
+    secret: Vec<Expr>,
 }
 
 impl Http {
@@ -99,8 +103,13 @@ impl Http {
         }
         let body = match body {
             Some(tree) => {
+                let known = needs.secret.len();
                 tree.leaves().iter().for_each(|(_, expr)| needs.add(expr));
-                Body::Tree(tree.clone())
+                if needs.secret.len() > known {
+                    Body::SecretTree(tree.clone())
+                } else {
+                    Body::Tree(tree.clone())
+                }
             }
             // What asks or removes says what it is about in its URL.
             None if matches!(*method, Method::GET | Method::HEAD | Method::DELETE) => Body::None,
@@ -187,10 +196,8 @@ impl Http {
         let body = match &self.body {
             Body::None => Bytes::new(),
             Body::Out => out.json(),
-            Body::Tree(tree) => {
-                let value = tree.eval(env).map_err(|error| template_failed(shown(&error)))?;
-                value.map(|value| json(&value)).unwrap_or_default()
-            }
+            Body::Tree(tree) => rendered(tree, env)?,
+            Body::SecretTree(tree) => rendered(&revealed(tree, env).map_err(held)?, env)?,
         };
         let mut headers = HeaderMap::with_capacity(self.headers.len() + 8);
         if !body.is_empty() {
@@ -230,8 +237,7 @@ impl Http {
     /// A peer's words without the secrets that it was sent.
     fn redacted(&self, text: &str, carried: Option<&Carried>, env: &Env) -> String {
         let mut text = carried.map_or_else(|| text.to_owned(), |it| it.redact(text));
-        let settings = self.headers.iter().map(|(_, setting)| setting.secret(env));
-        for secret in settings.chain([self.url.secret(env)]).flatten() {
+        for secret in self.needs.secret.iter().filter_map(|expr| expr.secret(env).ok()) {
             let whole = secret.expose();
             for hidden in [whole, whole.rsplit([' ', '=']).next().unwrap_or(whole)] {
                 if hidden.len() > 3 {
@@ -257,8 +263,7 @@ impl<T: Clone> Setting<T> {
             let text = expr.text(env).map_err(|error| error.to_string())?;
             return parse(text.as_deref().unwrap_or_default()).map(Self::Fixed);
         }
-        let secret = uses.iter().any(|(name, _)| name == "secret");
-        Ok(Self::PerEvent { expr: expr.clone(), secret })
+        Ok(Self::PerEvent(expr.clone()))
     }
 
     /// The value for this event; `None` where it is left out.
@@ -272,23 +277,14 @@ impl<T: Clone> Setting<T> {
         };
         match self {
             Self::Fixed(value) => Ok(Some(value.clone())),
-            Self::PerEvent { expr, secret: false } => {
-                let text = expr.text(env).map_err(|error| template_failed(shown(&error)))?;
-                text.map(|text| parsed(expr, &text)).transpose()
-            }
-            Self::PerEvent { expr, secret: true } => {
-                // Most likely an unset secret: a person's job, and no reason to lose the event.
-                let held = |error| Outcome::Held { status: None, message: shown(&error) };
+            Self::PerEvent(expr) if expr.needs_secret() => {
                 let secret = expr.secret(env).map_err(held)?;
                 parsed(expr, secret.expose()).map(Some)
             }
-        }
-    }
-
-    fn secret(&self, env: &Env) -> Option<crate::world::Secret> {
-        match self {
-            Self::PerEvent { expr, secret: true } => expr.secret(env).ok(),
-            _ => None,
+            Self::PerEvent(expr) => {
+                let text = expr.text(env).map_err(|error| template_failed(error.to_string()))?;
+                text.map(|text| parsed(expr, &text)).transpose()
+            }
         }
     }
 }
@@ -298,6 +294,9 @@ impl Needs {
         for (name, _) in expr.uses() {
             self.out |= name == "out";
             self.event |= name == "event";
+        }
+        if expr.needs_secret() {
+            self.secret.push(expr.clone());
         }
     }
 }
@@ -311,13 +310,36 @@ fn header_name(name: &str) -> Result<HeaderName, String> {
     Ok(name)
 }
 
-fn template_failed(message: String) -> Outcome {
-    Outcome::Rejected { status: None, reason: "template_failed", message }
+fn rendered(tree: &Tree, env: &Env) -> Result<Bytes, Outcome> {
+    let value = tree.eval(env).map_err(|error| template_failed(error.to_string()))?;
+    Ok(value.map(|value| json(&value)).unwrap_or_default())
 }
 
-/// "destination.erp.url: … (shop.toml:12)"
-fn shown(error: &EvalError) -> String {
-    format!("{}: {error}", error.place.path)
+/// The tree with its secrets in place.
+fn revealed(tree: &Tree, env: &Env) -> Result<Tree, EvalError> {
+    Ok(match tree {
+        Tree::Leaf(expr) if expr.needs_secret() => {
+            let text = expr.secret(env)?.expose().to_owned();
+            Tree::Constant(serde_json::Value::String(text))
+        }
+        Tree::Leaf(_) | Tree::Constant(_) => tree.clone(),
+        Tree::Array(items) => {
+            Tree::Array(items.iter().map(|item| revealed(item, env)).collect::<Result<_, _>>()?)
+        }
+        Tree::Table(fields) => {
+            let field = |(name, tree): &(String, Tree)| Ok((name.clone(), revealed(tree, env)?));
+            Tree::Table(fields.iter().map(field).collect::<Result<_, _>>()?)
+        }
+    })
+}
+
+/// Most likely an unset secret: a person's job, and no reason to lose the event.
+fn held(error: EvalError) -> Outcome {
+    Outcome::Held { status: None, message: error.to_string() }
+}
+
+fn template_failed(message: String) -> Outcome {
+    Outcome::Rejected { status: None, reason: "template_failed", message }
 }
 
 fn unauthenticated(error: AuthError) -> Outcome {
@@ -421,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn no_answer_has_its_outcome_too() {
+    fn trap_14_a_name_that_does_not_resolve_is_tried_again_like_any_failure_of_the_network() {
         let later = [
             EgressError::Dns(String::new()),
             EgressError::Connect(String::new()),

@@ -64,9 +64,7 @@ pub fn prepare(
             if let Some(with) = &event.with {
                 env = env.with("with", with.clone());
             }
-            let mapped = mapping
-                .apply(&env)
-                .map_err(|error| ("map_failed", format!("{}: {error}", error.place.path)))?;
+            let mapped = mapping.apply(&env).map_err(|error| ("map_failed", error.to_string()))?;
             Output::Mapped(Arc::new(mapped))
         }
     };
@@ -84,9 +82,13 @@ pub(super) mod tests {
     use std::sync::Arc;
 
     use bytes::Bytes;
+    use serde_json::json;
 
+    use super::{Output, prepare};
     use crate::{
         event::{Event, EventId, Origin, Record},
+        map::{Expr, Library, Mapping, Place, Schema, Site, Tree},
+        plan::{Dedupe, StreamPlan},
         world::Timestamp,
     };
 
@@ -107,6 +109,96 @@ pub(super) mod tests {
             record: Record::from_bytes(Bytes::from_static(record)),
             with: None,
             traceparent: None,
+        }
+    }
+
+    /// A stream with these fields in its map, one a line from line 40 on.
+    fn stream(fields: &[(&str, &str)]) -> StreamPlan {
+        let site = Site {
+            names: &["record", "with", "vars", "event"],
+            root: Some("record"),
+            lenient: false,
+        };
+        let leaf = |(at, (name, text)): (usize, &(&str, &str))| {
+            let path = format!("stream.orders.map.{name}").into();
+            let place = Place { file: "shop.toml".into(), line: 40 + at as u32, path };
+            let expr = Expr::compile(text, &site, place, &Library::default()).unwrap();
+            ((*name).to_owned(), Tree::Leaf(expr))
+        };
+        let table: Vec<_> = fields.iter().enumerate().map(leaf).collect();
+        let mapping = Mapping { rest: None, fields: Tree::Table(table) };
+        StreamPlan {
+            name: Arc::from("orders"),
+            key: Vec::new(),
+            revision: None,
+            tenant: None,
+            when: None,
+            delete: None,
+            with: Vec::new(),
+            dedupe: Dedupe::Forever,
+            to: vec![Arc::from("erp")],
+            map: (!fields.is_empty()).then(|| Arc::new(mapping)),
+            schema: None,
+            redact: Vec::new(),
+            webhook: None,
+            poll: None,
+            schedule: None,
+        }
+    }
+
+    fn prepared(stream: &StreamPlan, event: Event) -> Result<Output, (&'static str, String)> {
+        prepare(stream, &Arc::new(json!({"shop": "acme"})), &Arc::new(event))
+    }
+
+    #[test]
+    fn without_a_map_the_record_goes_byte_for_byte() {
+        let record = b"{ \"n\": 12345678901234567890123, \"n\": 1 }";
+        let output = prepared(&stream(&[]), event(record)).unwrap();
+        assert_eq!(output.json(), &record[..]);
+        assert!(matches!(output, Output::Raw { .. }));
+    }
+
+    #[test]
+    fn a_map_sees_record_with_vars_and_event() {
+        let fields = [
+            ("id", "{{ vars.shop }}:{{ record.id }}"),
+            ("total", "$.total | decimal"),
+            ("ticket", "{{ with.ticket }}"),
+            ("about", "{{ event.key }}/{{ event.stream }}"),
+        ];
+        let mut event = event(br#"{"id":1001,"total":"129.90"}"#);
+        event.with = Some(Arc::new(json!({"ticket": 5})));
+        let output = prepared(&stream(&fields), event).unwrap();
+        let text = r#"{"id":"acme:1001","total":"129.90","ticket":5,"about":"1001/orders"}"#;
+        assert_eq!(output.json(), text);
+        assert_eq!(output.value()["ticket"], 5);
+    }
+
+    #[test]
+    fn a_failing_field_is_named_with_path_type_and_line_but_not_with_its_value() {
+        let fields = [("id", "$.id"), ("total", "$.price | decimal")];
+        let record = br#"{"id":1,"price":{"amount":"s3cret"}}"#;
+        let (reason, message) = prepared(&stream(&fields), event(record)).unwrap_err();
+        assert_eq!(reason, "map_failed");
+        insta::assert_snapshot!(message, @"stream.orders.map.total: `$.price | decimal`: expected digits, found an object (shop.toml:41)");
+    }
+
+    #[test]
+    fn what_the_schema_refuses_is_said_field_by_field() {
+        let document = json!({
+            "type": "object",
+            "properties": {"id": {"type": "string"}, "total": {"type": "string"}},
+            "required": ["id", "currency"],
+        });
+        for mapped in [true, false] {
+            let fields: &[_] = if mapped { &[("id", "$.id"), ("total", "$.total")] } else { &[] };
+            let schema = Schema::compile("order.v1", &document).unwrap();
+            let stream = StreamPlan { schema: Some(Arc::new(schema)), ..stream(fields) };
+            let record = br#"{"id":"1","total":4711}"#;
+            let (reason, message) = prepared(&stream, event(record)).unwrap_err();
+            assert_eq!(reason, "schema_failed");
+            assert!(message.contains("total") && message.contains("currency"), "{message}");
+            assert!(!message.contains("4711"), "{message}");
         }
     }
 }

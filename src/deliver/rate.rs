@@ -107,7 +107,7 @@ impl Window {
 mod tests {
     use std::time::Duration;
 
-    use proptest::prelude::{prop, prop_assert, prop_assert_eq, proptest};
+    use proptest::prelude::{ProptestConfig, prop, prop_assert, prop_assert_eq, proptest};
 
     use super::{EXACT, Limiter};
     use crate::{plan::Rate, world::Timestamp};
@@ -167,6 +167,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
         fn no_window_is_ever_exceeded(
             rates in prop::collection::vec((1..3_000u32, 1..5_000u64), 1..4),

@@ -42,9 +42,24 @@ async fn nothing_private_is_dialled_unless_it_is_allowed() {
     let port = server.address().port();
     let egress = Egress::new(EgressConfig::default());
     for host in [
-        "127.0.0.1", "127.1", "0x7f.1", "2130706433", "0177.0.0.1", "localhost", "localhost.",
-        "127.0.0.1.", "[::1]", "[::]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "0.0.0.0",
-        "169.254.169.254", "[fd00:ec2::254]", "10.0.0.1", "100.64.0.1", "224.0.0.1",
+        "127.0.0.1",
+        "127.1",
+        "0x7f.1",
+        "2130706433",
+        "0177.0.0.1",
+        "localhost",
+        "localhost.",
+        "127.0.0.1.",
+        "[::1]",
+        "[::]",
+        "[::ffff:127.0.0.1]",
+        "[64:ff9b::7f00:1]",
+        "0.0.0.0",
+        "169.254.169.254",
+        "[fd00:ec2::254]",
+        "10.0.0.1",
+        "100.64.0.1",
+        "224.0.0.1",
     ] {
         let error = egress.send(get(&format!("http://{host}:{port}/")), LIMITS).await.unwrap_err();
         assert!(matches!(error, EgressError::Refused(_)), "{host}: {error}");

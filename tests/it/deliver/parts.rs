@@ -3,10 +3,20 @@
 use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::Request;
+use http::{Method, Request};
+use serde_json::json;
 use tenon::{
+    auth::Authenticator,
+    bus::MemoryBus,
+    deliver::{Destination, Output},
     egress::{Egress, EgressConfig, ExchangeLimits},
-    map::{Expr, Library, Place, Site},
+    event::{Event, EventId, Origin, Record},
+    map::{Env, Expr, Library, Place, Site, Tree},
+    plan::{
+        AuthKind, AuthPlan, ClientAuth, ConnectorPlan, ContentHash, DestinationKind,
+        DestinationPlan, Grant, OAuth2Plan, Order, RetryPlan,
+    },
+    world::{ScriptedClock, ScriptedEntropy, StaticSecrets, Timestamp, World},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -69,4 +79,136 @@ pub async fn read_request(socket: &mut TcpStream) -> io::Result<String> {
 
 pub async fn answer(socket: &mut TcpStream, text: &str) {
     socket.write_all(text.as_bytes()).await.unwrap();
+}
+
+/// The connector `shop` with a destination `erp` on a scripted clock, and what it runs on.
+pub struct Shop {
+    pub bus: Arc<MemoryBus>,
+    pub egress: Egress,
+    pub auth: Arc<Authenticator>,
+    pub world: World,
+}
+
+/// The secrets of every test.
+pub const SECRETS: [(&str, &str); 4] =
+    [("TOKEN", "t0k3n-s3cret"), ("ID", "the-client"), ("SECRET", "cl1ent+s3cret"), ("FIRST", "r0")];
+
+impl Shop {
+    pub fn new() -> Self {
+        let clock = ScriptedClock::starting_at(Timestamp(1_795_342_500_000));
+        let world = World {
+            clock: Arc::new(clock),
+            entropy: Arc::new(ScriptedEntropy::seeded(1)),
+            secrets: Arc::new(StaticSecrets::new(SECRETS)),
+        };
+        let bus = MemoryBus::new(world.clock.clone());
+        let egress = egress();
+        let auth = Arc::new(Authenticator::new(world.clone(), egress.clone(), bus.clone()));
+        Self { bus, egress, auth, world }
+    }
+
+    pub fn env(&self) -> Env {
+        let vars = json!({"shop": "acme"});
+        let secrets = self.world.secrets.clone();
+        Env::new().with("vars", Arc::new(vars)).with_secrets(secrets, Arc::default())
+    }
+
+    /// A destination that sends with these settings; `auth` is the connector's `[auth.erp]`.
+    pub fn destination(&self, http: HttpSettings) -> Result<Destination, String> {
+        let auth = http.auth.map(|kind| AuthPlan { name: "erp".into(), kind });
+        let connector = ConnectorPlan {
+            name: "shop".into(),
+            version: "1.0.0".to_owned(),
+            summary: None,
+            owner: None,
+            docs: None,
+            tenant: None,
+            file: "shop.toml".into(),
+            content: ContentHash::default(),
+            vars: Arc::new(json!({"shop": "acme"})),
+            secret_names: Arc::default(),
+            secrets_used: Vec::new(),
+            streams: Vec::new(),
+            destinations: std::collections::BTreeMap::new(),
+            auths: auth.iter().map(|it| (it.name.clone(), Arc::new(it.clone()))).collect(),
+            slo: None,
+        };
+        let plan = DestinationPlan {
+            name: http.name.into(),
+            kind: DestinationKind::Http {
+                method: http.method,
+                url: expr(&http.url),
+                headers: http.headers.iter().map(|(n, v)| ((*n).to_owned(), expr(v))).collect(),
+                body: http.body,
+                auth: auth.map(|it| it.name),
+                max_response_bytes: 1 << 10,
+            },
+            order: Order::None,
+            concurrency: 64,
+            rate: Vec::new(),
+            timeout: LIMITS.timeout,
+            retry: RetryPlan {
+                attempts: 3,
+                from: Duration::from_secs(1),
+                to: Duration::from_mins(1),
+                within: Duration::from_hours(1),
+            },
+        };
+        let (egress, auth) = (self.egress.clone(), self.auth.clone());
+        Destination::open(&connector, Arc::new(plan), self.world.clone(), egress, auth)
+    }
+}
+
+/// What a test says of `[destination.erp]`.
+pub struct HttpSettings {
+    pub name: &'static str,
+    pub method: Method,
+    pub url: String,
+    pub headers: Vec<(&'static str, &'static str)>,
+    pub body: Option<Tree>,
+    pub auth: Option<AuthKind>,
+}
+
+impl HttpSettings {
+    pub fn post(url: String) -> Self {
+        let method = Method::POST;
+        Self { name: "erp", method, url, headers: Vec::new(), body: None, auth: None }
+    }
+}
+
+/// An event of the stream `orders` with this record.
+pub fn event(key: &str, record: &str) -> Arc<Event> {
+    Arc::new(Event {
+        id: EventId::derive("shop", "orders", key, "7"),
+        connector: "shop".into(),
+        stream: "orders".into(),
+        key: key.to_owned(),
+        revision: "7".to_owned(),
+        order: None,
+        tenant: Some("acme".to_owned()),
+        received_at: Timestamp(1_795_342_400_000),
+        origin: Origin::Webhook,
+        delete: false,
+        to: vec!["erp".into()],
+        record: Record::from_bytes(Bytes::copy_from_slice(record.as_bytes())),
+        with: None,
+        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
+    })
+}
+
+/// The record as it is.
+pub fn raw(event: &Arc<Event>) -> Output {
+    Output::Raw { bytes: event.record.bytes().clone(), event: event.clone() }
+}
+
+pub fn oauth2(token_url: String, grant: Grant, client_auth: ClientAuth) -> AuthKind {
+    AuthKind::OAuth2(OAuth2Plan {
+        grant,
+        client_auth,
+        token_url: expr(&token_url),
+        client_id: expr("{{ secret.ID }}"),
+        client_secret: Some(expr("{{ secret.SECRET }}")),
+        scopes: vec!["orders.read".to_owned(), "orders.write".to_owned()],
+        params: vec![("audience".to_owned(), expr("erp-{{ vars.shop }}"))],
+    })
 }
