@@ -13,9 +13,10 @@ use parking_lot::Mutex;
 
 use super::{
     Accepted, Append, AppendError, Backlog, Bus, BusHealth, Claim, DeadId, DeadLetter, DeadSummary,
-    Delivery, HistoryPage, LaneId, LaneOptions, NewEvent, Seq, Settlement, Step, StoreError, Trace,
+    Delivery, HISTORY_PAGE_EVENTS, HistoryPage, LaneId, LaneOptions, NewEvent, Seq, Settlement,
+    Step, StoreError, Trace,
     lanes::{LaneRef, Lanes, key_hash, revision_slot},
-    steps,
+    steps, summary,
 };
 use crate::{
     event::{Event, EventId, Lane},
@@ -24,9 +25,6 @@ use crate::{
 
 /// Settled events that are kept for history and trace.
 const DEFAULT_HISTORY_EVENTS: usize = 100_000;
-
-/// Events of one page of history.
-pub(super) const HISTORY_PAGE_EVENTS: usize = 1_000;
 
 /// Claims that have run out are looked for once every so many appended events.
 const SWEEP_EVERY_EVENTS: u64 = 65_536;
@@ -275,21 +273,6 @@ impl Inner {
         );
         self.dead.insert(id, letter);
         DeadId(id)
-    }
-}
-
-/// The line of the list for a letter.
-pub(super) fn summary(id: DeadId, letter: &DeadLetter) -> DeadSummary {
-    DeadSummary {
-        id,
-        event: letter.event.id,
-        lane: Lane {
-            connector: Arc::clone(&letter.event.connector),
-            stream: Arc::clone(&letter.event.stream),
-            destination: Arc::clone(&letter.destination),
-        },
-        died_at: letter.died_at,
-        reason: letter.reason.clone(),
     }
 }
 

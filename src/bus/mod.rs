@@ -6,10 +6,13 @@
 //!
 //! An event ends in exactly one of delivered, superseded, filtered or dead for each lane.
 
+pub mod conformance;
+pub mod embedded;
 mod lanes;
 mod memory;
 mod steps;
 
+pub use embedded::{EmbeddedBus, EmbeddedOptions, OpenError};
 pub use memory::MemoryBus;
 
 use std::{sync::Arc, time::Duration};
@@ -94,7 +97,10 @@ impl std::fmt::Display for AppendError {
             Self::Full { what, .. } => write!(f, "the bus is full: {what}"),
             Self::Unavailable(why) => f.write_str(why),
             Self::TooLarge { bytes, limit_bytes } => {
-                write!(f, "a record of {bytes} bytes exceeds the limit of {limit_bytes} bytes")
+                write!(
+                    f,
+                    "a record of {bytes} bytes exceeds the limit of {limit_bytes} bytes"
+                )
             }
             Self::Closed => f.write_str("the bus is shut down"),
         }
@@ -290,6 +296,24 @@ impl From<AppendError> for StoreError {
     }
 }
 
+/// Events of one page of history.
+const HISTORY_PAGE_EVENTS: usize = 1_000;
+
+/// The line of the list for a letter.
+fn summary(id: DeadId, letter: &DeadLetter) -> DeadSummary {
+    DeadSummary {
+        id,
+        event: letter.event.id,
+        lane: Lane {
+            connector: Arc::clone(&letter.event.connector),
+            stream: Arc::clone(&letter.event.stream),
+            destination: Arc::clone(&letter.destination),
+        },
+        died_at: letter.died_at,
+        reason: letter.reason.clone(),
+    }
+}
+
 /// See the module's text. Implementations: [`MemoryBus`], `embedded::EmbeddedBus`.
 pub trait Bus: Send + Sync + 'static {
     /// Makes the batch durable, whole or not at all. A duplicate within one batch is a duplicate.
@@ -335,11 +359,8 @@ pub trait Bus: Send + Sync + 'static {
     fn state_under(&self, prefix: &str) -> Vec<(String, Vec<u8>)>;
 
     /// Writes state, durable when the future is done. `None` removes.
-    fn put_state(
-        &self,
-        key: &str,
-        value: Option<Vec<u8>>,
-    ) -> BoxFuture<'_, Result<(), StoreError>>;
+    fn put_state(&self, key: &str, value: Option<Vec<u8>>)
+    -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Events received in `from..to`, at most about 1,000 a page, going on after `after`.
     fn history(

@@ -5,10 +5,12 @@
 //! lets one scripted world drive the whole engine.
 
 mod clock;
+mod disk;
 mod entropy;
 mod secrets;
 
 pub use clock::{Clock, ScriptedClock, SystemClock, Timestamp};
+pub use disk::{Disk, DiskFile, SystemDisk};
 pub use entropy::{Entropy, ScriptedEntropy, SystemEntropy};
 pub use secrets::{FolderSecrets, Secret, Secrets, StaticSecrets};
 

@@ -1,0 +1,236 @@
+//! What the journal's thread knows and a checkpoint writes: the ledger, the claims, the revisions.
+//!
+//! The same methods apply a record when it was just written and when it is read again after a
+//! restart. Applying one twice changes nothing, so a checkpoint may be older than what sled holds.
+
+use hashbrown::{HashMap, HashSet};
+
+use super::{
+    claims::{Claims, forever_mark, forever_slot, second_of},
+    core::Core,
+    format::{
+        append::StoredClaim,
+        checkpoint::{Position, encode_lane, encode_region},
+        pairs::{self, BLOCK_PAIRS},
+        settlement::Settled,
+    },
+    index::{POSITION, Shelf, Write},
+    ledger::Ledger,
+    state::State,
+};
+use crate::{
+    bus::{LaneId, Settlement, lanes::Retried},
+    event::EventId,
+    world::Timestamp,
+};
+
+/// Blocks are written anew once they hold this many times what is live (and a full block more).
+const COMPACT_AT: u64 = 2;
+
+/// Which day since 1970 it is.
+pub(super) fn day_of(at: Timestamp) -> u32 {
+    u32::try_from(at.0.max(0) / 86_400_000).unwrap_or(u32::MAX)
+}
+
+/// A map of pairs that is kept in sled by appending blocks, and compacted when they are mostly old.
+#[derive(Default)]
+pub(super) struct PairLog {
+    dirty: HashMap<u64, u64>,
+    first_block: u32,
+    next_block: u32,
+    written: u64,
+}
+
+impl PairLog {
+    /// Takes note of a block that was read at start.
+    pub fn restored(&mut self, number: u32, pairs: u64) {
+        if self.written == 0 {
+            self.first_block = number;
+        }
+        self.next_block = self.next_block.max(number + 1);
+        self.written += pairs;
+    }
+
+    pub fn put(&mut self, slot: u64, value: u64) {
+        self.dirty.insert(slot, value);
+    }
+
+    /// What changed since the last checkpoint, or everything (`all`: slot, value, day) where most of
+    /// what was written is old.
+    fn write(
+        &mut self,
+        shelf: Shelf,
+        today: u32,
+        live: u64,
+        all: impl Iterator<Item = (u64, u64, u32)>,
+        out: &mut Vec<Write>,
+    ) {
+        if self.written > live * COMPACT_AT + BLOCK_PAIRS as u64 {
+            for number in self.first_block..self.next_block {
+                let key = number.to_be_bytes().to_vec();
+                out.push(Write {
+                    shelf,
+                    key,
+                    value: None,
+                });
+            }
+            (self.first_block, self.written) = (self.next_block, 0);
+            self.dirty.clear();
+            let mut by_day: HashMap<u32, Vec<(u64, u64)>> = HashMap::new();
+            for (slot, value, day) in all {
+                by_day.entry(day).or_default().push((slot, value));
+            }
+            for (day, pairs) in by_day {
+                self.write_blocks(shelf, day, &pairs, out);
+            }
+            return;
+        }
+        let pairs: Vec<(u64, u64)> = self.dirty.drain().collect();
+        self.write_blocks(shelf, today, &pairs, out);
+    }
+
+    fn write_blocks(&mut self, shelf: Shelf, day: u32, pairs: &[(u64, u64)], out: &mut Vec<Write>) {
+        for block in pairs.chunks(BLOCK_PAIRS) {
+            let key = self.next_block.to_be_bytes().to_vec();
+            out.push(Write {
+                shelf,
+                key,
+                value: Some(pairs::encode(day, block)),
+            });
+            self.next_block += 1;
+            self.written += block.len() as u64;
+        }
+    }
+}
+
+/// See the module's text.
+#[derive(Default)]
+pub(super) struct Books {
+    pub ledger: Ledger,
+    pub claims: Claims,
+    /// The last accepted revision of each key that is claimed for ever.
+    pub forever: HashMap<u64, u64>,
+    pub forever_log: PairLog,
+    pub revision_log: PairLog,
+    /// Keys of state that changed since the last checkpoint.
+    pub dirty_state: HashSet<String>,
+    /// Lanes whose names stand in sled.
+    pub saved_lanes: usize,
+    /// The latest time that anybody has told.
+    pub now: Timestamp,
+}
+
+/// What an event's place in the books takes of it.
+#[derive(Clone, Copy)]
+pub(super) struct Entry<'a> {
+    pub id: EventId,
+    pub connector: &'a str,
+    pub stream: &'a str,
+    pub key: &'a str,
+    pub received_at: Timestamp,
+    pub claim: StoredClaim,
+}
+
+impl Books {
+    /// Takes in the claim of an event that is durable in `segment`.
+    pub fn accept(&mut self, entry: Entry<'_>, segment: u32) {
+        let Entry {
+            id,
+            connector,
+            stream,
+            key,
+            received_at,
+            claim,
+        } = entry;
+        self.claims
+            .note(id, claim, segment, received_at, second_of(self.now));
+        if claim == StoredClaim::Forever {
+            let slot = forever_slot(connector, stream, key);
+            self.forever.insert(slot, forever_mark(id));
+            self.forever_log.put(slot, forever_mark(id));
+        }
+    }
+
+    /// Takes in a durable settlement. Whether its pair was still unsettled.
+    pub fn settle(&mut self, lane: u32, settled: &Settled) -> bool {
+        if let Some((slot, order)) = settled.revision {
+            self.revision_log.put(slot, order as u64);
+        }
+        match settled.settlement {
+            Settlement::Retry {
+                due,
+                attempts,
+                first_attempt_at,
+                ..
+            } => {
+                self.ledger.retry(
+                    settled.seq,
+                    lane,
+                    Retried {
+                        due,
+                        attempts,
+                        first_attempt_at,
+                    },
+                );
+                true
+            }
+            Settlement::Defer { .. } => true,
+            _ => self.ledger.settle(settled.seq, lane),
+        }
+    }
+
+    /// Everything that changed since the last checkpoint, as changes of sled.
+    pub fn checkpoint(&mut self, position: Position, core: &Core, state: &State) -> Vec<Write> {
+        let mut out = Vec::new();
+        for region in self.ledger.take_dirty() {
+            let mut entries = self.ledger.region(region).peekable();
+            let value = entries.peek().is_some().then(|| encode_region(entries));
+            let key = [region.0, region.1].map(u32::to_be_bytes).concat();
+            out.push(Write {
+                shelf: Shelf::Unsettled,
+                key,
+                value,
+            });
+        }
+        self.claims.write_blocks(position.segment, &mut out);
+        let today = day_of(self.now);
+        let forever = self.forever.iter().map(|(slot, mark)| (*slot, *mark, 0));
+        let live = self.forever.len() as u64;
+        self.forever_log
+            .write(Shelf::Forever, 0, live, forever, &mut out);
+        let newest = core
+            .newest
+            .iter()
+            .map(|(slot, n)| (*slot, n.order as u64, n.day));
+        let live = core.newest.len() as u64;
+        self.revision_log
+            .write(Shelf::Revisions, today, live, newest, &mut out);
+        for key in self.dirty_state.drain() {
+            let value = state.stored(&key);
+            out.push(Write {
+                shelf: Shelf::State,
+                key: key.into_bytes(),
+                value,
+            });
+        }
+        for number in self.saved_lanes..core.lanes.len() {
+            let Some(lane) = core.lanes.name(LaneId(number as u32)) else {
+                continue;
+            };
+            let key = (number as u32).to_be_bytes().to_vec();
+            out.push(Write {
+                shelf: Shelf::Lanes,
+                key,
+                value: Some(encode_lane(lane)),
+            });
+        }
+        self.saved_lanes = core.lanes.len();
+        let value = Some(position.encode());
+        out.push(Write {
+            shelf: Shelf::Position,
+            key: POSITION.to_vec(),
+            value,
+        });
+        out
+    }
+}

@@ -1,0 +1,211 @@
+//! An event.
+//!
+//! Layout: id (16 bytes) · received at (i64, ms) · flags (u8) · connector (text) · stream (text) ·
+//! key (text) · revision (text) · count of destinations (uint) and as many texts · order (i64, where
+//! flagged) · tenant (text, where flagged) · traceparent (text, where flagged) · `with` (bytes of
+//! JSON, where flagged) · record (bytes).
+//!
+//! Flags: 1 polled · 2 delete · 4 order · 8 tenant · 16 traceparent · 32 `with`; others are zero.
+//!
+//! Stable within [`FORMAT_VERSION`](super::FORMAT_VERSION) 1.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Malformed, Reader, put_bytes, put_text, put_uint};
+use crate::{
+    event::{Event, EventId, Origin, Record},
+    world::Timestamp,
+};
+
+const POLLED: u8 = 1;
+const DELETE: u8 = 2;
+const ORDER: u8 = 4;
+const TENANT: u8 = 8;
+const TRACEPARENT: u8 = 16;
+const WITH: u8 = 32;
+const KNOWN: u8 = 63;
+
+/// Appends `event` to `out`.
+pub(in crate::bus) fn encode(event: &Event, out: &mut Vec<u8>) {
+    out.extend_from_slice(&event.id.0);
+    out.extend_from_slice(&event.received_at.0.to_le_bytes());
+    out.push(flags_of(event));
+    put_text(out, &event.connector);
+    put_text(out, &event.stream);
+    put_text(out, &event.key);
+    put_text(out, &event.revision);
+    put_uint(out, event.to.len() as u64);
+    for destination in &event.to {
+        put_text(out, destination);
+    }
+    if let Some(order) = event.order {
+        out.extend_from_slice(&order.to_le_bytes());
+    }
+    for text in [&event.tenant, &event.traceparent].into_iter().flatten() {
+        put_text(out, text);
+    }
+    if let Some(with) = &event.with {
+        put_text(out, &with.to_string());
+    }
+    put_bytes(out, event.record.bytes());
+}
+
+fn flags_of(event: &Event) -> u8 {
+    let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+    flag(event.origin == Origin::Poll, POLLED)
+        | flag(event.delete, DELETE)
+        | flag(event.order.is_some(), ORDER)
+        | flag(event.tenant.is_some(), TENANT)
+        | flag(event.traceparent.is_some(), TRACEPARENT)
+        | flag(event.with.is_some(), WITH)
+}
+
+/// An event as it stands in a buffer, for scans that want a few of its fields.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::bus) struct EventRef<'a> {
+    pub id: EventId,
+    pub received_at: Timestamp,
+    pub connector: &'a str,
+    pub stream: &'a str,
+    pub key: &'a str,
+    revision: &'a str,
+    to: Names<'a>,
+    order: Option<i64>,
+    tenant: Option<&'a str>,
+    traceparent: Option<&'a str>,
+    with: Option<&'a [u8]>,
+    record: &'a [u8],
+    flags: u8,
+}
+
+/// A checked list of texts.
+#[derive(Clone, Copy, Debug)]
+struct Names<'a> {
+    count: usize,
+    reader: Reader<'a>,
+}
+
+impl<'a> Names<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+        let count = usize::try_from(reader.uint()?).map_err(|_| Malformed)?;
+        let start = *reader;
+        for _ in 0..count {
+            reader.text()?;
+        }
+        Ok(Self {
+            count,
+            reader: start,
+        })
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &'a str> {
+        let mut reader = self.reader;
+        (0..self.count).map_while(move |_| reader.text().ok())
+    }
+}
+
+impl<'a> EventRef<'a> {
+    /// Reads an event that fills `bytes`.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(bytes);
+        let id = EventId(reader.array()?);
+        let received_at = Timestamp(reader.i64()?);
+        let flags = reader.u8()?;
+        if flags & !KNOWN != 0 {
+            return Err(Malformed);
+        }
+        let has = |flag: u8| flags & flag != 0;
+        let event = Self {
+            id,
+            received_at,
+            connector: reader.text()?,
+            stream: reader.text()?,
+            key: reader.text()?,
+            revision: reader.text()?,
+            to: Names::read(&mut reader)?,
+            order: has(ORDER).then(|| reader.i64()).transpose()?,
+            tenant: has(TENANT).then(|| reader.text()).transpose()?,
+            traceparent: has(TRACEPARENT).then(|| reader.text()).transpose()?,
+            with: has(WITH).then(|| reader.bytes()).transpose()?,
+            record: reader.bytes()?,
+            flags,
+        };
+        reader.end()?;
+        Ok(event)
+    }
+
+    /// The destinations.
+    pub fn to(&self) -> impl Iterator<Item = &'a str> {
+        self.to.iter()
+    }
+
+    /// A copy that owns its parts.
+    pub fn to_event(self) -> Result<Event, Malformed> {
+        let with = self
+            .with
+            .map(serde_json::from_slice)
+            .transpose()
+            .map_err(|_| Malformed)?;
+        Ok(Event {
+            id: self.id,
+            connector: self.connector.into(),
+            stream: self.stream.into(),
+            key: self.key.to_owned(),
+            revision: self.revision.to_owned(),
+            order: self.order,
+            tenant: self.tenant.map(str::to_owned),
+            received_at: self.received_at,
+            origin: if self.flags & POLLED == 0 {
+                Origin::Webhook
+            } else {
+                Origin::Poll
+            },
+            delete: self.flags & DELETE != 0,
+            to: self.to().map(Arc::from).collect(),
+            record: Record::from_bytes(Bytes::copy_from_slice(self.record)),
+            with: with.map(Arc::new),
+            traceparent: self.traceparent.map(str::to_owned),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{super::arbitrary, *};
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn an_event_comes_back_as_it_was(event in arbitrary::event()) {
+            let mut bytes = Vec::new();
+            encode(&event, &mut bytes);
+            let read = EventRef::decode(&bytes).and_then(EventRef::to_event);
+            prop_assert_eq!(read, Ok(event));
+        }
+
+        #[test]
+        fn damage_never_panics(
+            event in arbitrary::event(),
+            at in any::<prop::sample::Index>(),
+            bit in 0..8u32,
+            keep in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = Vec::new();
+            encode(&event, &mut bytes);
+            let place = at.index(bytes.len());
+            bytes[place] ^= 1 << bit;
+            bytes.truncate(keep.index(bytes.len() + 1));
+            let _ = EventRef::decode(&bytes).and_then(EventRef::to_event);
+        }
+
+        #[test]
+        fn any_bytes_decode_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = EventRef::decode(&bytes).and_then(EventRef::to_event);
+        }
+    }
+}
