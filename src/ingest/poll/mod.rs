@@ -1,5 +1,30 @@
 //! Polls: request → pages → records → append with the cursor, page by page.
+//!
+//! What this module promises: everything that the API lists is read once, and what was read is
+//! durable before the cursor passes it. A run that cannot go on says why, and never reports success
+//! over an answer that it did not understand.
+//!
+//! [`next_run`] says when; [`Poller::run`] does it. What decides is pure and by itself: `schedule`,
+//! `request`, `answer`, `records`, `page`, `cursor`, `window`. What acts is `fetch`, `store` and `run`. What
+//! is on disk is in `stored`.
 
-mod contract;
+mod answer;
+mod condition;
+mod cursor;
+mod fetch;
+mod link;
+mod page;
+mod path;
+mod records;
+mod request;
+mod run;
+mod schedule;
+mod store;
+mod stored;
+#[cfg(test)]
+mod testing;
+mod window;
 
-pub use contract::*;
+pub use run::{PollFailure, PollReport, Poller};
+pub use schedule::next_run;
+pub use stored::{StoredError, cursor_key, cursor_text};

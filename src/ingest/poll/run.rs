@@ -1,0 +1,390 @@
+//! One run of a poll, from the cursor to the end of what there is now.
+//!
+//! Page after page: fetch → take apart → name → append, the cursor in the same append as the page
+//! that moved it. While a page is named and made durable, the next one is already on its way, but
+//! never more than one, and nothing of it is stored before the page ahead of it is. Dropping the
+//! run at any point leaves the cursor at or before what is durable, never after.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use futures_util::future::{Either, select};
+use http::StatusCode;
+use serde_json::{Map, Value};
+
+use crate::{
+    auth::Authenticator,
+    bus::Bus,
+    deliver::Limiter,
+    egress::{Answer, Egress},
+    map::{Env, EvalError, Expr},
+    plan::{ConnectorPlan, PageBy, PollPlan, StreamPlan},
+    world::{Timestamp, World},
+};
+
+use super::{
+    cursor::CursorValue,
+    fetch::{Fetched, header_values},
+    link::next_link,
+    page::{Facts, Pages, Pointer, Step},
+    path::{Plain, touches, walk},
+    records::{Page, RecordsError, take_apart},
+    request::{Ask, Asked, build, describe},
+    stored::{Stored, Validator, cursor_key},
+    window::{Progress, Window, windows},
+};
+
+/// What a poll works with.
+#[derive(Clone)]
+pub struct Poller {
+    /// The connector.
+    pub connector: Arc<ConnectorPlan>,
+    /// Its stream, which has a `poll`.
+    pub stream: Arc<StreamPlan>,
+    /// Time, jitter and secrets.
+    pub world: World,
+    /// The HTTP client.
+    pub egress: Egress,
+    /// Credentials.
+    pub auth: Arc<Authenticator>,
+    /// Where events and the cursor go.
+    pub bus: Arc<dyn Bus>,
+    /// The source's rate, shared by its streams.
+    pub limiter: Arc<Limiter>,
+}
+
+/// What one run did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PollReport {
+    /// Requests sent, those that were sent again included.
+    pub requests: u64,
+    /// Pages whose records are durable.
+    pub pages: u64,
+    /// Raw items, before any filter.
+    pub items: u64,
+    /// Events that are new.
+    pub accepted: u64,
+    /// Events that were taken in before, by whichever way.
+    pub duplicates: u64,
+    /// `when` said no, or older than the cursor under `filter`.
+    pub filtered: u64,
+    /// Records without a key etc.: counted, logged, never silently dropped.
+    pub unnamed: u64,
+}
+
+/// Why a run ended before its end. The cursor stands where the last durable page left it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PollFailure {
+    /// Come back then (429, 5xx, network, bus full), not sooner.
+    Later {
+        /// What happened, one line, no secrets.
+        message: String,
+        /// How long to stay away, where the peer or the bus said so.
+        retry_after: Option<Duration>,
+    },
+    /// 401 after a refresh, 403, `invalid_grant`, an unset secret: parked until a reload or resume,
+    /// with an alert.
+    Held(String),
+    /// The API answered what the connector does not expect: a records path that is not there, a
+    /// page that came twice, a 4xx.
+    Failed(String),
+}
+
+impl Poller {
+    /// One run: from the cursor to the end of what there is now. Pages are appended as they come,
+    /// the cursor with them; nothing durable is wrong when the future is dropped. `progress` is
+    /// called after each page.
+    pub async fn run(
+        &self,
+        progress: &(dyn Fn(&PollReport) + Send + Sync),
+    ) -> Result<PollReport, (PollReport, PollFailure)> {
+        let mut report = PollReport::default();
+        match self.run_counting(&mut report, progress).await {
+            Ok(()) => Ok(report),
+            Err(failure) => Err((report, failure)),
+        }
+    }
+
+    /// For `tenon try`: the first page's records, decoded, nothing appended, no cursor moved.
+    pub async fn sample(&self, max: usize) -> Result<Vec<Arc<Value>>, PollFailure> {
+        let poll = self.poll()?;
+        let stored = self.stored()?;
+        let now = self.world.clock.now();
+        let mut windows = windows(poll.cursor.as_ref(), stored.cursor.as_ref(), now);
+        let window = windows.next().unwrap_or_else(Window::open);
+        let pages = Pages::new(&poll.page);
+        let ask =
+            Ask { vars: &self.connector.vars, now, window: &window, position: pages.position() };
+        let asked = build(poll, &ask).map_err(failed)?;
+        let answer = self.fetch(poll, &asked).await.answer?;
+        let page = take_apart(poll.records.as_ref(), &answer.body, false).map_err(failed)?;
+        let opened = page.items.into_iter().take(max).map(|item| item.open(answer.body.len()));
+        opened.map(|item| item.map(|(_, value)| value).map_err(failed)).collect()
+    }
+
+    async fn run_counting(
+        &self,
+        report: &mut PollReport,
+        progress: &(dyn Fn(&PollReport) + Send + Sync),
+    ) -> Result<(), PollFailure> {
+        let poll = self.poll()?;
+        let stored = self.stored()?;
+        let now = self.world.clock.now();
+        let windows = windows(poll.cursor.as_ref(), stored.cursor.as_ref(), now);
+        let mut run = Run {
+            poller: self,
+            poll,
+            now,
+            report,
+            progress: Progress::new(stored.cursor, stored.boundary.into_iter().collect()),
+            validator: stored.validator,
+            whole_body: self.reads_whole_body(poll),
+            disorder_said: false,
+        };
+        for window in windows {
+            run.window(&window, progress).await?;
+        }
+        Ok(())
+    }
+
+    fn poll(&self) -> Result<&PollPlan, PollFailure> {
+        let missing = || PollFailure::Failed(format!("{} has no poll", self.stream.name));
+        self.stream.poll.as_deref().ok_or_else(missing)
+    }
+
+    /// Where the last run left off. A cursor of another kind than the file's format now has is no
+    /// longer one: the run begins at `start`.
+    fn stored(&self) -> Result<Stored, PollFailure> {
+        let Some(bytes) = self.bus.state(&self.cursor_key()) else { return Ok(Stored::default()) };
+        // Reading all again is a decision for a person, so what cannot be read is parked.
+        let mut stored =
+            Stored::decode(&bytes).map_err(|error| PollFailure::Held(error.to_string()))?;
+        let plan = self.stream.poll.as_ref().and_then(|poll| poll.cursor.as_ref());
+        let fits = |cursor: &CursorValue| plan.is_none_or(|plan| cursor.fits(&plan.format));
+        if stored.cursor.as_ref().is_some_and(|cursor| !fits(cursor)) {
+            tracing::warn!(
+                connector = %self.connector.name, stream = %self.stream.name,
+                "the cursor's format was changed: the poll begins at its start again",
+            );
+            stored = Stored::default();
+        }
+        Ok(stored)
+    }
+
+    pub(super) fn cursor_key(&self) -> String {
+        cursor_key(&self.connector.name, &self.stream.name)
+    }
+
+    /// Whether an expression may read the records through `response`: only then is the page parsed
+    /// as a whole.
+    fn reads_whole_body(&self, poll: &PollPlan) -> bool {
+        let records = match &poll.records {
+            None => Some(Vec::new()),
+            Some(plan) => Plain::parse(plan.path.source()).map(|plain| plain.members),
+        };
+        let Some(records) = records else { return true };
+        let stream = &self.stream;
+        let next = match &poll.page.by {
+            PageBy::Cursor { next, .. } | PageBy::Next { next } => Some(next),
+            _ => None,
+        };
+        let of_record = stream.key.iter().chain(stream.with.iter().map(|(_, expr)| expr));
+        let of_record = of_record
+            .chain(stream.revision.as_ref().map(|revision| &revision.expr))
+            .chain([&stream.tenant, &stream.when, &stream.delete].into_iter().flatten())
+            .filter(|expr| !expr.source().trim_start().starts_with('$'));
+        let mut of_response = next.into_iter().chain(&poll.page.stop).chain(of_record);
+        of_response.any(|expr| touches(expr.source(), &records))
+    }
+}
+
+/// A run in progress.
+pub(super) struct Run<'a> {
+    pub(super) poller: &'a Poller,
+    pub(super) poll: &'a PollPlan,
+    /// When it began.
+    pub(super) now: Timestamp,
+    pub(super) report: &'a mut PollReport,
+    pub(super) progress: Progress,
+    /// As stored.
+    pub(super) validator: Option<Validator>,
+    /// Whether some expression reads the records through `response`.
+    pub(super) whole_body: bool,
+    /// Whether the log has it that the records are not in order.
+    pub(super) disorder_said: bool,
+}
+
+/// A page on its way into the bus.
+pub(super) struct Arrived {
+    pub(super) page: Page,
+    /// `response` as expressions see it.
+    pub(super) response: Arc<Value>,
+    /// Of the body.
+    pub(super) bytes: usize,
+    pub(super) received_at: Timestamp,
+    /// Whether it is its window's last.
+    pub(super) done: bool,
+    /// To store with it.
+    pub(super) validator: Option<Validator>,
+}
+
+impl Run<'_> {
+    /// All pages of one window.
+    async fn window(
+        &mut self,
+        window: &Window,
+        progress: &(dyn Fn(&PollReport) + Send + Sync),
+    ) -> Result<(), PollFailure> {
+        let (poller, poll) = (self.poller, self.poll);
+        let mut pages = Pages::new(&poll.page);
+        self.progress.begin_window();
+        let mut asked = self.ask(window, &pages)?;
+        let conditional = self.make_conditional(&mut asked);
+        let mut fetched = poller.fetch(poll, &asked).await;
+        loop {
+            let answer = self.count(fetched)?;
+            if answer.status == StatusCode::NOT_MODIFIED {
+                return self.nothing_new(conditional, &asked);
+            }
+            let (arrived, step) = self.arrive(&asked, answer, &mut pages)?;
+            if step == Step::Done {
+                self.store(arrived, window).await?;
+                progress(self.report);
+                return Ok(());
+            }
+            asked = self.ask(window, &pages)?;
+            fetched = ahead(poller.fetch(poll, &asked), self.store(arrived, window)).await?;
+            progress(self.report);
+        }
+    }
+
+    /// 304: fine, if that was the question.
+    fn nothing_new(&self, was_asked: bool, asked: &Asked) -> Result<(), PollFailure> {
+        if was_asked {
+            return Ok(());
+        }
+        let asked_for = describe(&self.poll.method, &asked.url);
+        Err(PollFailure::Failed(format!(
+            "{asked_for} answered 304 Not Modified to a request without a condition"
+        )))
+    }
+
+    fn ask(&self, window: &Window, pages: &Pages<'_>) -> Result<Asked, PollFailure> {
+        let vars = &self.poller.connector.vars;
+        let ask = Ask { vars, now: self.now, window, position: pages.position() };
+        build(self.poll, &ask).map_err(failed)
+    }
+
+    fn count(&mut self, fetched: Fetched) -> Result<Answer, PollFailure> {
+        self.report.requests += fetched.requests;
+        fetched.answer
+    }
+
+    /// Takes a page apart and finds out where the next one is.
+    fn arrive(
+        &self,
+        asked: &Asked,
+        answer: Answer,
+        pages: &mut Pages<'_>,
+    ) -> Result<(Arrived, Step), PollFailure> {
+        let asked_for = describe(&self.poll.method, &asked.url);
+        let wrong = |problem: String| PollFailure::Failed(format!("{asked_for}: {problem}"));
+        let received_at = self.poller.world.clock.now();
+        let mut page = take_apart(self.poll.records.as_ref(), &answer.body, self.whole_body)
+            .map_err(|error| match error {
+                RecordsError::NotJson(_) => {
+                    let said = self.poller.message(&asked_for, &answer);
+                    PollFailure::Failed(format!("{error} ({said})"))
+                }
+                error => wrong(error.to_string()),
+            })?;
+        let mut response = Map::new();
+        response.insert("status".to_owned(), answer.status.as_u16().into());
+        response.insert("headers".to_owned(), Value::Object(header_values(&answer.headers)));
+        response.insert("body".to_owned(), std::mem::take(&mut page.body));
+        let response = Arc::new(Value::Object(response));
+        let facts = Facts {
+            items: page.items.len(),
+            content: page.content,
+            pointer: self.pointer(&answer, &response).map_err(wrong)?,
+            stop: self.stop(&response, pages, page.items.len()).map_err(wrong)?,
+        };
+        let step = pages.advance(&asked.url, &facts).map_err(|error| wrong(error.to_string()))?;
+        let done = step == Step::Done;
+        let validator = self.validator_of(asked, &answer);
+        let bytes = answer.body.len();
+        Ok((Arrived { page, response, bytes, received_at, done, validator }, step))
+    }
+
+    pub(super) fn response_env(&self, response: &Arc<Value>) -> Env {
+        Env::new()
+            .with("vars", Arc::clone(&self.poller.connector.vars))
+            .with("response", Arc::clone(response))
+    }
+
+    fn pointer(&self, answer: &Answer, response: &Arc<Value>) -> Result<Pointer, String> {
+        match &self.poll.page.by {
+            PageBy::Cursor { next, .. } | PageBy::Next { next } => {
+                self.token(next, response).map_err(|error| format!("next: {error}"))
+            }
+            PageBy::Link => {
+                let headers = answer.headers.get_all(http::header::LINK).into_iter();
+                let link = next_link(headers.filter_map(|value| value.to_str().ok()));
+                Ok(link.map_or(Pointer::None, |target| Pointer::To(target.into())))
+            }
+            PageBy::None | PageBy::Page { .. } | PageBy::Offset { .. } => Ok(Pointer::None),
+        }
+    }
+
+    /// What `next` says. A path that does not exist is told from one that holds null.
+    fn token(&self, next: &Expr, response: &Arc<Value>) -> Result<Pointer, EvalError> {
+        if let Some(plain) = Plain::parse(next.source())
+            && plain.filters.is_empty()
+            && let Err(missing) = walk(&response["body"], &plain.members)
+        {
+            return Ok(Pointer::Absent(missing));
+        }
+        let value = match next.eval(&self.response_env(response))? {
+            // A path with a wildcard or a filter gives all it finds.
+            Some(Value::Array(found)) if next.source().trim_start().starts_with('$') => {
+                found.into_iter().next()
+            }
+            other => other,
+        };
+        Ok(value.map_or(Pointer::None, Pointer::To))
+    }
+
+    fn stop(
+        &self,
+        response: &Arc<Value>,
+        pages: &Pages<'_>,
+        items: usize,
+    ) -> Result<Option<bool>, String> {
+        let Some(stop) = &self.poll.page.stop else { return Ok(None) };
+        let mut page = Map::new();
+        page.insert("number".to_owned(), pages.position().number.into());
+        page.insert("offset".to_owned(), pages.position().offset.into());
+        page.insert("size".to_owned(), self.poll.page.size.into());
+        page.insert("items".to_owned(), items.into());
+        let env = self.response_env(response).with("page", Arc::new(Value::Object(page)));
+        stop.test(&env).map(Some).map_err(|error| format!("stop: {error}"))
+    }
+}
+
+/// Waits for both, but no longer than for a page that could not be stored: what was fetched ahead
+/// of it is of no use then.
+async fn ahead(
+    fetch: impl Future<Output = Fetched>,
+    store: impl Future<Output = Result<(), PollFailure>>,
+) -> Result<Fetched, PollFailure> {
+    match select(pin!(fetch), pin!(store)).await {
+        Either::Left((fetched, store)) => store.await.map(|()| fetched),
+        Either::Right((stored, fetch)) => {
+            stored?;
+            Ok(fetch.await)
+        }
+    }
+}
+
+pub(super) fn failed(problem: impl std::fmt::Display) -> PollFailure {
+    PollFailure::Failed(problem.to_string())
+}

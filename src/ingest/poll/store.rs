@@ -1,0 +1,231 @@
+//! From a page to the bus: its records are named, and made durable with the cursor that they move.
+
+use serde_json::Value;
+
+use crate::{
+    bus::{Accepted, Append, AppendError, NewEvent},
+    event::Origin,
+    ingest::{Incoming, name_event},
+    map::Env,
+    plan::{CursorPlan, Sorted},
+    world::Timestamp,
+};
+
+use super::{
+    PollFailure, PollReport,
+    cursor::CursorValue,
+    path::kind,
+    run::{Arrived, Run, failed},
+    stored::{Stored, Validator},
+    window::Window,
+};
+
+/// A page with more than this is appended in several parts, the cursor with the last.
+const PART_BYTES: usize = 1 << 20;
+/// How many records are named before others may run, the next page's download above all.
+const RECORDS_PER_TURN: usize = 128;
+/// How many records without a name are logged one by one; the count tells of the rest.
+const LOGGED_UNNAMED: u64 = 5;
+
+impl Run<'_> {
+    /// Names a page's records and makes them durable, with the cursor where it moves.
+    pub(super) async fn store(
+        &mut self,
+        arrived: Arrived,
+        window: &Window,
+    ) -> Result<(), PollFailure> {
+        let Arrived { page, response, bytes, received_at, done, validator } = arrived;
+        let env = self.response_env(&response);
+        let cursor_plan = self.poll.cursor.as_ref();
+        let (mut events, mut tally) = (Vec::with_capacity(page.items.len()), PollReport::default());
+        for (index, item) in page.items.into_iter().enumerate() {
+            if index % RECORDS_PER_TURN == RECORDS_PER_TURN - 1 {
+                tokio::task::yield_now().await;
+            }
+            let (text, value) = item.open(bytes).map_err(failed)?;
+            tally.items += 1;
+            let at = match cursor_plan {
+                Some(plan) => cursor_of(plan, &value, &env)?,
+                None => None,
+            };
+            let incoming = Incoming {
+                bytes: text,
+                value,
+                origin: Origin::Poll,
+                received_at,
+                traceparent: None,
+                env: env.clone(),
+            };
+            let event = if is_old(cursor_plan, window, at.as_ref()) {
+                tally.filtered += 1;
+                None
+            } else {
+                self.name(incoming, &mut tally)
+            };
+            let id = event.as_ref().map(|event| event.event.id);
+            if let Some(at) = at {
+                self.progress.observe(at, id);
+            }
+            if id.is_some_and(|id| self.progress.remembers(id)) {
+                tally.duplicates += 1;
+            } else {
+                events.extend(event);
+            }
+        }
+        let state = self.state_after(window, done, received_at, validator);
+        tally.accepted = self.append(events, state, &mut tally.duplicates).await?;
+        self.add(&tally);
+        Ok(())
+    }
+
+    /// The event a record is, unless it is none of ours or has no name.
+    fn name(&self, incoming: Incoming, tally: &mut PollReport) -> Option<NewEvent> {
+        let (connector, stream) = (&self.poller.connector, &self.poller.stream);
+        match name_event(connector, stream, incoming) {
+            Ok(Some(event)) => Some(event),
+            Ok(None) => {
+                tally.filtered += 1;
+                None
+            }
+            Err(error) => {
+                tally.unnamed += 1;
+                if self.report.unnamed + tally.unnamed <= LOGGED_UNNAMED {
+                    tracing::warn!(
+                        connector = %connector.name, stream = %stream.name,
+                        "a polled record is no event: {error}",
+                    );
+                }
+                None
+            }
+        }
+    }
+
+    /// What is written with the page's last part; `None`: the state stays.
+    fn state_after(
+        &mut self,
+        window: &Window,
+        done: bool,
+        received_at: Timestamp,
+        validator: Option<Validator>,
+    ) -> Option<Vec<u8>> {
+        let before = self.progress.cursor().cloned();
+        if let Some(plan) = &self.poll.cursor {
+            self.progress.after_page(plan, window, done, (self.now, received_at));
+            if plan.sorted == Sorted::Ascending
+                && !self.progress.in_order()
+                && !std::mem::replace(&mut self.disorder_said, true)
+            {
+                tracing::warn!(
+                    connector = %self.poller.connector.name, stream = %self.poller.stream.name,
+                    "records do not come in ascending order, though the cursor says \
+                     sorted = \"asc\": it now moves only at the end of a window",
+                );
+            }
+        }
+        let moved = self.progress.cursor() != before.as_ref();
+        if !moved && validator == self.validator {
+            return None;
+        }
+        self.validator = validator;
+        let stored = Stored {
+            cursor: self.progress.cursor().cloned(),
+            boundary: self.progress.boundary(),
+            validator: self.validator.clone(),
+        };
+        Some(stored.encode())
+    }
+
+    /// Appends in parts of bounded size. How many were new.
+    async fn append(
+        &self,
+        events: Vec<NewEvent>,
+        state: Option<Vec<u8>>,
+        duplicates: &mut u64,
+    ) -> Result<u64, PollFailure> {
+        let mut accepted = 0;
+        let mut parts = split(events).into_iter().peekable();
+        let mut state = state.map(|state| (self.poller.cursor_key(), Some(state)));
+        while parts.peek().is_some() || state.is_some() {
+            let events = parts.next().unwrap_or_default();
+            let state = if parts.peek().is_none() { state.take() } else { None };
+            let batch = Append { events, state: state.into_iter().collect() };
+            for outcome in self.poller.bus.append(batch).await.map_err(not_appended)? {
+                match outcome {
+                    Accepted::New(_) => accepted += 1,
+                    Accepted::Duplicate => *duplicates += 1,
+                }
+            }
+        }
+        Ok(accepted)
+    }
+
+    fn add(&mut self, tally: &PollReport) {
+        self.report.pages += 1;
+        self.report.items += tally.items;
+        self.report.accepted += tally.accepted;
+        self.report.duplicates += tally.duplicates;
+        self.report.filtered += tally.filtered;
+        self.report.unnamed += tally.unnamed;
+    }
+}
+
+/// A record's place on the cursor's line.
+fn cursor_of(
+    plan: &CursorPlan,
+    record: &Value,
+    env: &Env,
+) -> Result<Option<CursorValue>, PollFailure> {
+    let Some(field) = &plan.field else { return Ok(None) };
+    let name = field.source();
+    let value = field
+        .eval_at(record, env)
+        .map_err(|error| PollFailure::Failed(format!("cursor.field: {error}")))?
+        .unwrap_or(Value::Null);
+    let read = CursorValue::read(&plan.format, &value);
+    read.map(Some).ok_or_else(|| {
+        PollFailure::Failed(format!(
+            "cursor.field: a record's `{name}` is not in the cursor's format: found {}",
+            kind(&value)
+        ))
+    })
+}
+
+/// Whether `filter = true` drops a record: it lies before what was asked for.
+fn is_old(plan: Option<&CursorPlan>, window: &Window, at: Option<&CursorValue>) -> bool {
+    let filters = plan.is_some_and(|plan| plan.filter);
+    filters && matches!((at, &window.start), (Some(at), Some(start)) if at < start)
+}
+
+/// Parts of at most about [`PART_BYTES`], at least one event each.
+fn split(events: Vec<NewEvent>) -> Vec<Vec<NewEvent>> {
+    let (mut parts, mut bytes) = (Vec::new(), usize::MAX);
+    for event in events {
+        let size = event.event.record.bytes().len();
+        if bytes.saturating_add(size) > PART_BYTES {
+            parts.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += size;
+        parts.last_mut().expect("a part was begun").push(event);
+    }
+    parts
+}
+
+fn not_appended(error: AppendError) -> PollFailure {
+    match error {
+        AppendError::Full { what, retry_after } => PollFailure::Later {
+            message: format!("the bus takes no more: {what}"),
+            retry_after: Some(retry_after),
+        },
+        AppendError::Unavailable(what) => PollFailure::Later {
+            message: format!("the bus takes nothing: {what}"),
+            retry_after: None,
+        },
+        AppendError::Closed => {
+            PollFailure::Later { message: "the bus is shut down".to_owned(), retry_after: None }
+        }
+        AppendError::TooLarge { bytes, limit_bytes } => PollFailure::Failed(format!(
+            "a page's part of {bytes} bytes is larger than the bus takes ({limit_bytes} bytes)"
+        )),
+    }
+}
