@@ -39,25 +39,17 @@ impl Seen {
     /// The query, decoded, in order.
     pub fn query(&self) -> Vec<(String, String)> {
         let query = self.target.split_once('?').map_or("", |(_, query)| query);
-        url::form_urlencoded::parse(query.as_bytes())
-            .into_owned()
-            .collect()
+        url::form_urlencoded::parse(query.as_bytes()).into_owned().collect()
     }
 
     /// One query parameter, decoded.
     pub fn param(&self, name: &str) -> Option<String> {
-        self.query()
-            .into_iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, value)| value)
+        self.query().into_iter().find(|(n, _)| n == name).map(|(_, value)| value)
     }
 
     /// A header's first value; `name` in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
     /// The body as text.
@@ -112,16 +104,12 @@ impl Reply {
     /// 200 and a JSON document.
     pub fn json(document: impl Into<serde_json::Value>) -> Self {
         let body = serde_json::to_vec(&document.into()).expect("a Value is JSON");
-        Self::status(200)
-            .header("content-type", "application/json")
-            .body(body)
+        Self::status(200).header("content-type", "application/json").body(body)
     }
 
     /// A status and a text.
     pub fn text(status: u16, text: &str) -> Self {
-        Self::status(status)
-            .header("content-type", "text/plain")
-            .body(text)
+        Self::status(status).header("content-type", "text/plain").body(text)
     }
 
     /// The same with another status.
@@ -162,10 +150,7 @@ impl Reply {
 
     /// No answer: the connection is reset once the request was read.
     pub fn reset() -> Self {
-        Self {
-            fault: Fault::Reset,
-            ..Self::status(200)
-        }
+        Self { fault: Fault::Reset, ..Self::status(200) }
     }
 
     /// The same, but the body breaks off after `sent_bytes`.
@@ -176,10 +161,7 @@ impl Reply {
 
     /// No answer, ever.
     pub fn hang() -> Self {
-        Self {
-            fault: Fault::Hang,
-            ..Self::status(200)
-        }
+        Self { fault: Fault::Hang, ..Self::status(200) }
     }
 
     fn head(&self) -> Vec<u8> {
@@ -217,17 +199,13 @@ pub struct MockServer {
 impl MockServer {
     /// A server that asks `handler` for each answer, in order of arrival.
     pub async fn start(handler: impl FnMut(&Seen) -> Reply + Send + 'static) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0))
-            .await
-            .expect("a port on loopback");
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port on loopback");
         Self::on(listener, handler)
     }
 
     /// The same on a listener that is bound already.
     pub fn on(listener: TcpListener, handler: impl FnMut(&Seen) -> Reply + Send + 'static) -> Self {
-        let address = listener
-            .local_addr()
-            .expect("a bound listener has an address");
+        let address = listener.local_addr().expect("a bound listener has an address");
         let shared = Arc::new(Shared {
             handler: Mutex::new(Box::new(handler)),
             seen: Mutex::default(),
@@ -235,19 +213,14 @@ impl MockServer {
         });
         let mut accepting = JoinSet::new();
         accepting.spawn(accept(listener, Arc::clone(&shared)));
-        Self {
-            address,
-            shared,
-            _accepting: accepting,
-        }
+        Self { address, shared, _accepting: accepting }
     }
 
     /// A server that gives these answers one after another, and 500 once they are used up.
     pub async fn scripted(replies: impl IntoIterator<Item = Reply>) -> Self {
         let mut left: std::collections::VecDeque<Reply> = replies.into_iter().collect();
         Self::start(move |_| {
-            left.pop_front()
-                .unwrap_or_else(|| Reply::text(500, "the script is over"))
+            left.pop_front().unwrap_or_else(|| Reply::text(500, "the script is over"))
         })
         .await
     }
@@ -270,10 +243,7 @@ impl MockServer {
     /// Waits until it was asked `count` times, and returns everything it was asked.
     pub async fn wait_for(&self, count: usize) -> Vec<Seen> {
         let mut counted = self.shared.count.subscribe();
-        counted
-            .wait_for(|seen| *seen >= count)
-            .await
-            .expect("the server lives as long as this");
+        counted.wait_for(|seen| *seen >= count).await.expect("the server lives as long as this");
         self.seen()
     }
 }
@@ -316,9 +286,7 @@ async fn converse(mut socket: TcpStream, connection: usize, shared: &Shared) -> 
             Fault::Reset => return reset(socket),
             Fault::Cut(bytes) => {
                 socket.write_all(&reply.head()).await?;
-                socket
-                    .write_all(&reply.body[..bytes.min(reply.body.len())])
-                    .await?;
+                socket.write_all(&reply.body[..bytes.min(reply.body.len())]).await?;
                 return socket.shutdown().await;
             }
             Fault::None => {
@@ -367,27 +335,14 @@ async fn read_request(
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
-    let of = |name: &str| {
-        headers
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, v)| v.as_str())
-    };
+    let of = |name: &str| headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
     let body = if of("transfer-encoding").is_some_and(|v| v.eq_ignore_ascii_case("chunked")) {
         read_chunks(socket, buffer).await?
     } else {
-        let length = of("content-length")
-            .and_then(|v| v.parse().ok())
-            .unwrap_or(0);
+        let length = of("content-length").and_then(|v| v.parse().ok()).unwrap_or(0);
         read_exactly(socket, buffer, length).await?
     };
-    Ok(Some(Seen {
-        method,
-        target,
-        headers,
-        body,
-        connection,
-    }))
+    Ok(Some(Seen { method, target, headers, body, connection }))
 }
 
 async fn read_exactly(
@@ -427,9 +382,7 @@ async fn read_chunks(socket: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack
-        .windows(needle.len())
-        .position(|window| window == needle)
+    haystack.windows(needle.len()).position(|window| window == needle)
 }
 
 #[tokio::test]
@@ -448,28 +401,16 @@ async fn the_mock_server_answers_by_script_and_remembers() {
     let mut first = vec![0; 4096];
     let read = client.read(&mut first).await.unwrap();
     assert!(first[..read].ends_with(b"{\"a\":1}"));
-    client
-        .write_all(b"GET /cut HTTP/1.1\r\n\r\n")
-        .await
-        .unwrap();
+    client.write_all(b"GET /cut HTTP/1.1\r\n\r\n").await.unwrap();
     let mut second = String::new();
     client.read_to_string(&mut second).await.unwrap();
-    assert!(
-        second.contains("content-length: 5") && second.ends_with("wh"),
-        "{second}"
-    );
+    assert!(second.contains("content-length: 5") && second.ends_with("wh"), "{second}");
     let mut client = TcpStream::connect(server.address()).await.unwrap();
-    client
-        .write_all(b"GET /reset HTTP/1.1\r\n\r\n")
-        .await
-        .unwrap();
+    client.write_all(b"GET /reset HTTP/1.1\r\n\r\n").await.unwrap();
     let broken = client.read(&mut [0; 1]).await;
     assert!(matches!(broken, Err(e) if e.kind() == io::ErrorKind::ConnectionReset));
     let seen = server.wait_for(3).await;
     assert_eq!(seen[0].param("q").as_deref(), Some("a b"));
-    assert_eq!(
-        (seen[0].text().as_str(), seen[0].header("host")),
-        ("hi", Some("h"))
-    );
+    assert_eq!((seen[0].text().as_str(), seen[0].header("host")), ("hi", Some("h")));
     assert_eq!((seen[1].connection, seen[2].connection), (0, 1));
 }

@@ -1,6 +1,8 @@
-//! What the integration tests share: an HTTP server that answers by script.
+//! What the integration tests share: an HTTP server that answers by script, a bus that
+//! waits for permission.
 #![allow(dead_code)] // Not every part is used by the tests that there are today.
 
+pub mod gated;
 mod http;
 
 #[allow(unused_imports)]

@@ -1,0 +1,121 @@
+//! A bus whose appends wait for permission, and which remembers them.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tenon::{
+    bus::{
+        Accepted, Append, AppendError, Backlog, Bus, BusHealth, DeadId, DeadLetter, DeadSummary,
+        Delivery, HistoryPage, LaneId, LaneOptions, MemoryBus, Seq, Settlement, StoreError, Trace,
+    },
+    event::{EventId, Lane},
+    world::{BoxFuture, Timestamp},
+};
+use tokio::sync::Semaphore;
+
+/// See the module's text; everything but `append` is the bus behind it.
+pub struct GatedBus {
+    inner: Arc<MemoryBus>,
+    gate: Semaphore,
+    batches: Mutex<Vec<Append>>,
+}
+
+impl GatedBus {
+    /// A gate before `inner` that lets nothing pass.
+    pub fn new(inner: Arc<MemoryBus>) -> Arc<Self> {
+        Arc::new(Self { inner, gate: Semaphore::new(0), batches: Mutex::default() })
+    }
+
+    /// Lets this many more appends pass.
+    pub fn let_pass(&self, appends: usize) {
+        self.gate.add_permits(appends);
+    }
+
+    /// What passed so far.
+    pub fn batches(&self) -> Vec<Append> {
+        self.batches.lock().clone()
+    }
+}
+
+impl Bus for GatedBus {
+    fn append(&self, batch: Append) -> BoxFuture<'_, Result<Vec<Accepted>, AppendError>> {
+        Box::pin(async move {
+            self.gate.acquire().await.expect("the gate is never closed").forget();
+            self.batches.lock().push(batch.clone());
+            self.inner.append(batch).await
+        })
+    }
+
+    fn open(&self, lane: &Lane, options: LaneOptions) -> LaneId {
+        self.inner.open(lane, options)
+    }
+
+    fn take(&self, lane: LaneId, max: usize) -> BoxFuture<'_, Vec<Delivery>> {
+        self.inner.take(lane, max)
+    }
+
+    fn settle(&self, lane: LaneId, seq: Seq, settlement: Settlement) {
+        self.inner.settle(lane, seq, settlement);
+    }
+
+    fn newest(&self, lane: LaneId, key: &str) -> Option<i64> {
+        self.inner.newest(lane, key)
+    }
+
+    fn backlog(&self) -> Vec<Backlog> {
+        self.inner.backlog()
+    }
+
+    fn bury(&self, letter: DeadLetter) -> BoxFuture<'_, Result<DeadId, StoreError>> {
+        self.inner.bury(letter)
+    }
+
+    fn dead_letters(&self) -> Vec<DeadSummary> {
+        self.inner.dead_letters()
+    }
+
+    fn dead_letter(&self, id: DeadId) -> Result<Option<DeadLetter>, StoreError> {
+        self.inner.dead_letter(id)
+    }
+
+    fn discard(&self, id: DeadId) -> BoxFuture<'_, Result<bool, StoreError>> {
+        self.inner.discard(id)
+    }
+
+    fn state(&self, key: &str) -> Option<Vec<u8>> {
+        self.inner.state(key)
+    }
+
+    fn state_under(&self, prefix: &str) -> Vec<(String, Vec<u8>)> {
+        self.inner.state_under(prefix)
+    }
+
+    fn put_state(
+        &self,
+        key: &str,
+        value: Option<Vec<u8>>,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.inner.put_state(key, value)
+    }
+
+    fn history(
+        &self,
+        from: Timestamp,
+        to: Timestamp,
+        after: Option<Seq>,
+    ) -> Result<HistoryPage, StoreError> {
+        self.inner.history(from, to, after)
+    }
+
+    fn trace(&self, id: EventId) -> Result<Vec<Trace>, StoreError> {
+        self.inner.trace(id)
+    }
+
+    fn health(&self) -> BusHealth {
+        self.inner.health()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.inner.close()
+    }
+}
