@@ -42,10 +42,10 @@ pub fn check(parts: &Parts, own: IpAddr) -> Result<(), Refusal> {
         return Err(Refusal::ForeignHost);
     }
     // The absolute form carries a second host, which must not say otherwise.
-    if let Some(authority) = parts.uri.authority() {
-        if !is_ours(authority.as_str(), own)? {
-            return Err(Refusal::ForeignHost);
-        }
+    if let Some(authority) = parts.uri.authority()
+        && !is_ours(authority.as_str(), own)?
+    {
+        return Err(Refusal::ForeignHost);
     }
     let is_write = !matches!(parts.method, Method::GET | Method::HEAD);
     if is_write && !is_same_origin(&parts.headers, host) {

@@ -56,8 +56,6 @@ pub enum ClientError {
     },
     /// The daemon refused or failed.
     Refused {
-        /// HTTP status.
-        status: u16,
         /// What it says.
         problem: Problem,
     },
@@ -78,7 +76,7 @@ impl From<ClientError> for Trouble {
                  start one with `tenon run DIR`, or name its admin address with --admin ADDR or \
                  TENON_ADMIN"
             ),
-            ClientError::Refused { problem, .. } => problem.message,
+            ClientError::Refused { problem } => problem.message,
             ClientError::Broken { address, what } => format!(
                 "what answers at {address} does not speak as a Tenon daemon of this version: {what}"
             ),
@@ -192,9 +190,7 @@ impl Daemon {
         }
         let body = response.into_body().collect().await.map_err(|error| self.broken(&error))?;
         match serde_json::from_slice::<Failure>(&body.to_bytes()) {
-            Ok(failure) => {
-                Err(ClientError::Refused { status: status.as_u16(), problem: failure.error })
-            }
+            Ok(failure) => Err(ClientError::Refused { problem: failure.error }),
             Err(_) => Err(self.broken(&format!("HTTP status {status} without an explanation"))),
         }
     }

@@ -4,18 +4,23 @@
 //! files, something that needs attention), 2 usage or I/O, 130 interrupted. A reader that has seen
 //! enough (`tenon status | head`) ends a verb quietly.
 
+mod check;
 mod client;
 mod completions;
 mod dlq;
 mod new;
+mod preview;
 mod reload;
 mod render;
 mod replay;
 mod resume;
 mod run;
+mod schema;
+mod settings;
 mod skeleton;
 mod status;
 mod trace;
+mod try_out;
 mod when;
 
 use std::{io, process::ExitCode};
@@ -28,7 +33,6 @@ use clap::{Parser, Subcommand};
     name = "tenon",
     version,
     disable_help_subcommand = true,
-    max_term_width = 100,
     after_help = "Exit codes: 0 fine, 1 findings, 2 usage or I/O.\n\
                   Start here: `tenon new shop`, `tenon check shop.toml`, `tenon run .`"
 )]
@@ -41,6 +45,10 @@ struct Cli {
 enum Verb {
     /// Run the connectors of these folders
     Run(run::Args),
+    /// Report every problem of every connector, offline
+    Check(check::Args),
+    /// Show what a connector makes of one record or poll, delivering nothing
+    Try(try_out::Args),
     /// Write a new connector
     New(new::Args),
     /// Show how the connectors of a running daemon are
@@ -55,6 +63,8 @@ enum Verb {
     Reload(reload::Args),
     /// Un-park what was held (refused credentials, say) once its cause is gone
     Resume(resume::Args),
+    /// Print the JSON Schema of connectors, or the settings file
+    Schema(schema::Args),
     /// Print a shell's completion script
     Completions(completions::Args),
 }
@@ -117,6 +127,8 @@ pub fn main() -> ExitCode {
 fn dispatch(verb: Verb) -> Outcome {
     match verb {
         Verb::Run(args) => run::run(args),
+        Verb::Check(args) => check::run(&args),
+        Verb::Try(args) => try_out::run(&args),
         Verb::New(args) => new::run(args),
         Verb::Status(args) => status::run(&args),
         Verb::Trace(args) => trace::run(&args),
@@ -124,6 +136,7 @@ fn dispatch(verb: Verb) -> Outcome {
         Verb::Replay(args) => replay::run(args),
         Verb::Reload(args) => reload::run(&args),
         Verb::Resume(args) => resume::run(args),
+        Verb::Schema(args) => schema::run(&args),
         Verb::Completions(args) => completions::run(&args),
     }
 }

@@ -14,7 +14,7 @@ use super::{
 };
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Asks for what is not given where there is a terminal. \
+#[command(after_help = "Asks for what is not given where there is a terminal.\n\
                         Example: tenon new shop --webhook github --to https://erp.example/orders")]
 pub struct Args {
     /// The connector's name; the file will be NAME.toml
@@ -38,6 +38,7 @@ pub fn run(args: Args) -> Outcome {
     let dir = args.dir.clone();
     let choices = choose(args)?;
     let path = dir.join(format!("{}.toml", choices.name));
+    let path = path.strip_prefix(".").map(Path::to_owned).unwrap_or(path);
     write_new(&path, &skeleton::connector(&choices))?;
     render::text(&format!("{}\n", path.display()))?;
     if choices.webhook.as_deref().is_some_and(|preset| preset != "none") {

@@ -9,12 +9,12 @@ use crate::{
 };
 
 /// How long `--wait` waits for everything to run.
-const WAIT_TIME: Duration = Duration::from_secs(60);
+const WAIT_TIME: Duration = Duration::from_mins(1);
 /// Between two looks at the status.
 const WAIT_STEP: Duration = Duration::from_millis(200);
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "A file that does not compile leaves its predecessor running. \
+#[command(after_help = "A file that does not compile leaves its predecessor running.\n\
                         Exit code 1: some connector failed.")]
 pub struct Args {
     /// Also wait until no connector is restarting (at most a minute)

@@ -7,12 +7,9 @@ use crate::{
 };
 
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Times: `-2h` (s, m, h, d, w), `now`, a date, or RFC 3339. Look first with \
-                        --dry-run: it maps and checks, and sends nothing.\n\
-                        Idempotency keys are those of the first delivery. Exit code 1: some events \
-                        would fail the current map."
-)]
+#[command(after_help = "Times: `-2h` (s, m, h, d, w), `now`, a date, or RFC 3339.\n\
+                        Look first with --dry-run: it maps and checks, and sends nothing. Idempotency keys are those\n\
+                        of the first delivery. Exit code 1: some events would fail the current map.")]
 pub struct Args {
     /// Events received at or after this time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]

@@ -1,35 +1,31 @@
 //! `tenon run`: the daemon.
 
-use std::{
-    io::IsTerminal as _,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
 };
 
-use super::{Exit, Outcome, Trouble, render};
+use super::{
+    Exit, Outcome, Trouble, render,
+    settings::{self, Found},
+};
 use crate::{
     admin,
-    diagnostic::Severity,
     egress::Cidr,
-    engine::{
-        Engine, EngineOptions,
-        files::{FolderSources, project_root},
-    },
+    engine::{Engine, EngineOptions},
     observe::log,
-    plan::{BusKind, Settings, Sources as _, compile_settings},
+    plan::{BusKind, Settings},
     world::{FolderSecrets, SystemClock, SystemEntropy, World},
 };
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Flags win over tenon.toml, which is looked for beside the connectors and \
-                        in the folders above them (see `tenon schema --config`).\n\
-                        SIGHUP reloads; SIGTERM and Ctrl-C stop in order, a second one at once.")]
+#[command(
+    after_help = "Flags win over tenon.toml, which is looked for beside the connectors and in the folders\n\
+                        above them; `tenon schema --config` prints one.\n\
+                        SIGHUP reloads; SIGTERM and Ctrl-C stop in order, a second one at once."
+)]
 pub struct Args {
     /// Folders and files with connectors
     #[arg(value_name = "DIR", required = true)]
@@ -49,8 +45,8 @@ pub struct Args {
     /// Let connectors reach this private range (repeatable)
     #[arg(long, value_name = "CIDR")]
     allow_egress: Vec<Cidr>,
-    /// How to log [default: json; text on a terminal where no tenon.toml says otherwise]
-    #[arg(long, value_name = "FORMAT")]
+    /// Log as json or as text [default: json; on a terminal without tenon.toml text]
+    #[arg(long, value_name = "FORMAT", hide_possible_values = true)]
     log_format: Option<LogFormat>,
     /// error, warn, info, debug, trace, or directives (`tenon=debug,hyper=info`)
     #[arg(long, value_name = "LEVEL")]
@@ -79,12 +75,7 @@ pub fn run(args: Args) -> Outcome {
 
 /// Defaults, then tenon.toml, then flags.
 fn settings(args: &Args) -> Result<Settings, Trouble> {
-    let beside = project_root(&args.paths).join("tenon.toml");
-    let file = args.config.clone().or_else(|| beside.is_file().then_some(beside));
-    let mut settings = match &file {
-        Some(file) => read_settings(file)?,
-        None => Settings::default(),
-    };
+    let Found { mut settings, file } = settings::find(&args.paths, args.config.as_deref())?;
     if file.is_none() && std::io::stderr().is_terminal() {
         settings.log.json = false;
     }
@@ -106,21 +97,6 @@ fn apply_flags(settings: &mut Settings, args: &Args) {
     if args.memory {
         settings.bus.kind = BusKind::Memory;
     }
-}
-
-fn read_settings(file: &Path) -> Result<Settings, Trouble> {
-    let sources = FolderSources::new();
-    let text = sources.read(file).ok_or_else(|| {
-        Trouble::new(format!("{}: no such file, or not UTF-8 text", file.display()))
-    })?;
-    let (settings, diagnostics) = compile_settings(&text);
-    diagnostics
-        .iter()
-        .for_each(|found| render::note(&format!("{}: {}", file.display(), found.message)));
-    if diagnostics.iter().any(|found| found.severity == Severity::Error) {
-        return Err(Trouble::new(format!("{} has errors; nothing was started", file.display())));
-    }
-    Ok(settings)
 }
 
 async fn serve(paths: Vec<PathBuf>, settings: Settings) -> Outcome {

@@ -1,5 +1,7 @@
 //! The text of a new connector. Pure: choices in, TOML out.
 
+use std::fmt::Write as _;
+
 use url::Url;
 
 /// What the new connector does.
@@ -73,14 +75,15 @@ pub fn connector(choices: &Choices) -> String {
          owner   = \"your-team\"\n"
     );
     if let Some(url) = poll {
-        out.push_str(&format!(
+        let _ = write!(
+            out,
             "\n[source]                                   # the system that events come from\n\
              base = {:?}\n\
              \n[schedule]\n\
              every  = \"5m\"\n\
              jitter = \"10%\"\n",
             url.origin().ascii_serialization()
-        ));
+        );
     }
     out.push_str(
         "\n[stream.events]                            # one kind of event\n\
@@ -121,17 +124,30 @@ pub fn secret_name(name: &str) -> String {
 }
 
 fn poll_table(url: &Url) -> String {
-    let mut out = format!("\n[stream.events.poll]\npath = {:?}\n", url.path());
     let query: Vec<String> =
-        url.query_pairs().map(|(name, value)| format!("{name:?} = {value:?}")).collect();
-    if !query.is_empty() {
-        out.push_str(&format!("query = {{ {} }}\n", query.join(", ")));
-    }
-    out.push_str(
-        "# records = \"$.items[*]\"                  # where the records are, unless the answer is a list\n\
-         # page = { by = \"link\" }                  # none, page, offset, cursor, next, link\n",
-    );
-    out
+        url.query_pairs().map(|(name, value)| format!("{} = {value:?}", key(&name))).collect();
+    // A table of four or more keys is a sub-table, so that a diff shows the key that changed.
+    let (inline, table) = match query.len() {
+        0 => (String::new(), String::new()),
+        1..4 => (format!("query = {{ {} }}\n", query.join(", ")), String::new()),
+        _ => (String::new(), format!("\n[stream.events.poll.query]\n{}\n", query.join("\n"))),
+    };
+    format!(
+        "\n[stream.events.poll]\n\
+         path = {:?}\n\
+         {inline}\
+         # records = \"$.items[*]\"                 # where they are, unless the answer is a list\n\
+         # page    = {{ by = \"link\" }}             # none, page, offset, cursor, next, link\n\
+         {table}",
+        url.path(),
+    )
+}
+
+/// A key as TOML wants it: bare where it may be.
+fn key(name: &str) -> String {
+    let is_bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    let bare = !name.is_empty() && name.chars().all(is_bare);
+    if bare { name.to_owned() } else { format!("{name:?}") }
 }
 
 fn destination_table(to: &Target) -> String {
@@ -171,8 +187,9 @@ mod tests {
 
     #[test]
     fn the_text_is_toml_whatever_was_chosen() {
+        let url = |query| parse_url(&format!("https://a.example/v1/x{query}")).expect("a URL");
         let webhooks = [None, Some("standard".to_owned()), Some("none".to_owned())];
-        let polls = [None, Some(parse_url("https://a.example/v1/x?a=\"b&c=d").expect("a URL"))];
+        let polls = [None, Some(url("?a=\"b&c=d")), Some(url("?a=1&b[]=2&c=3&d=4&"))];
         for webhook in &webhooks {
             for poll in &polls {
                 for to in ["stdout", "o\"ut.jsonl", "https://b.example/y"] {

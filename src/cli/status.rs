@@ -8,8 +8,8 @@ use crate::{
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit code 1: something needs attention (a connector that does not run as its \
-                        file says, or a bus that refuses)."
+    after_help = "Exit code 1: something needs attention (a connector that does not run as its file says, or\n\
+                        a bus that takes no events)."
 )]
 pub struct Args {
     /// Only this connector, with its streams and destinations

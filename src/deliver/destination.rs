@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use http::Request;
+
 use super::{decide::Outcome, file::JsonLines, http::Http, prepare::Output, stdout::Stdout};
 use crate::{
     auth::Authenticator,
@@ -63,6 +66,20 @@ impl Destination {
             Kind::Http(http) => http.attempt(event, out, env).await,
             Kind::File(file) => file.append(&out.json()),
             Kind::Stdout(stdout) => stdout.print(&out.json()).await,
+        }
+    }
+
+    /// The request that an HTTP destination would send, its credentials in headers marked as
+    /// sensitive; `None` for the other kinds. Sends nothing, but a token may have to be asked for.
+    pub async fn preview(
+        &self,
+        event: &Arc<Event>,
+        out: &Output,
+        env: &Env,
+    ) -> Option<Result<Request<Bytes>, Outcome>> {
+        match &self.kind {
+            Kind::Http(http) => Some(http.preview(event, out, env).await),
+            Kind::File(_) | Kind::Stdout(_) => None,
         }
     }
 

@@ -166,6 +166,17 @@ impl Http {
         }
     }
 
+    /// The request that an attempt would send.
+    pub(super) async fn preview(
+        &self,
+        event: &Arc<Event>,
+        out: &Output,
+        env: &Env,
+    ) -> Result<Request<Bytes>, Outcome> {
+        let env = self.bound(event, out, env);
+        self.request(event, out, &env).await.map(|(request, _)| request)
+    }
+
     fn can_renew(&self, carried: Option<&Carried>) -> bool {
         let (Some(auth), Some(carried)) = (&self.auth, carried) else { return false };
         self.authenticator.refused(&self.connector, auth, carried)

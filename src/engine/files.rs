@@ -22,7 +22,7 @@ const MAX_FILE_BYTES: u64 = 8 << 20;
 const MAX_DEPTH: usize = 32;
 
 /// Every connector file under `paths`, sorted, each once, named as the user would: the given path
-/// and what follows. Errors: a path that does not exist or a folder that cannot be read.
+/// and what follows, without a leading `./`. Errors: a path that does not exist or a folder that cannot be read.
 pub fn connector_files(paths: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
     let mut found = BTreeSet::new();
     let mut folders_seen = BTreeSet::new();
@@ -34,7 +34,8 @@ pub fn connector_files(paths: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
             found.insert(path.clone());
         }
     }
-    Ok(found.into_iter().collect())
+    let plain = |path: PathBuf| path.strip_prefix(".").map(Path::to_owned).unwrap_or(path);
+    Ok(found.into_iter().map(plain).collect::<BTreeSet<_>>().into_iter().collect())
 }
 
 fn search(
@@ -75,9 +76,7 @@ fn is_skipped_folder(name: &str) -> bool {
 /// Whether a file of this name, found in a folder, is a connector. The watcher asks the same.
 pub fn is_connector_name(name: &str) -> bool {
     // Ending in `.toml` already rules out `x.toml~`, `x.toml.swp` and `4913`.
-    let is_toml = Path::new(name)
-        .extension()
-        .is_some_and(|extension| extension == "toml");
+    let is_toml = Path::new(name).extension().is_some_and(|extension| extension == "toml");
     let is_leftover = name.starts_with('.') || name.starts_with('#') || name.starts_with('~');
     is_toml && !is_leftover && !matches!(name, "tenon.toml" | "Cargo.toml")
 }
@@ -89,21 +88,11 @@ pub fn project_root(paths: &[PathBuf]) -> PathBuf {
     let Some(first) = paths.first() else {
         return PathBuf::from(".");
     };
-    let folder = if first.is_dir() {
-        first.as_path()
-    } else {
-        first.parent().unwrap_or(first)
-    };
-    let folder = if folder.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        folder
-    };
+    let folder = if first.is_dir() { first.as_path() } else { first.parent().unwrap_or(first) };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let marked =
         |folder: &Path| folder.join("tenon.toml").is_file() || folder.join(".git").exists();
-    if let Some(near) = folder
-        .ancestors()
-        .find(|near| !near.as_os_str().is_empty() && marked(near))
+    if let Some(near) = folder.ancestors().find(|near| !near.as_os_str().is_empty() && marked(near))
     {
         return near.to_path_buf();
     }
@@ -139,12 +128,7 @@ impl Sources for FolderSources {
         if let Some(known) = self.read.lock().get(path) {
             return known.clone();
         }
-        let file = read_text(path).map(|text| {
-            Arc::new(SourceFile {
-                path: path.to_owned(),
-                text,
-            })
-        });
+        let file = read_text(path).map(|text| Arc::new(SourceFile { path: path.to_owned(), text }));
         self.read.lock().insert(path.to_owned(), file.clone());
         file
     }
@@ -185,21 +169,13 @@ mod tests {
             "target/x.toml",
             "..data/c.toml",
         ];
-        for name in ["b.toml", "a.toml", "eu/deep/c.toml"]
-            .iter()
-            .chain(&left_out)
-        {
+        for name in ["b.toml", "a.toml", "eu/deep/c.toml"].iter().chain(&left_out) {
             write(folder.path(), name);
         }
         let found = connector_files(&[folder.path().to_owned()]).expect("found");
         let names: Vec<_> = found
             .iter()
-            .map(|path| {
-                path.strip_prefix(folder.path())
-                    .expect("inside")
-                    .display()
-                    .to_string()
-            })
+            .map(|path| path.strip_prefix(folder.path()).expect("inside").display().to_string())
             .collect();
         assert_eq!(names, ["a.toml", "b.toml", "eu/deep/c.toml"]);
     }
@@ -222,18 +198,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         write(folder.path(), ".draft.toml");
         let draft = folder.path().join(".draft.toml");
-        assert_eq!(
-            connector_files(std::slice::from_ref(&draft)).expect("found"),
-            [draft]
-        );
+        assert_eq!(connector_files(std::slice::from_ref(&draft)).expect("found"), [draft]);
         let missing = folder.path().join("nowhere");
         let error = connector_files(std::slice::from_ref(&missing)).expect_err("missing");
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
-        assert!(
-            error
-                .to_string()
-                .starts_with(&missing.display().to_string())
-        );
+        assert!(error.to_string().starts_with(&missing.display().to_string()));
     }
 
     #[test]
@@ -257,10 +226,7 @@ mod tests {
         let before = sources.read(&path).expect("read");
         fs::write(&path, "x = 2\n").expect("written");
         assert_eq!(sources.read(&path), Some(before));
-        assert_eq!(
-            FolderSources::new().read(&path).expect("read").text,
-            "x = 2\n"
-        );
+        assert_eq!(FolderSources::new().read(&path).expect("read").text, "x = 2\n");
         fs::write(&path, [0xff, 0xfe]).expect("written");
         assert_eq!(FolderSources::new().read(&path), None);
     }

@@ -1,56 +1,25 @@
-//! Masking of fields in what people see of records: pure.
+//! Which fields people do not see of raw records: pure.
 //!
-//! A field is named by its members joined with dots (`customer.email`); `*` stands for every
-//! member, and arrays are passed through (`lines.email` is the e-mail of each line). A JSON pointer
-//! (`/customer/email`) names the same. The empty path is the whole document.
+//! A stream names what is redacted by the fields of its *output* (`customer.email`). What is shown of
+//! dead letters and traces is the record as it came, so these fields are followed back to where
+//! the map takes them from.
 
 use serde_json::Value;
 
 use crate::{
-    map::{Expr, Mapping},
+    map::{self, Expr, Mapping},
     plan::StreamPlan,
 };
 
 /// What stands in a masked field's place.
 pub const MASK: &str = "[redacted]";
 
-/// Masks every field that one of `paths` names. A path that finds nothing masks nothing.
+/// Masks every field that one of `paths` names; the empty path is the whole document.
 pub fn mask(document: &mut Value, paths: &[String]) {
-    for path in paths {
-        let members = members(path);
-        mask_at(document, &members);
-    }
-}
-
-fn members(path: &str) -> Vec<String> {
-    if let Some(pointer) = path.strip_prefix('/') {
-        return pointer.split('/').map(|m| m.replace("~1", "/").replace("~0", "~")).collect();
-    }
-    let plain = path.replace("[*]", "");
-    plain.split('.').filter(|member| !member.is_empty()).map(str::to_owned).collect()
-}
-
-fn mask_at(value: &mut Value, members: &[String]) {
-    let Some((member, rest)) = members.split_first() else {
-        *value = Value::String(MASK.to_owned());
-        return;
-    };
-    match value {
-        Value::Object(object) if member == "*" => {
-            object.values_mut().for_each(|value| mask_at(value, rest));
-        }
-        Value::Object(object) => {
-            if let Some(value) = object.get_mut(member) {
-                mask_at(value, rest);
-            }
-        }
-        Value::Array(items) => {
-            // `*`, an index of a pointer, or nothing at all may stand for the items.
-            let is_item = member == "*" || member.parse::<usize>().is_ok();
-            let members = if is_item { rest } else { members };
-            items.iter_mut().for_each(|item| mask_at(item, members));
-        }
-        _ => {}
+    if paths.iter().any(String::is_empty) {
+        *document = Value::String(MASK.to_owned());
+    } else {
+        map::redact(document, paths);
     }
 }
 
@@ -68,19 +37,25 @@ pub fn raw_fields(stream: &StreamPlan) -> Vec<String> {
 
 /// Where in the record the mapped field comes from.
 fn sources_of(map: &Mapping, redacted: &str) -> Vec<String> {
-    let redacted = members(redacted).join(".");
     let mut sources = Vec::new();
     for (field, expr) in map.fields.leaves() {
-        let field = members(&field).join(".");
-        if is_within(&field, &redacted) || is_within(&redacted, &field) {
+        let field = without_indices(&field);
+        if is_within(&field, redacted) || is_within(redacted, &field) {
             sources.extend(record_fields(expr));
         }
     }
     if map.rest.is_some() {
         // `"*"` lets the field of this name through.
-        sources.push(redacted);
+        sources.push(redacted.to_owned());
     }
     sources
+}
+
+/// `tags[0].name` → `tags.name`: arrays are passed through where fields are masked.
+fn without_indices(field: &str) -> String {
+    let mut parts = field.split('[');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |plain, part| plain + part.split_once(']').map_or(part, |(_, rest)| rest))
 }
 
 fn is_within(inner: &str, outer: &str) -> bool {
@@ -96,7 +71,7 @@ fn record_fields(expr: &Expr) -> Vec<String> {
     uses.map(|(_, member)| member.unwrap_or_default()).collect()
 }
 
-/// The members of a JSONPath up to where it is no longer plain: `$.a['b'][0].c[?@.x]` → `a.b.c`.
+/// The members of a `JSONPath` up to where it is no longer plain: `$.a['b'][0].c[?@.x]` → `a.b.c`.
 /// Names with dots end it, too, since they could not be told apart.
 fn path_prefix(path: &str) -> String {
     let mut members: Vec<&str> = Vec::new();
@@ -138,25 +113,49 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::map::Tree;
 
-    fn masked(mut document: Value, paths: &[&str]) -> Value {
-        let paths: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();
-        mask(&mut document, &paths);
-        document
+    #[test]
+    fn the_empty_path_is_everything() {
+        let masked = |paths: &[&str]| {
+            let mut order = json!({"id": 1, "lines": [{"to": "x"}]});
+            mask(&mut order, &paths.iter().map(ToString::to_string).collect::<Vec<_>>());
+            order
+        };
+        assert_eq!(masked(&["lines.to"]), json!({"id": 1, "lines": [{"to": MASK}]}));
+        assert_eq!(masked(&["lines.to", ""]), json!(MASK));
+        assert_eq!(masked(&[]), json!({"id": 1, "lines": [{"to": "x"}]}));
     }
 
     #[test]
-    fn fields_are_masked_through_tables_and_arrays() {
-        let order = json!({"id": 1, "customer": {"email": "a", "name": "b"}, "lines": [{"to": "x"}, {"to": "y"}]});
-        assert_eq!(
-            masked(order.clone(), &["customer.email", "lines.to", "missing.field"]),
-            json!({"id": 1, "customer": {"email": MASK, "name": "b"}, "lines": [{"to": MASK}, {"to": MASK}]})
-        );
-        assert_eq!(
-            masked(order.clone(), &["/customer/name", "/lines/*/to", "customer.*"]),
-            json!({"id": 1, "customer": {"email": MASK, "name": MASK}, "lines": [{"to": MASK}, {"to": MASK}]})
-        );
-        assert_eq!(masked(order, &[""]), json!(MASK));
+    fn output_fields_are_followed_back_to_the_record() {
+        let place = || map::Place { file: "a.toml".into(), line: 1, path: "map".into() };
+        let site =
+            map::Site { names: &["record", "vars", "event"], root: Some("record"), lenient: false };
+        let leaf = |text: &str| {
+            let compiled = Expr::compile(text, &site, place(), &map::Library::default());
+            Tree::Leaf(compiled.expect("it compiles"))
+        };
+        let customer = Tree::Table(vec![
+            ("email".to_owned(), leaf("$.buyer.mail | lower")),
+            ("name".to_owned(), leaf("{{ record.first }} {{ record.last }}")),
+        ]);
+        let fields = Tree::Table(vec![
+            ("id".to_owned(), leaf("$.id")),
+            ("customer".to_owned(), customer),
+            ("tags".to_owned(), Tree::Array(vec![leaf("$.note")])),
+        ]);
+        let mut mapping = Mapping { rest: None, fields };
+        let sources = |mapping: &Mapping, field: &str| sources_of(mapping, field);
+        assert_eq!(sources(&mapping, "customer.email"), ["buyer.mail"]);
+        assert_eq!(sources(&mapping, "customer.name"), ["first", "last"]);
+        assert_eq!(sources(&mapping, "customer"), ["buyer.mail", "first", "last"]);
+        assert_eq!(sources(&mapping, "customer.email.domain"), ["buyer.mail"]);
+        assert_eq!(sources(&mapping, "tags"), ["note"]);
+        assert!(sources(&mapping, "elsewhere").is_empty());
+        let Tree::Leaf(rest) = leaf("$") else { unreachable!() };
+        mapping.rest = Some(rest);
+        assert_eq!(sources(&mapping, "elsewhere"), ["elsewhere"]);
     }
 
     #[test]

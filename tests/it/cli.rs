@@ -1,1 +1,302 @@
-//! Tests of cli.
+//! The built program, run as its users run it: exit codes, what goes to stdout and what to stderr,
+//! and its words.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// What a run of the program left.
+struct Ran {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+fn tenon(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tenon"));
+    command.current_dir(folder).stdin(Stdio::null());
+    command.env_remove("TENON_ADMIN").env_remove("NO_COLOR");
+    command
+}
+
+fn ran(command: &mut Command) -> Ran {
+    let output = command.output().expect("the program runs");
+    Ran {
+        code: output.status.code().expect("not killed"),
+        stdout: String::from_utf8(output.stdout).expect("text"),
+        stderr: String::from_utf8(output.stderr).expect("text"),
+    }
+}
+
+fn run_in(folder: &Path, line: &str) -> Ran {
+    ran(tenon(folder).args(line.split_whitespace()))
+}
+
+fn run(line: &str) -> Ran {
+    run_in(Path::new("."), line)
+}
+
+fn folder(files: &[(&str, &str)]) -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+        fs::write(path, text).expect("written");
+    }
+    folder
+}
+
+/// Takes unverified webhooks into a file.
+const GOOD: &str = r#"name = "shop"
+version = "1.0.0"
+owner = "commerce"
+
+[stream.orders]
+key = "$.id"
+redact = ["email"]
+
+[stream.orders.webhook]
+path = "/shop/orders"
+verify = "none"
+
+[stream.orders.map]
+id = "shop:{{ record.id }}"
+total = "$.total | decimal"
+email = "$.customer.email | optional"
+
+[destination.out]
+type = "file"
+path = "out.jsonl"
+"#;
+
+const BROKEN: &str = r#"name = "broken"
+version = "1.0.0"
+
+[stream.orders]
+kee = "$.id"
+
+[stream.orders.webhook]
+path = "/broken"
+verify = "none"
+
+[stream.orders.map]
+total = "$.total | decimel"
+
+[destination.out]
+type = "stdout"
+"#;
+
+#[test]
+fn every_verb_explains_itself() {
+    let verbs = [
+        "",
+        "run",
+        "check",
+        "try",
+        "new",
+        "status",
+        "trace",
+        "dlq",
+        "dlq list",
+        "dlq show",
+        "dlq replay",
+        "dlq discard",
+        "replay",
+        "reload",
+        "resume",
+        "schema",
+        "completions",
+    ];
+    let mut all = String::new();
+    for verb in verbs {
+        let ran = run(&format!("{verb} --help"));
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{verb}");
+        all.push_str(&format!("$ tenon {verb} --help\n{}\n", ran.stdout));
+        let widest = ran.stdout.lines().map(|line| line.chars().count()).max();
+        assert!(widest.is_some_and(|columns| columns <= 120), "{verb}: {widest:?} columns");
+    }
+    insta::assert_snapshot!("help", all);
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2_on_stderr() {
+    for line in
+        ["", "fly", "run", "replay", "dlq show x", "status --admin nowhere", "check nowhere.toml"]
+    {
+        let ran = run(line);
+        assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{line}: {}", ran.stderr);
+        assert!(!ran.stderr.is_empty(), "{line}");
+    }
+}
+
+#[test]
+fn without_a_daemon_its_verbs_say_how_to_get_one() {
+    // A port that was free a moment ago, and that nobody was told of.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    drop(listener);
+    let event = "evt_aaaaaaaaaaaaaaaaaaaaaaaaaa";
+    for verb in
+        ["status", &format!("trace {event}"), "dlq list", "replay --from -1h", "reload", "resume x"]
+    {
+        let ran = run(&format!("{verb} --admin {address}"));
+        assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{verb}: {}", ran.stderr);
+        assert!(ran.stderr.contains(&format!("no daemon answers at {address}")), "{}", ran.stderr);
+        assert!(ran.stderr.contains("tenon run DIR"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn an_admin_address_that_others_reach_is_refused() {
+    let folder = folder(&[("shop.toml", GOOD)]);
+    let ran = run_in(folder.path(), "run . --admin 0.0.0.0:0 --listen 127.0.0.1:0");
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("the admin address 0.0.0.0:0 is not loopback"), "{}", ran.stderr);
+    assert!(!folder.path().join("state").exists(), "nothing was started");
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let mut child = tenon(Path::new("."))
+        .arg("schema")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program runs");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(output.stderr, b"");
+}
+
+#[test]
+fn check_says_nothing_of_good_files_on_stdout() {
+    let folder = folder(&[("connectors/shop.toml", GOOD)]);
+    let ran = run_in(folder.path(), "check connectors");
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "{}", ran.stderr);
+    assert_eq!(ran.stderr, "checked 1 file: no problems\n");
+}
+
+#[test]
+fn check_reports_all_problems_of_all_files() {
+    let folder = folder(&[("broken.toml", BROKEN), ("shop.toml", GOOD), ("twin.toml", GOOD)]);
+    let ran = run_in(folder.path(), "check");
+    assert_eq!(ran.code, 1);
+    insta::assert_snapshot!("check_human", format!("{}---\n{}", ran.stdout, ran.stderr));
+
+    let ran = run_in(folder.path(), "check --format github");
+    assert_eq!(ran.code, 1);
+    insta::assert_snapshot!("check_github", ran.stdout);
+
+    let ran = run_in(folder.path(), "check --format json broken.toml");
+    assert_eq!(ran.code, 1);
+    let report: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    let found = report["diagnostics"].as_array().expect("an array");
+    assert_eq!(report["summary"]["errors"], found.len());
+    assert!(found.iter().all(|one| one["file"] == "broken.toml" && one["line"].is_u64()));
+}
+
+#[test]
+fn check_explains_codes() {
+    let ran = run("check --explain e0103");
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stdout.starts_with("E0103: unknown key\n\n"), "{}", ran.stdout);
+    assert_eq!(run("check --explain E9999").code, 2);
+}
+
+#[test]
+fn a_new_connector_passes_check() {
+    let flags = [
+        "--webhook standard",
+        "--webhook stripe --to stdout",
+        "--webhook github --to https://erp.example/orders",
+        "--webhook shopify --to out/shop.jsonl",
+        "--webhook slack",
+        "--webhook none",
+        "--poll https://api.example/v1/orders?status=any",
+        "--webhook standard --poll https://api.example/v1/orders --to https://erp.example/orders",
+    ];
+    for flags in flags {
+        let folder = folder(&[]);
+        let ran = run_in(folder.path(), &format!("new acme-shop {flags}"));
+        assert_eq!(
+            (ran.code, ran.stdout.as_str()),
+            (0, "acme-shop.toml\n"),
+            "{flags}: {}",
+            ran.stderr
+        );
+        let mut check = tenon(folder.path());
+        let ran = self::ran(check.arg("check").env("ACME_SHOP_WEBHOOK_SECRET", "whsec_MTIz"));
+        assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "{flags}");
+        let ran = run_in(folder.path(), &format!("new acme-shop {flags}"));
+        assert_eq!(ran.code, 2, "it must not overwrite");
+        assert!(ran.stderr.contains("exists already"), "{}", ran.stderr);
+    }
+    assert_eq!(run("new shop").code, 2, "nobody is there to be asked");
+    assert_eq!(run("new Shop --webhook none").code, 2);
+}
+
+#[test]
+fn schemas_and_completions_are_printed() {
+    for (line, key) in [("schema", "stream"), ("schema --settings", "bus")] {
+        let ran = run(line);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let schema: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+        assert!(schema["properties"].get(key).is_some(), "{line}");
+    }
+    let config = run("schema --config").stdout;
+    let folder = folder(&[("tenon.toml", &config), ("shop.toml", GOOD)]);
+    assert!(config.contains("[bus]"));
+    assert_eq!(run_in(folder.path(), "check").code, 0);
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let ran = run(&format!("completions {shell}"));
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert!(ran.stdout.contains("dlq"), "{shell}");
+    }
+}
+
+#[test]
+fn try_shows_what_a_record_becomes() {
+    let sample = r#"{"id": 7, "total": "12.50", "customer": {"email": "a@b.example"}}"#;
+    let connector = GOOD.replace(
+        "type = \"file\"\npath = \"out.jsonl\"",
+        "type = \"http\"\nmethod = \"PUT\"\nurl = \"https://erp.example/orders/{{ out.id }}\"\nauth = \"erp\"",
+    ) + "\n[auth.erp]\ntype = \"bearer\"\ntoken = \"{{ secret.ERP_TOKEN }}\"\n";
+    let folder = folder(&[("shop.toml", &connector), ("order.json", sample)]);
+    let mut tried = tenon(folder.path());
+    tried.args(["try", "shop.toml", "--event", "order.json"]).env("ERP_TOKEN", "s3cr3t-t0ken");
+    let ran = self::ran(&mut tried);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    insta::assert_snapshot!("try", ran.stdout);
+    let all = ran.stdout + &ran.stderr;
+    assert!(!all.contains("s3cr3t") && !all.contains("a@b.example"), "{all}");
+    assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 2, "nothing was written");
+}
+
+#[test]
+fn try_says_where_a_record_is_lost() {
+    let folder = folder(&[("shop.toml", GOOD), ("broken.toml", BROKEN)]);
+    let tried = |name: &str, sample: Value| {
+        fs::write(folder.path().join("sample.json"), sample.to_string()).expect("written");
+        run_in(folder.path(), &format!("try {name} --event sample.json --json"))
+    };
+    let ran = tried("shop.toml", json!({"id": 7, "total": {}}));
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    let records: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    assert_eq!(records[0]["outcome"], "map_failed");
+    assert!(records[0]["problem"].as_str().is_some_and(|text| text.contains("total")));
+    let ran = tried("shop.toml", json!({"total": "1"}));
+    let records: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    assert_eq!((ran.code, &records[0]["outcome"]), (1, &json!("unnamed")));
+
+    let ran = tried("broken.toml", json!({}));
+    assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
+    assert!(ran.stderr.contains("kee"), "{}", ran.stderr);
+    let ran = run_in(folder.path(), "try shop.toml");
+    assert_eq!(ran.code, 2, "it does not poll, and there is no sample");
+}

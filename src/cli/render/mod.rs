@@ -4,9 +4,11 @@
 //! gets out is here.
 
 mod table;
+mod tried;
 mod views;
 
 pub use table::Style;
+pub use tried::tried;
 pub use views::{
     bulk, connectors_in_detail, counted, dead_letter, dead_list, reload, replay, status, trace,
 };

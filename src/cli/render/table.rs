@@ -1,5 +1,7 @@
 //! Aligned columns, and the few colours there are.
 
+use std::fmt::Write as _;
+
 /// Whether colours are wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Style {
@@ -65,7 +67,7 @@ pub fn table(headings: &[&str], right: &[&str], rows: &[Vec<Cell>], style: Style
             let painted = style.paint(cell.tone, &cell.text);
             let gap = if column == 0 { "" } else { "  " };
             let (before, after) = if is_right { (&*padding, "") } else { ("", &*padding) };
-            line.push_str(&format!("{gap}{before}{painted}{after}"));
+            let _ = write!(line, "{gap}{before}{painted}{after}");
         }
         out.push_str(line.trim_end());
         out.push('\n');

@@ -175,7 +175,11 @@ fn destination_row(destination: &DestinationStatus, now: Timestamp) -> Vec<Cell>
 fn fields(pairs: &[(&str, String)]) -> String {
     let pairs = || pairs.iter().filter(|(_, value)| !value.is_empty());
     let width = pairs().map(|(name, _)| name.len()).max().unwrap_or(0);
-    pairs().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
+    let mut out = String::new();
+    for (name, value) in pairs() {
+        let _ = writeln!(out, "{name:width$}  {value}");
+    }
+    out
 }
 
 fn event_fields(event: &EventView) -> Vec<(&'static str, String)> {
@@ -277,7 +281,9 @@ pub fn bulk(report: &BulkReport, verb: &str) -> String {
         (false, _) => format!("discarded {done}\n"),
     };
     if report.dry_run {
-        report.done.iter().for_each(|id| out.push_str(&format!("  {id}\n")));
+        for id in &report.done {
+            let _ = writeln!(out, "  {id}");
+        }
     }
     for failed in &report.failed {
         let _ = writeln!(out, "{}: {}", failed.id, failed.message);

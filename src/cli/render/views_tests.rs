@@ -261,6 +261,7 @@ fn a_replay_shows_samples_and_failures() {
         failing: vec![("evt_b".to_owned(), "map_failed: no `$.total`".to_owned())],
         failing_total: 3,
         samples: vec![("evt_a".to_owned(), json!({"id": 1}))],
+        ..ReplayReport::default()
     };
     insta::assert_snapshot!(replay(&report, true), @r#"
     120 events would be replayed
