@@ -1,1 +1,8 @@
-//! Tests of webhook.
+//! Tests of webhooks: what a producer sees, and what the bus has afterwards.
+
+mod answers;
+mod limits;
+mod naming;
+mod rig;
+mod signatures;
+mod sockets;

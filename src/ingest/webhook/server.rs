@@ -19,7 +19,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    task::JoinSet,
+    task::{JoinError, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -125,7 +125,9 @@ impl WebhookServer {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(_) = connections.join_next(), if !connections.is_empty() => {}
+                Some(ended) = connections.join_next(), if !connections.is_empty() => {
+                    self.note_end(ended);
+                }
                 accepted = listener.accept() => match accepted {
                     Ok((stream, peer)) => match Arc::clone(&room).try_acquire_owned() {
                         Ok(permit) => {
@@ -139,7 +141,9 @@ impl WebhookServer {
             }
         }
         drop(listener);
-        while connections.join_next().await.is_some() {}
+        while let Some(ended) = connections.join_next().await {
+            self.note_end(ended);
+        }
     }
 
     /// One request, without a socket: for tests.
@@ -234,6 +238,18 @@ impl WebhookServer {
         if let Ok(mut stream) = stream.into_std() {
             let _ = std::io::Write::write(&mut stream, BUSY);
             let _ = stream.shutdown(std::net::Shutdown::Write);
+        }
+    }
+
+    /// A request that panicked took its connection with it and nothing else.
+    fn note_end(&self, ended: Result<(), JoinError>) {
+        let Err(error) = ended else { return };
+        if !error.is_panic() {
+            return;
+        }
+        self.observer.counted("", "", "refused", 1);
+        if let Some(kept_back) = self.gates.ourselves.admit(self.world.clock.now()) {
+            tracing::error!(%error, kept_back, "webhook request panicked");
         }
     }
 
