@@ -11,7 +11,7 @@ use super::{
     answer::{self, Answer, Refusal},
     body::{self, Held},
     decode::{DecodeLimits, Decoded, decode},
-    routes::{Endpoint, Group},
+    routes::{Endpoint, Group, SecretProblem},
     server::WebhookServer,
     verify::{RequestParts, VerifiedBody, verify},
 };
@@ -122,9 +122,15 @@ impl WebhookServer {
         now: Timestamp,
     ) -> Result<VerifiedBody, Refused> {
         let plan = &endpoint.hook.verify;
-        let checked = endpoint
-            .with_keys(&self.world.secrets, now, |keys| verify(plan, keys, parts, raw, now))
-            .map_err(|problem| Refused::at(endpoint, Refusal::NoSecret, problem.0.to_string()))?;
+        let checked = if plan.algorithm == Algorithm::None {
+            verify(plan, &[], parts, raw, now)
+        } else {
+            let note = |problem: &SecretProblem| self.note_secret(endpoint, problem, now);
+            let live = endpoint
+                .keys(&self.world.secrets, now, note)
+                .map_err(|problem| Refused::at(endpoint, Refusal::NoSecret, problem.to_string()))?;
+            verify(plan, &live.keys, parts, raw, now)
+        };
         checked.map_err(|reject| {
             let basic = plan.algorithm == Algorithm::Basic;
             let refusal = Refusal::BadSignature { status: plan.on_fail, basic };

@@ -1,6 +1,6 @@
 //! Routes: which path leads to which streams, and how its requests are verified.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use arc_swap::ArcSwapOption;
 use http::Method;
@@ -10,9 +10,9 @@ use super::{
     request::RequestUse,
 };
 use crate::{
-    map::{Env, Expr},
-    plan::{ConnectorPlan, ReplyPlan, SignedPart, StreamPlan, WebhookPlan},
-    world::{Secret, Secrets, Timestamp},
+    map::{Env, EvalError, Expr},
+    plan::{ConnectorPlan, ReplyPlan, SecretPlan, SignedPart, StreamPlan, WebhookPlan},
+    world::{Secrets, Timestamp},
 };
 
 /// How long a route's keys are used before its secrets are looked up again, in milliseconds: a
@@ -49,14 +49,29 @@ pub(super) struct Group {
     pub(super) streams: Vec<Arc<StreamPlan>>,
 }
 
-struct LiveKeys {
+/// A route's keys, as its secrets were a second ago at most.
+pub(super) struct LiveKeys {
     looked_up_at: Timestamp,
-    keys: Vec<Key>,
+    pub(super) keys: Vec<Key>,
 }
 
-/// No secret of a route can be used, and why the last one cannot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct NoUsableSecret(pub(super) KeyProblem);
+/// Why a secret of a route cannot be used. Names the secret, never shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum SecretProblem {
+    /// It is unset, or its expression fails.
+    Unset(EvalError),
+    /// There is no key in it.
+    Key(KeyProblem),
+}
+
+impl fmt::Display for SecretProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unset(error) => error.fmt(f),
+            Self::Key(problem) => problem.fmt(f),
+        }
+    }
+}
 
 impl Routes {
     /// All routes of the given connectors. Err: paths that two connectors claim (each is named), or
@@ -184,49 +199,51 @@ impl Endpoint {
         Env::new().with("vars", Arc::clone(&self.connector.vars))
     }
 
-    /// Runs `with` over the keys, looked up a second ago at most. While one of several secrets
-    /// cannot be used the others can; with none left there is nothing to verify with. `none` needs
-    /// no keys.
-    pub(super) fn with_keys<T>(
+    /// The keys, looked up a second ago at most. While one of several secrets cannot be used the
+    /// others can, and `note` hears of it; with none left there is nothing to verify with.
+    pub(super) fn keys(
         &self,
         secrets: &Arc<dyn Secrets>,
         now: Timestamp,
-        with: impl FnOnce(&[Key]) -> T,
-    ) -> Result<T, NoUsableSecret> {
-        if self.hook.verify.algorithm == crate::plan::Algorithm::None {
-            return Ok(with(&[]));
+        note: impl Fn(&SecretProblem),
+    ) -> Result<Arc<LiveKeys>, SecretProblem> {
+        let fresh = |live: &Arc<LiveKeys>| {
+            (live.looked_up_at.0..live.looked_up_at.0 + KEYS_FRESH_MS).contains(&now.0)
+        };
+        if let Some(live) = self.keys.load_full().filter(fresh) {
+            return Ok(live);
         }
-        let cached = self.keys.load();
-        if let Some(live) = cached.as_ref()
-            && (live.looked_up_at.0..live.looked_up_at.0 + KEYS_FRESH_MS).contains(&now.0)
-        {
-            return Ok(with(&live.keys));
+        let (keys, problem) = self.look_up(secrets);
+        match problem {
+            Some(problem) if keys.is_empty() => return Err(problem),
+            Some(problem) => note(&problem),
+            None => {}
         }
-        let keys = self.look_up(secrets)?;
         let live = Arc::new(LiveKeys { looked_up_at: now, keys });
         self.keys.store(Some(Arc::clone(&live)));
-        Ok(with(&live.keys))
+        Ok(live)
     }
 
-    fn look_up(&self, secrets: &Arc<dyn Secrets>) -> Result<Vec<Key>, NoUsableSecret> {
+    /// What can be used, and the last reason why something cannot.
+    fn look_up(&self, secrets: &Arc<dyn Secrets>) -> (Vec<Key>, Option<SecretProblem>) {
         let names = Arc::clone(&self.connector.secret_names);
         let env = self.env().with_secrets(Arc::clone(secrets), names);
-        let resolve = |expr: &Expr| -> Result<Secret, KeyProblem> {
-            expr.secret(&env).map_err(|_| KeyProblem::Empty)
+        let resolve = |expr: &Expr| expr.secret(&env).map_err(SecretProblem::Unset);
+        let prepare = |secret: &SecretPlan| {
+            let user = self.hook.user.as_ref().map(resolve).transpose()?;
+            let value = resolve(&secret.value)?;
+            Key::prepare(&self.hook.verify, &value, user.as_ref(), secret.not_after)
+                .map_err(SecretProblem::Key)
         };
         let mut keys = Vec::with_capacity(self.hook.secrets.len());
-        let mut problem = KeyProblem::Empty;
+        let mut problem =
+            self.hook.secrets.is_empty().then_some(SecretProblem::Key(KeyProblem::Empty));
         for secret in &self.hook.secrets {
-            let user = self.hook.user.as_ref().map(&resolve).transpose();
-            let key = user.and_then(|user| {
-                let value = resolve(&secret.value)?;
-                Key::prepare(&self.hook.verify, &value, user.as_ref(), secret.not_after)
-            });
-            match key {
+            match prepare(secret) {
                 Ok(key) => keys.push(key),
-                Err(found) => problem = found,
+                Err(found) => problem = Some(found),
             }
         }
-        if keys.is_empty() { Err(NoUsableSecret(problem)) } else { Ok(keys) }
+        (keys, problem)
     }
 }

@@ -27,9 +27,12 @@ use super::{
     answer::{Answer, Cause, Refusal},
     handle::Refused,
     log_gate::LogGate,
-    routes::Routes,
+    routes::{Endpoint, Routes, SecretProblem},
 };
-use crate::{bus::Bus, world::World};
+use crate::{
+    bus::Bus,
+    world::{Timestamp, World},
+};
 
 /// hyper takes no smaller buffer.
 const MIN_BUFFER_BYTES: usize = 8_192;
@@ -216,6 +219,14 @@ impl WebhookServer {
             tracing::error!(connector, stream, reason, detail, kept_back, "webhook refused");
         } else {
             tracing::warn!(connector, stream, reason, detail, %peer, kept_back, "webhook refused");
+        }
+    }
+
+    /// One of several secrets cannot be used; the others still verify.
+    pub(super) fn note_secret(&self, endpoint: &Endpoint, problem: &SecretProblem, now: Timestamp) {
+        if let Some(kept_back) = self.gates.ourselves.admit(now) {
+            let (connector, stream) = (&*endpoint.connector.name, &*endpoint.label);
+            tracing::warn!(connector, stream, %problem, kept_back, "webhook secret unusable");
         }
     }
 
