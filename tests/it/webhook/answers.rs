@@ -1,5 +1,7 @@
 //! What a producer is answered.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::Full;
@@ -106,7 +108,29 @@ async fn a_rotated_secret_needs_no_reload() {
     let (old, new) = (signed("s3cret"), signed("rotated"));
     assert_eq!(rig.post("/orders", &[("x-hub-signature-256", &old)], ORDER).await.status, 202);
     rig.vault.set("HOOK", "rotated");
-    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(rig.post("/orders", &[("x-hub-signature-256", &old)], ORDER).await.status, 401);
+    assert_eq!(rig.post("/orders", &[("x-hub-signature-256", &new)], ORDER).await.status, 202);
+}
+
+/// Field trap 8: the old secret works as long as the file says, to the instant, and a new one that
+/// is not set yet keeps nobody out.
+#[tokio::test(start_paused = true)]
+async fn trap_8_secrets_overlap_as_long_as_the_file_says() {
+    let rig = Rig::new(&SIGNED_ORDERS.replace(
+        "secret = \"{{ secret.HOOK }}\"",
+        "secrets = [\"{{ secret.NEXT }}\", { value = \"{{ secret.HOOK }}\", not_after = 2023-11-14T22:13:30Z }]",
+    ));
+    let signed = |secret| format!("sha256={}", hmac_hex(secret, ORDER.as_bytes()));
+    let (old, new) = (signed("s3cret"), signed("next"));
+    assert_eq!(rig.post("/orders", &[("x-hub-signature-256", &old)], ORDER).await.status, 202);
+    rig.vault.set("NEXT", "next");
+    tokio::time::advance(Duration::from_secs(10)).await;
+    for signature in [&old, &new] {
+        let reply = rig.post("/orders", &[("x-hub-signature-256", signature)], ORDER).await;
+        assert_eq!(reply.status, 202);
+    }
+    tokio::time::advance(Duration::from_millis(1)).await;
     assert_eq!(rig.post("/orders", &[("x-hub-signature-256", &old)], ORDER).await.status, 401);
     assert_eq!(rig.post("/orders", &[("x-hub-signature-256", &new)], ORDER).await.status, 202);
 }
