@@ -1,25 +1,54 @@
-//! Which fields people do not see of raw records: pure.
+//! Masking of fields in what people see of records: pure.
 //!
-//! A stream names what is redacted by the fields of its *output* (`customer.email`). What is shown of
-//! dead letters and traces is the record as it came, so these fields are followed back to where
-//! the map takes them from.
+//! A field is named by its members joined with dots (`customer.email`); arrays are passed through
+//! (`lines.email` is the e-mail of each line). A stream names what is redacted by the fields of its
+//! *output*. What is shown of dead letters and traces is the record as it came, so these fields
+//! are followed back to where the map takes them from.
 
 use serde_json::Value;
 
 use crate::{
-    map::{self, Expr, Mapping},
+    map::{Expr, Mapping},
     plan::StreamPlan,
 };
 
 /// What stands in a masked field's place.
 pub const MASK: &str = "[redacted]";
 
-/// Masks every field that one of `paths` names; the empty path is the whole document.
+/// Masks every field that one of `paths` names; the empty path is the whole document. A path that
+/// leads nowhere masks nothing.
 pub fn mask(document: &mut Value, paths: &[String]) {
-    if paths.iter().any(String::is_empty) {
-        *document = Value::String(MASK.to_owned());
-    } else {
-        map::redact(document, paths);
+    for path in paths {
+        if path.is_empty() {
+            *document = Value::from(MASK);
+        } else {
+            mask_at(document, path);
+        }
+    }
+}
+
+fn mask_at(value: &mut Value, path: &str) {
+    match value {
+        Value::Array(items) => {
+            for item in items {
+                mask_at(item, path);
+            }
+        }
+        Value::Object(members) => {
+            // A field's own name may have dots, and so may the name of what it is in.
+            for (name, inner) in members.iter_mut() {
+                match path.strip_prefix(name.as_str()) {
+                    Some("") => *inner = Value::from(MASK),
+                    Some(rest) => {
+                        if let Some(rest) = rest.strip_prefix('.') {
+                            mask_at(inner, rest);
+                        }
+                    }
+                    None => {}
+                }
+            }
+        }
+        _ => {}
     }
 }
 
@@ -116,24 +145,37 @@ mod tests {
     use crate::map::Tree;
 
     #[test]
-    fn the_empty_path_is_everything() {
+    fn fields_are_masked_wherever_they_are() {
         let masked = |paths: &[&str]| {
-            let mut order = json!({"id": 1, "lines": [{"to": "x"}]});
+            let mut order = json!({
+                "customer": { "email": "a@b.example", "name": "A" },
+                "lines": [{ "note": "x" }, { "note": { "deep": true } }],
+                "odd.name": { "in": 1 },
+            });
             mask(&mut order, &paths.iter().map(ToString::to_string).collect::<Vec<_>>());
             order
         };
-        assert_eq!(masked(&["lines.to"]), json!({"id": 1, "lines": [{"to": MASK}]}));
-        assert_eq!(masked(&["lines.to", ""]), json!(MASK));
-        assert_eq!(masked(&[]), json!({"id": 1, "lines": [{"to": "x"}]}));
+        assert_eq!(
+            masked(&["customer.email", "lines.note", "odd.name.in", "no.such", "custom"]),
+            json!({
+                "customer": { "email": MASK, "name": "A" },
+                "lines": [{ "note": MASK }, { "note": MASK }],
+                "odd.name": { "in": MASK },
+            })
+        );
+        assert_eq!(masked(&["lines.note", ""]), json!(MASK));
     }
 
     #[test]
     fn output_fields_are_followed_back_to_the_record() {
-        let place = || map::Place { file: "a.toml".into(), line: 1, path: "map".into() };
-        let site =
-            map::Site { names: &["record", "vars", "event"], root: Some("record"), lenient: false };
+        let place = || crate::map::Place { file: "a.toml".into(), line: 1, path: "map".into() };
+        let site = crate::map::Site {
+            names: &["record", "vars", "event"],
+            root: Some("record"),
+            lenient: false,
+        };
         let leaf = |text: &str| {
-            let compiled = Expr::compile(text, &site, place(), &map::Library::default());
+            let compiled = Expr::compile(text, &site, place(), &crate::map::Library::default());
             Tree::Leaf(compiled.expect("it compiles"))
         };
         let customer = Tree::Table(vec![
