@@ -30,41 +30,17 @@ pub type Check = (&'static str, for<'a> fn(&'a Subject) -> BoxFuture<'a, ()>);
 
 /// All checks.
 pub const CHECKS: &[Check] = &[
-    ("events are taken in order and settle once", |s| {
-        Box::pin(order(s))
-    }),
-    ("an id is accepted once within its window", |s| {
-        Box::pin(duplicates(s))
-    }),
-    (
-        "a claim for ever holds while the revision is the last",
-        |s| Box::pin(forever(s)),
-    ),
-    ("state is written with a batch and by itself", |s| {
-        Box::pin(state(s))
-    }),
-    ("destinations settle separately, opened or not", |s| {
-        Box::pin(lanes(s))
-    }),
-    ("a lane by key leases one event of a key at a time", |s| {
-        Box::pin(by_key(s))
-    }),
-    (
-        "a retry is due again with its count, a deferral without",
-        |s| Box::pin(retries(s)),
-    ),
-    ("reopening a lane gives its leases back", |s| {
-        Box::pin(reopening(s))
-    }),
-    ("a dropped take has leased nothing", |s| {
-        Box::pin(cancelling(s))
-    }),
-    ("the newest delivered order of a key is known", |s| {
-        Box::pin(newest(s))
-    }),
-    ("dead letters are kept, replaced and discarded", |s| {
-        Box::pin(dead_letters(s))
-    }),
+    ("events are taken in order and settle once", |s| Box::pin(order(s))),
+    ("an id is accepted once within its window", |s| Box::pin(duplicates(s))),
+    ("a claim for ever holds while the revision is the last", |s| Box::pin(forever(s))),
+    ("state is written with a batch and by itself", |s| Box::pin(state(s))),
+    ("destinations settle separately, opened or not", |s| Box::pin(lanes(s))),
+    ("a lane by key leases one event of a key at a time", |s| Box::pin(by_key(s))),
+    ("a retry is due again with its count, a deferral without", |s| Box::pin(retries(s))),
+    ("reopening a lane gives its leases back", |s| Box::pin(reopening(s))),
+    ("a dropped take has leased nothing", |s| Box::pin(cancelling(s))),
+    ("the newest delivered order of a key is known", |s| Box::pin(newest(s))),
+    ("dead letters are kept, replaced and discarded", |s| Box::pin(dead_letters(s))),
     ("history pages by time", |s| Box::pin(history(s))),
     ("a trace tells all steps", |s| Box::pin(trace(s))),
     ("a closed bus refuses", |s| Box::pin(closing(s))),
@@ -94,26 +70,16 @@ pub fn event(key: &str, revision: &str, received_at: Timestamp) -> Event {
 
 /// The event with a claim that holds an hour.
 pub fn claimed(event: Event) -> NewEvent {
-    NewEvent {
-        event: Arc::new(event),
-        claim: Claim::Window(WINDOW),
-    }
+    NewEvent { event: Arc::new(event), claim: Claim::Window(WINDOW) }
 }
 
 /// The lane of `shop/orders` to `destination`.
 pub fn lane(destination: &str) -> Lane {
-    Lane {
-        connector: "shop".into(),
-        stream: "orders".into(),
-        destination: destination.into(),
-    }
+    Lane { connector: "shop".into(), stream: "orders".into(), destination: destination.into() }
 }
 
 /// How an attempt that the destination took ends.
-pub const DELIVERED: Settlement = Settlement::Delivered {
-    attempts: 1,
-    status: Some(200),
-};
+pub const DELIVERED: Settlement = Settlement::Delivered { attempts: 1, status: Some(200) };
 
 impl Subject {
     fn event(&self, key: &str, revision: &str) -> NewEvent {
@@ -121,17 +87,13 @@ impl Subject {
     }
 
     async fn append(&self, events: Vec<NewEvent>) -> Vec<Accepted> {
-        let batch = Append {
-            events,
-            state: Vec::new(),
-        };
+        let batch = Append { events, state: Vec::new() };
         self.bus.append(batch).await.expect("the bus takes events")
     }
 
     /// Appends one revision-1 event a key.
     async fn append_keys(&self, keys: &[&str]) -> Vec<Accepted> {
-        self.append(keys.iter().map(|key| self.event(key, "1")).collect())
-            .await
+        self.append(keys.iter().map(|key| self.event(key, "1")).collect()).await
     }
 
     fn open(&self, destination: &str, by_key: bool) -> LaneId {
@@ -145,16 +107,11 @@ impl Subject {
 
     fn unsettled(&self, destination: &str) -> Option<u64> {
         let backlog = self.bus.backlog();
-        backlog
-            .iter()
-            .find(|b| b.lane == lane(destination))
-            .map(|b| b.unsettled)
+        backlog.iter().find(|b| b.lane == lane(destination)).map(|b| b.unsettled)
     }
 
     async fn wait(&self, duration: Duration) {
-        self.clock
-            .sleep_until(self.clock.now().plus(duration))
-            .await;
+        self.clock.sleep_until(self.clock.now().plus(duration)).await;
     }
 }
 
@@ -173,21 +130,12 @@ async fn order(subject: &Subject) {
             Accepted::Duplicate => panic!("a first copy is no duplicate"),
         })
         .collect();
-    assert!(
-        seqs.is_sorted() && seqs[0] < seqs[2],
-        "sequence numbers rise"
-    );
+    assert!(seqs.is_sorted() && seqs[0] < seqs[2], "sequence numbers rise");
     let first = bus.take(erp, 2).await;
     assert_eq!(keys(&first), ["a", "b"]);
-    assert_eq!(
-        (first[0].seq, first[0].attempts, first[0].first_attempt_at),
-        (seqs[0], 0, None)
-    );
+    assert_eq!((first[0].seq, first[0].attempts, first[0].first_attempt_at), (seqs[0], 0, None));
     let expected = event("a", "1", first[0].event.received_at);
-    assert_eq!(
-        *first[0].event, expected,
-        "an event comes out as it went in"
-    );
+    assert_eq!(*first[0].event, expected, "an event comes out as it went in");
     let second = bus.take(erp, 10).await;
     assert_eq!(keys(&second), ["c"]);
     assert!(subject.due(erp, 1).is_empty(), "a leased event is not due");
@@ -203,71 +151,35 @@ async fn order(subject: &Subject) {
 
 async fn duplicates(subject: &Subject) {
     let one = || subject.event("a", "1");
-    let accepted = subject
-        .append(vec![one(), one(), subject.event("a", "2")])
-        .await;
-    assert!(matches!(
-        accepted[..],
-        [Accepted::New(_), Accepted::Duplicate, Accepted::New(_)]
-    ));
-    let batch = Append {
-        events: vec![one()],
-        state: vec![("cursor".into(), Some(b"9".into()))],
-    };
-    assert_eq!(
-        subject.bus.append(batch).await,
-        Ok(vec![Accepted::Duplicate])
-    );
+    let accepted = subject.append(vec![one(), one(), subject.event("a", "2")]).await;
+    assert!(matches!(accepted[..], [Accepted::New(_), Accepted::Duplicate, Accepted::New(_)]));
+    let batch = Append { events: vec![one()], state: vec![("cursor".into(), Some(b"9".into()))] };
+    assert_eq!(subject.bus.append(batch).await, Ok(vec![Accepted::Duplicate]));
     assert_eq!(subject.bus.state("cursor").as_deref(), Some(&b"9"[..]));
-    let replay = NewEvent {
-        claim: Claim::None,
-        ..one()
-    };
-    assert!(matches!(
-        subject.append(vec![replay]).await[..],
-        [Accepted::New(_)]
-    ));
+    let replay = NewEvent { claim: Claim::None, ..one() };
+    assert!(matches!(subject.append(vec![replay]).await[..], [Accepted::New(_)]));
     let erp = subject.open("erp", false);
     let taken = subject.bus.take(erp, 10).await;
     assert_eq!(keys(&taken), ["a", "a", "a"]);
-    taken
-        .iter()
-        .for_each(|d| subject.bus.settle(erp, d.seq, DELIVERED));
+    taken.iter().for_each(|d| subject.bus.settle(erp, d.seq, DELIVERED));
     assert_eq!(subject.append(vec![one()]).await, [Accepted::Duplicate]);
 
     let window = Duration::from_secs(2);
-    let brief = || NewEvent {
-        claim: Claim::Window(window),
-        ..subject.event("b", "1")
-    };
+    let brief = || NewEvent { claim: Claim::Window(window), ..subject.event("b", "1") };
     subject.append(vec![brief()]).await;
     assert_eq!(subject.append(vec![brief()]).await, [Accepted::Duplicate]);
     subject.wait(window + Duration::from_secs(1)).await;
-    assert!(matches!(
-        subject.append(vec![brief()]).await[..],
-        [Accepted::New(_)]
-    ));
+    assert!(matches!(subject.append(vec![brief()]).await[..], [Accepted::New(_)]));
 }
 
 async fn forever(subject: &Subject) {
-    let of = |revision| NewEvent {
-        claim: Claim::Forever,
-        ..subject.event("a", revision)
-    };
-    let accepted = subject
-        .append(vec![of("1"), of("1"), of("2"), of("2"), of("1")])
-        .await;
-    let new: Vec<bool> = accepted
-        .iter()
-        .map(|a| matches!(a, Accepted::New(_)))
-        .collect();
+    let of = |revision| NewEvent { claim: Claim::Forever, ..subject.event("a", revision) };
+    let accepted = subject.append(vec![of("1"), of("1"), of("2"), of("2"), of("1")]).await;
+    let new: Vec<bool> = accepted.iter().map(|a| matches!(a, Accepted::New(_))).collect();
     assert_eq!(new, [true, false, true, false, true]);
     subject.wait(Duration::from_secs(2)).await;
     assert_eq!(subject.append(vec![of("1")]).await, [Accepted::Duplicate]);
-    assert!(matches!(
-        subject.append(vec![of("2")]).await[..],
-        [Accepted::New(_)]
-    ));
+    assert!(matches!(subject.append(vec![of("2")]).await[..], [Accepted::New(_)]));
     assert!(subject.bus.health().dedupe_keys >= 1);
 }
 
@@ -280,16 +192,9 @@ async fn state(subject: &Subject) {
     };
     bus.append(batch).await.expect("the bus takes state");
     assert_eq!(bus.state("q").as_deref(), Some(&b"3"[..]));
-    bus.put_state("p/c", Some(b"4".to_vec()))
-        .await
-        .expect("the bus takes state");
-    bus.put_state("p/b", None)
-        .await
-        .expect("the bus takes state");
-    let under = vec![
-        ("p/a".to_owned(), b"2".to_vec()),
-        ("p/c".to_owned(), b"4".to_vec()),
-    ];
+    bus.put_state("p/c", Some(b"4".to_vec())).await.expect("the bus takes state");
+    bus.put_state("p/b", None).await.expect("the bus takes state");
+    let under = vec![("p/a".to_owned(), b"2".to_vec()), ("p/c".to_owned(), b"4".to_vec())];
     assert_eq!(bus.state_under("p/"), under);
     assert_eq!(bus.state("p/b"), None);
 }
@@ -302,62 +207,31 @@ async fn lanes(subject: &Subject) {
         claimed(event)
     };
     let erp = subject.open("erp", false);
-    subject
-        .append(vec![
-            to("a", &["erp", "crm"]),
-            to("b", &[]),
-            to("c", &["crm"]),
-        ])
-        .await;
-    assert_eq!(
-        (subject.unsettled("erp"), subject.unsettled("crm")),
-        (Some(1), Some(2))
-    );
+    subject.append(vec![to("a", &["erp", "crm"]), to("b", &[]), to("c", &["crm"])]).await;
+    assert_eq!((subject.unsettled("erp"), subject.unsettled("crm")), (Some(1), Some(2)));
     assert_eq!(bus.health().unsettled, 3);
     let taken = bus.take(erp, 10).await;
     assert_eq!(keys(&taken), ["a"]);
-    bus.settle(
-        erp,
-        taken[0].seq,
-        Settlement::Dead {
-            reason: "rejected".into(),
-        },
-    );
-    assert_eq!(
-        (subject.unsettled("erp"), subject.unsettled("crm")),
-        (Some(0), Some(2))
-    );
+    bus.settle(erp, taken[0].seq, Settlement::Dead { reason: "rejected".into() });
+    assert_eq!((subject.unsettled("erp"), subject.unsettled("crm")), (Some(0), Some(2)));
     let backlog = bus.backlog();
-    let waiting = backlog
-        .iter()
-        .find(|b| b.lane == lane("crm"))
-        .expect("a lane is listed");
+    let waiting = backlog.iter().find(|b| b.lane == lane("crm")).expect("a lane is listed");
     assert_eq!(waiting.oldest, Some(taken[0].event.received_at));
     let crm = subject.open("crm", true);
     assert_ne!(erp, crm);
     assert_eq!(crm, subject.open("crm", true), "a lane keeps its id");
     assert_eq!(keys(&bus.take(crm, 10).await), ["a", "c"]);
-    let all = bus
-        .history(Timestamp(0), Timestamp(i64::MAX), None)
-        .expect("history is read");
-    assert_eq!(
-        all.events.len(),
-        3,
-        "an event without a destination is in history"
-    );
+    let all = bus.history(Timestamp(0), Timestamp(i64::MAX), None).expect("history is read");
+    assert_eq!(all.events.len(), 3, "an event without a destination is in history");
 }
 
 async fn by_key(subject: &Subject) {
     let bus = &subject.bus;
     let of = |key: &str, revision: &str| subject.event(key, revision);
     // Before the lane is opened, so that opening sorts what is there already.
-    subject
-        .append(vec![of("a", "1"), of("a", "2"), of("b", "1")])
-        .await;
+    subject.append(vec![of("a", "1"), of("a", "2"), of("b", "1")]).await;
     let erp = subject.open("erp", true);
-    subject
-        .append(vec![of("a", "3"), of("b", "2"), of("c", "1")])
-        .await;
+    subject.append(vec![of("a", "3"), of("b", "2"), of("c", "1")]).await;
     let heads = bus.take(erp, 10).await;
     assert_eq!(keys(&heads), ["a", "b", "c"]);
     assert!(heads.iter().all(|d| d.event.revision == "1"));
@@ -371,19 +245,10 @@ async fn by_key(subject: &Subject) {
     bus.settle(erp, heads[0].seq, again);
     bus.settle(erp, heads[1].seq, DELIVERED);
     let next = bus.take(erp, 10).await;
-    assert_eq!(
-        (next.len(), &*next[0].event.key, &*next[0].event.revision),
-        (1, "b", "2")
-    );
-    assert!(
-        subject.due(erp, 10).is_empty(),
-        "a retry keeps its key waiting"
-    );
+    assert_eq!((next.len(), &*next[0].event.key, &*next[0].event.revision), (1, "b", "2"));
+    assert!(subject.due(erp, 10).is_empty(), "a retry keeps its key waiting");
     let again = bus.take(erp, 10).await;
-    assert_eq!(
-        (again.len(), &*again[0].event.revision, again[0].attempts),
-        (1, "1", 1)
-    );
+    assert_eq!((again.len(), &*again[0].event.revision, again[0].attempts), (1, "1", 1));
     bus.settle(erp, again[0].seq, Settlement::Superseded);
     let second = bus.take(erp, 10).await;
     assert_eq!((second.len(), &*second[0].event.revision), (1, "2"));
@@ -397,16 +262,7 @@ async fn retries(subject: &Subject) {
     let first_attempt_at = subject.clock.now();
     let due = first_attempt_at.plus(Duration::from_secs(4));
     let error = "connection refused".to_owned();
-    bus.settle(
-        erp,
-        taken[0].seq,
-        Settlement::Retry {
-            due,
-            attempts: 1,
-            first_attempt_at,
-            error,
-        },
-    );
+    bus.settle(erp, taken[0].seq, Settlement::Retry { due, attempts: 1, first_attempt_at, error });
     let sooner = first_attempt_at.plus(Duration::from_secs(2));
     bus.settle(erp, taken[1].seq, Settlement::Defer { due: sooner });
     assert!(subject.due(erp, 10).is_empty());
@@ -418,29 +274,19 @@ async fn retries(subject: &Subject) {
     assert_eq!(retried[0].first_attempt_at, Some(first_attempt_at));
     assert!(subject.clock.now() >= due);
     bus.settle(erp, retried[0].seq, Settlement::Defer { due });
-    assert_eq!(
-        bus.take(erp, 1).await[0].attempts,
-        1,
-        "a deferral keeps the count"
-    );
+    assert_eq!(bus.take(erp, 1).await[0].attempts, 1, "a deferral keeps the count");
 }
 
 async fn reopening(subject: &Subject) {
     let bus = &subject.bus;
     let erp = subject.open("erp", true);
-    subject
-        .append(vec![subject.event("a", "1"), subject.event("a", "2")])
-        .await;
+    subject.append(vec![subject.event("a", "1"), subject.event("a", "2")]).await;
     subject.append_keys(&["b"]).await;
     let before = bus.take(erp, 10).await;
     assert_eq!(keys(&before), ["a", "b"]);
     assert_eq!(subject.open("erp", true), erp);
     bus.settle(erp, before[1].seq, DELIVERED);
-    assert_eq!(
-        subject.unsettled("erp"),
-        Some(2),
-        "what a former holder delivered is delivered"
-    );
+    assert_eq!(subject.unsettled("erp"), Some(2), "what a former holder delivered is delivered");
     let after = bus.take(erp, 10).await;
     assert_eq!(keys(&after), ["a"]);
     assert_eq!(after[0].seq, before[0].seq);
@@ -448,11 +294,7 @@ async fn reopening(subject: &Subject) {
     assert_eq!(bus.take(erp, 10).await[0].event.revision, "2");
     assert_eq!(subject.open("erp", false), erp);
     subject.append(vec![subject.event("a", "3")]).await;
-    assert_eq!(
-        keys(&bus.take(erp, 10).await),
-        ["a", "a"],
-        "a lane may lose its order by key"
-    );
+    assert_eq!(keys(&bus.take(erp, 10).await), ["a", "a"], "a lane may lose its order by key");
 }
 
 async fn cancelling(subject: &Subject) {
@@ -476,30 +318,18 @@ async fn newest(subject: &Subject) {
     let erp = subject.open("erp", false);
     let crm = subject.open("crm", false);
     assert_eq!(bus.newest(erp, "a"), None);
-    subject
-        .append(vec![subject.event("a", "7"), subject.event("a", "5")])
-        .await;
+    subject.append(vec![subject.event("a", "7"), subject.event("a", "5")]).await;
     let taken = bus.take(erp, 10).await;
     bus.settle(erp, taken[0].seq, DELIVERED);
     assert_eq!(bus.newest(erp, "a"), Some(7));
     bus.settle(erp, taken[1].seq, DELIVERED);
-    assert_eq!(
-        bus.newest(erp, "a"),
-        Some(7),
-        "an older delivery does not lower it"
-    );
+    assert_eq!(bus.newest(erp, "a"), Some(7), "an older delivery does not lower it");
     assert_eq!((bus.newest(erp, "b"), bus.newest(crm, "a")), (None, None));
-    subject
-        .append(vec![subject.event("a", "x"), subject.event("a", "9")])
-        .await;
+    subject.append(vec![subject.event("a", "x"), subject.event("a", "9")]).await;
     let taken = bus.take(erp, 10).await;
     bus.settle(erp, taken[0].seq, DELIVERED);
     bus.settle(erp, taken[1].seq, Settlement::Superseded);
-    assert_eq!(
-        bus.newest(erp, "a"),
-        Some(7),
-        "only a delivery with an order raises it"
-    );
+    assert_eq!(bus.newest(erp, "a"), Some(7), "only a delivery with an order raises it");
 }
 
 async fn dead_letters(subject: &Subject) {
@@ -518,31 +348,18 @@ async fn dead_letters(subject: &Subject) {
     let b = bus.bury(second.clone()).await.expect("a letter is taken");
     assert_ne!(a, b);
     assert_eq!(bus.dead_letter(a), Ok(Some(first.clone())));
-    let replaced = DeadLetter {
-        message: "again".into(),
-        attempts: 4,
-        ..first
-    };
+    let replaced = DeadLetter { message: "again".into(), attempts: 4, ..first };
     assert_eq!(bus.bury(replaced.clone()).await, Ok(a));
     assert_eq!(bus.dead_letter(a), Ok(Some(replaced.clone())));
     let listed = bus.dead_letters();
     assert_eq!(listed.iter().map(|s| s.id).collect::<Vec<_>>(), [a, b]);
-    assert_eq!(
-        (listed[0].event, &listed[0].lane),
-        (replaced.event.id, &lane("erp"))
-    );
-    assert_eq!(
-        (listed[0].died_at, &*listed[0].reason),
-        (replaced.died_at, "rejected")
-    );
+    assert_eq!((listed[0].event, &listed[0].lane), (replaced.event.id, &lane("erp")));
+    assert_eq!((listed[0].died_at, &*listed[0].reason), (replaced.died_at, "rejected"));
     assert_eq!(bus.discard(a).await, Ok(true));
     assert_eq!(bus.discard(a).await, Ok(false));
     assert_eq!(bus.dead_letter(a), Ok(None));
     assert_eq!(bus.health().dead_letters, 1);
-    let c = bus
-        .bury(letter("a", "anew"))
-        .await
-        .expect("a letter is taken");
+    let c = bus.bury(letter("a", "anew")).await.expect("a letter is taken");
     assert!(c > b, "a number is not given twice");
     assert_eq!(bus.dead_letter(b), Ok(Some(second)));
 }
@@ -552,23 +369,14 @@ async fn history(subject: &Subject) {
     let start = subject.clock.now();
     let at = |n: usize| start.plus(Duration::from_millis(n as u64));
     for chunk in (0..2_300).collect::<Vec<usize>>().chunks(230) {
-        let events = chunk
-            .iter()
-            .map(|n| claimed(event(&n.to_string(), "1", at(*n))))
-            .collect();
+        let events = chunk.iter().map(|n| claimed(event(&n.to_string(), "1", at(*n)))).collect();
         subject.append(events).await;
     }
     let read = |from: usize, to: usize| {
         let (mut seen, mut after, mut pages) = (Vec::new(), None, 0);
         loop {
-            let page = bus
-                .history(at(from), at(to), after)
-                .expect("history is read");
-            seen.extend(
-                page.events
-                    .iter()
-                    .map(|(_, e)| e.key.parse::<usize>().unwrap()),
-            );
+            let page = bus.history(at(from), at(to), after).expect("history is read");
+            seen.extend(page.events.iter().map(|(_, e)| e.key.parse::<usize>().unwrap()));
             pages += 1;
             after = page.next;
             if after.is_none() {
@@ -597,43 +405,21 @@ async fn trace(subject: &Subject) {
     };
     bus.settle(erp, taken[0].seq, again);
     let taken = bus.take(erp, 1).await;
-    bus.settle(
-        erp,
-        taken[0].seq,
-        Settlement::Delivered {
-            attempts: 2,
-            status: Some(201),
-        },
-    );
-    let replay = NewEvent {
-        claim: Claim::None,
-        ..subject.event("a", "1")
-    };
+    bus.settle(erp, taken[0].seq, Settlement::Delivered { attempts: 2, status: Some(201) });
+    let replay = NewEvent { claim: Claim::None, ..subject.event("a", "1") };
     subject.append(vec![replay]).await;
 
     let traces = bus.trace(taken[0].event.id).expect("a trace is read");
     let steps: Vec<Vec<(&str, Option<&str>)>> = traces
         .iter()
-        .map(|t| {
-            t.steps
-                .iter()
-                .map(|s| (s.what.as_str(), s.destination.as_deref()))
-                .collect()
-        })
+        .map(|t| t.steps.iter().map(|s| (s.what.as_str(), s.destination.as_deref())).collect())
         .collect();
     let erp = Some("erp");
     let first = vec![("accepted", None), ("retry", erp), ("delivered", erp)];
     assert_eq!(steps, [first, vec![("accepted", None)]]);
-    assert!(
-        traces[0].steps[1]
-            .detail
-            .starts_with("attempt 1: status 503; again at ")
-    );
+    assert!(traces[0].steps[1].detail.starts_with("attempt 1: status 503; again at "));
     assert_eq!(traces[0].steps[2].detail, "attempt 2, status 201");
-    assert_eq!(
-        (traces[0].seq, &traces[0].event),
-        (taken[0].seq, &taken[0].event)
-    );
+    assert_eq!((traces[0].seq, &traces[0].event), (taken[0].seq, &taken[0].event));
     let unknown = bus.trace(EventId::derive("shop", "orders", "zzz", "1"));
     assert_eq!(unknown, Ok(Vec::new()));
 }
@@ -643,10 +429,7 @@ async fn closing(subject: &Subject) {
     subject.append_keys(&["a"]).await;
     bus.close().await;
     bus.close().await;
-    let batch = Append {
-        events: vec![subject.event("b", "1")],
-        state: Vec::new(),
-    };
+    let batch = Append { events: vec![subject.event("b", "1")], state: Vec::new() };
     assert_eq!(bus.append(batch).await, Err(AppendError::Closed));
     assert!(bus.put_state("k", None).await.is_err());
     assert!(bus.health().refusing.is_some());

@@ -149,10 +149,7 @@ impl Queue {
     /// Puts an entry where it belongs: behind its key's head, into the heap, or among the ready.
     fn place(&mut self, entry: Entry, due: Option<Timestamp>) {
         if self.by_key && !self.busy.insert(entry.key) {
-            self.behind
-                .entry(entry.key)
-                .or_default()
-                .push_back(entry.seq);
+            self.behind.entry(entry.key).or_default().push_back(entry.seq);
         } else {
             self.enqueue(entry, due);
         }
@@ -161,11 +158,7 @@ impl Queue {
     fn enqueue(&mut self, entry: Entry, due: Option<Timestamp>) {
         match due {
             Some(due) => {
-                self.delayed.push(Reverse(Delayed {
-                    due,
-                    seq: entry.seq,
-                    key: entry.key,
-                }));
+                self.delayed.push(Reverse(Delayed { due, seq: entry.seq, key: entry.key }));
             }
             None => self.ready.push_back(entry),
         }
@@ -196,34 +189,15 @@ impl Queue {
         let mut all: Vec<(Entry, Option<Timestamp>)> = Vec::new();
         for (seq, lease) in std::mem::take(&mut self.leased) {
             self.returned.insert(seq, lease);
-            all.push((
-                Entry {
-                    seq,
-                    key: lease.key,
-                },
-                None,
-            ));
+            all.push((Entry { seq, key: lease.key }, None));
         }
         let gone = std::mem::take(&mut self.gone);
         let ready = std::mem::take(&mut self.ready);
-        all.extend(
-            ready
-                .into_iter()
-                .filter(|e| !gone.contains(&e.seq))
-                .map(|e| (e, None)),
-        );
+        all.extend(ready.into_iter().filter(|e| !gone.contains(&e.seq)).map(|e| (e, None)));
         all.extend(
             std::mem::take(&mut self.delayed)
                 .into_iter()
-                .map(|Reverse(d)| {
-                    (
-                        Entry {
-                            seq: d.seq,
-                            key: d.key,
-                        },
-                        Some(d.due),
-                    )
-                }),
+                .map(|Reverse(d)| (Entry { seq: d.seq, key: d.key }, Some(d.due))),
         );
         for (key, behind) in std::mem::take(&mut self.behind) {
             all.extend(behind.into_iter().map(|seq| (Entry { seq, key }, None)));
@@ -238,10 +212,7 @@ impl Queue {
     fn next_due_entry(&mut self, now: Timestamp) -> Option<Entry> {
         if self.delayed.peek().is_some_and(|Reverse(d)| d.due <= now) {
             let Reverse(delayed) = self.delayed.pop()?;
-            return Some(Entry {
-                seq: delayed.seq,
-                key: delayed.key,
-            });
+            return Some(Entry { seq: delayed.seq, key: delayed.key });
         }
         while let Some(entry) = self.ready.pop_front() {
             if self.gone.is_empty() || !self.gone.remove(&entry.seq) {
@@ -351,13 +322,7 @@ impl Lanes {
         while taken.len() < max
             && let Some(entry) = queue.next_due_entry(now)
         {
-            queue.leased.insert(
-                entry.seq,
-                Lease {
-                    key: entry.key,
-                    order: None,
-                },
-            );
+            queue.leased.insert(entry.seq, Lease { key: entry.key, order: None });
             if !queue.returned.is_empty() {
                 queue.returned.remove(&entry.seq);
             }
@@ -365,29 +330,19 @@ impl Lanes {
                 true => None,
                 false => queue.retried.get(&entry.seq).copied(),
             };
-            taken.push(Taken {
-                seq: entry.seq,
-                retried,
-            });
+            taken.push(Taken { seq: entry.seq, retried });
         }
         taken
     }
 
     /// When the first delayed entry of the lane is due.
     pub fn next_due(&self, id: LaneId) -> Option<Timestamp> {
-        self.queues
-            .get(id.0 as usize)?
-            .delayed
-            .peek()
-            .map(|Reverse(d)| d.due)
+        self.queues.get(id.0 as usize)?.delayed.peek().map(|Reverse(d)| d.due)
     }
 
     /// Notes the order of a leased event, so that its delivery can raise the newest revision.
     pub fn note_order(&mut self, id: LaneId, seq: u64, order: i64) {
-        if let Some(lease) = self
-            .queues
-            .get_mut(id.0 as usize)
-            .and_then(|q| q.leased.get_mut(&seq))
+        if let Some(lease) = self.queues.get_mut(id.0 as usize).and_then(|q| q.leased.get_mut(&seq))
         {
             lease.order = Some(order);
         }
@@ -400,10 +355,7 @@ impl Lanes {
         };
         for seq in seqs {
             if let Some(lease) = queue.leased.remove(&seq) {
-                queue.ready.push_front(Entry {
-                    seq,
-                    key: lease.key,
-                });
+                queue.ready.push_front(Entry { seq, key: lease.key });
             }
         }
         queue.notify.notify_waiters();
@@ -422,29 +374,12 @@ impl Lanes {
             let lease = again.is_none().then(|| queue.returned.remove(&seq))??;
             self.unsettled -= 1;
             queue.take_out(seq, lease.key);
-            return Some(Ended {
-                terminal: true,
-                key: lease.key,
-                order: lease.order,
-            });
+            return Some(Ended { terminal: true, key: lease.key, order: lease.order });
         };
         let Lease { key, order } = lease;
-        if let Settlement::Retry {
-            due,
-            attempts,
-            first_attempt_at,
-            ..
-        } = settlement
-        {
+        if let Settlement::Retry { due, attempts, first_attempt_at, .. } = settlement {
             let (due, attempts, first_attempt_at) = (*due, *attempts, *first_attempt_at);
-            queue.retried.insert(
-                seq,
-                Retried {
-                    due,
-                    attempts,
-                    first_attempt_at,
-                },
-            );
+            queue.retried.insert(seq, Retried { due, attempts, first_attempt_at });
         }
         if let Some(due) = again {
             queue.enqueue(Entry { seq, key }, Some(due));
@@ -453,11 +388,7 @@ impl Lanes {
             queue.finish(seq, key);
         }
         queue.notify.notify_waiters();
-        Some(Ended {
-            terminal: again.is_none(),
-            key,
-            order,
-        })
+        Some(Ended { terminal: again.is_none(), key, order })
     }
 
     /// Unsettled entries of all lanes.
@@ -469,11 +400,7 @@ impl Lanes {
     pub fn fills(&self) -> Vec<Fill> {
         self.queues
             .iter()
-            .map(|q| Fill {
-                lane: q.lane.clone(),
-                unsettled: q.unsettled,
-                head: q.head(),
-            })
+            .map(|q| Fill { lane: q.lane.clone(), unsettled: q.unsettled, head: q.head() })
             .collect()
     }
 }

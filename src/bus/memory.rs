@@ -74,10 +74,7 @@ impl MemoryBus {
             max_unsettled: u64::MAX,
             ..Inner::default()
         };
-        Arc::new(Self {
-            clock,
-            inner: Mutex::new(inner),
-        })
+        Arc::new(Self { clock, inner: Mutex::new(inner) })
     }
 
     /// Refuses appends as full while this many (event, lane) pairs are unsettled.
@@ -115,11 +112,7 @@ impl Inner {
                 retry_after: Duration::from_secs(1),
             });
         }
-        let accepted = batch
-            .events
-            .into_iter()
-            .map(|new| self.accept(new, now))
-            .collect();
+        let accepted = batch.events.into_iter().map(|new| self.accept(new, now)).collect();
         for (key, value) in batch.state {
             self.write_state(key, value);
         }
@@ -137,25 +130,14 @@ impl Inner {
         let event = new.event;
         let key = key_hash(&event.key);
         for destination in &event.to {
-            let lane = LaneRef {
-                connector: &event.connector,
-                stream: &event.stream,
-                destination,
-            };
+            let lane = LaneRef { connector: &event.connector, stream: &event.stream, destination };
             let id = self.lanes.intern(&lane);
             self.lanes.push(id, seq, key, None);
         }
         self.by_id.entry(event.id).or_default().push(seq);
         let steps = vec![steps::accepted(&event)];
         let open_lanes = event.to.len();
-        self.events.insert(
-            seq,
-            Stored {
-                event,
-                open_lanes,
-                steps,
-            },
-        );
+        self.events.insert(seq, Stored { event, open_lanes, steps });
         if open_lanes == 0 {
             self.retire(seq);
         }
@@ -178,11 +160,7 @@ impl Inner {
                 true
             }
             Claim::Forever => {
-                let key = (
-                    event.connector.clone(),
-                    event.stream.clone(),
-                    event.key.clone(),
-                );
+                let key = (event.connector.clone(), event.stream.clone(), event.key.clone());
                 self.forever.insert(key, event.id) != Some(event.id)
             }
         }
@@ -247,9 +225,7 @@ impl Inner {
         else {
             return;
         };
-        stored
-            .steps
-            .extend(steps::settled(settlement, &name.destination, now));
+        stored.steps.extend(steps::settled(settlement, &name.destination, now));
         if ended.terminal {
             stored.open_lanes = stored.open_lanes.saturating_sub(1);
             if stored.open_lanes == 0 {
@@ -348,11 +324,7 @@ impl Bus for MemoryBus {
 
     fn dead_letters(&self) -> Vec<DeadSummary> {
         let inner = self.inner.lock();
-        inner
-            .dead
-            .iter()
-            .map(|(id, letter)| summary(DeadId(*id), letter))
-            .collect()
+        inner.dead.iter().map(|(id, letter)| summary(DeadId(*id), letter)).collect()
     }
 
     fn dead_letter(&self, id: DeadId) -> Result<Option<DeadLetter>, StoreError> {
@@ -422,11 +394,7 @@ impl Bus for MemoryBus {
         let traces = seqs.iter().filter_map(|seq| {
             let stored = inner.events.get(seq)?;
             let (event, steps) = (Arc::clone(&stored.event), stored.steps.clone());
-            Some(Trace {
-                seq: Seq(*seq),
-                event,
-                steps,
-            })
+            Some(Trace { seq: Seq(*seq), event, steps })
         });
         Ok(traces.collect())
     }
@@ -475,17 +443,11 @@ mod tests {
             with: None,
             traceparent: None,
         };
-        NewEvent {
-            event: Arc::new(event),
-            claim: Claim::Window(Duration::from_secs(60)),
-        }
+        NewEvent { event: Arc::new(event), claim: Claim::Window(Duration::from_secs(60)) }
     }
 
     fn batch(events: Vec<NewEvent>) -> Append {
-        Append {
-            events,
-            state: Vec::new(),
-        }
+        Append { events, state: Vec::new() }
     }
 
     #[tokio::test(start_paused = true)]
@@ -507,15 +469,11 @@ mod tests {
         let bus = MemoryBus::new(Arc::new(ScriptedClock::starting_at(Timestamp(1_000))));
         bus.limit_history(2);
         let keys = ["a", "b", "c"];
-        bus.append(batch(keys.map(|k| event(k, &[])).to_vec()))
-            .await
-            .unwrap();
+        bus.append(batch(keys.map(|k| event(k, &[])).to_vec())).await.unwrap();
         let page = bus.history(Timestamp(0), Timestamp(10), None).unwrap();
         let seen: Vec<_> = page.events.iter().map(|(_, e)| e.key.as_str()).collect();
         assert_eq!(seen, ["b", "c"]);
-        let forgotten = bus
-            .trace(EventId::derive("shop", "orders", "a", "1"))
-            .unwrap();
+        let forgotten = bus.trace(EventId::derive("shop", "orders", "a", "1")).unwrap();
         assert!(forgotten.is_empty());
     }
 }

@@ -97,10 +97,7 @@ impl std::fmt::Display for AppendError {
             Self::Full { what, .. } => write!(f, "the bus is full: {what}"),
             Self::Unavailable(why) => f.write_str(why),
             Self::TooLarge { bytes, limit_bytes } => {
-                write!(
-                    f,
-                    "a record of {bytes} bytes exceeds the limit of {limit_bytes} bytes"
-                )
+                write!(f, "a record of {bytes} bytes exceeds the limit of {limit_bytes} bytes")
             }
             Self::Closed => f.write_str("the bus is shut down"),
         }

@@ -14,12 +14,7 @@ pub(super) fn accepted(event: &Event) -> Step {
         Origin::Webhook => "by webhook",
         Origin::Poll => "by poll",
     };
-    Step {
-        at: event.received_at,
-        destination: None,
-        what: "accepted".into(),
-        detail: way.into(),
-    }
+    Step { at: event.received_at, destination: None, what: "accepted".into(), detail: way.into() }
 }
 
 /// The step of a settlement; `None` for one that leaves no trace.
@@ -29,31 +24,18 @@ pub(super) fn settled(
     at: Timestamp,
 ) -> Option<Step> {
     let (what, detail) = match settlement {
-        Settlement::Delivered {
-            attempts,
-            status: Some(status),
-        } => ("delivered", format!("attempt {attempts}, status {status}")),
-        Settlement::Delivered {
-            attempts,
-            status: None,
-        } => ("delivered", format!("attempt {attempts}")),
+        Settlement::Delivered { attempts, status: Some(status) } => {
+            ("delivered", format!("attempt {attempts}, status {status}"))
+        }
+        Settlement::Delivered { attempts, status: None } => {
+            ("delivered", format!("attempt {attempts}"))
+        }
         Settlement::Superseded => ("superseded", "a newer revision was delivered before".into()),
         Settlement::Dead { reason } => ("dead", reason.clone()),
-        Settlement::Retry {
-            due,
-            attempts,
-            error,
-            ..
-        } => (
-            "retry",
-            format!("attempt {attempts}: {error}; again at {}", due.rfc3339()),
-        ),
+        Settlement::Retry { due, attempts, error, .. } => {
+            ("retry", format!("attempt {attempts}: {error}; again at {}", due.rfc3339()))
+        }
         Settlement::Defer { .. } => return None,
     };
-    Some(Step {
-        at,
-        destination: Some(Arc::clone(destination)),
-        what: what.into(),
-        detail,
-    })
+    Some(Step { at, destination: Some(Arc::clone(destination)), what: what.into(), detail })
 }

@@ -142,7 +142,8 @@ fn dispatch(verb: Verb) -> Outcome {
 }
 
 /// The whole command, for completions.
-fn command() -> clap::Command {
+/// The command line, for whoever checks that what documents show parses.
+pub fn command() -> clap::Command {
     <Cli as clap::CommandFactory>::command()
 }
 

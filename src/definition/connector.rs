@@ -68,6 +68,21 @@ table! {
 
 /// The keys that a file with `use` may have.
 pub const INSTANCE_KEYS: &[&str] = &[
-    "use", "name", "version", "summary", "owner", "docs", "tenant", "to", "vars", "secrets", "auth",
-    "schedule", "destination", "retry", "slo", "change", "test",
+    "use",
+    "name",
+    "version",
+    "summary",
+    "owner",
+    "docs",
+    "tenant",
+    "to",
+    "vars",
+    "secrets",
+    "auth",
+    "schedule",
+    "destination",
+    "retry",
+    "slo",
+    "change",
+    "test",
 ];

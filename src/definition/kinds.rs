@@ -148,7 +148,12 @@ impl Kind for Span {
         if duration.is_zero() {
             let at = reader.loc(node.span());
             let message = format!("`{}` cannot be zero", reader.key());
-            reader.report(Finding::new(codes::OUT_OF_RANGE, at, message, "expected more than zero"));
+            reader.report(Finding::new(
+                codes::OUT_OF_RANGE,
+                at,
+                message,
+                "expected more than zero",
+            ));
             return None;
         }
         Some(Self(duration))

@@ -24,7 +24,9 @@ const KEYS: &[(&str, &str)] = &[
 /// The help line for a key that will exist.
 pub fn key(name: &str, _table: &Table) -> Option<String> {
     let (_, what) = KEYS.iter().find(|(key, _)| *key == name)?;
-    Some(format!("`{name}` ({what}) is part of the language, but this version does not have it yet"))
+    Some(format!(
+        "`{name}` ({what}) is part of the language, but this version does not have it yet"
+    ))
 }
 
 /// The help line for a word that will exist.

@@ -83,7 +83,9 @@ fn shape(shape_: &Shape, definitions: &mut BTreeMap<String, Value>) -> Value {
         // TOML's own dates reach a schema as strings.
         Shape::Date => json!({ "type": "string", "format": "date" }),
         Shape::Choice(words) => choice(words),
-        Shape::WordOr(word, other) => json!({ "anyOf": [{ "const": word }, shape(other, definitions)] }),
+        Shape::WordOr(word, other) => {
+            json!({ "anyOf": [{ "const": word }, shape(other, definitions)] })
+        }
         Shape::List(item) => json!({ "type": "array", "items": shape(item, definitions) }),
         Shape::OneOrMany(item) => {
             let item = shape(item, definitions);

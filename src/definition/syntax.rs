@@ -44,7 +44,9 @@ fn duplicate(text: &str, at: Loc, first: Option<Loc>) -> Finding {
         format!("`{name}` is defined twice"),
         "defined again here",
     )
-    .help("keep one of the two; a table is written either with dotted keys or under its own header");
+    .help(
+        "keep one of the two; a table is written either with dotted keys or under its own header",
+    );
     match first {
         Some(first) => finding.related(first, "first defined here"),
         None => finding,
@@ -53,11 +55,11 @@ fn duplicate(text: &str, at: Loc, first: Option<Loc>) -> Finding {
 
 fn syntax_error(text: &str, at: Loc, message: &str) -> Finding {
     let (headline, expected) = message.split_once(", expected ").unwrap_or((message, ""));
-    let label =
-        if expected.is_empty() { String::new() } else { format!("expected {expected}") };
+    let label = if expected.is_empty() { String::new() } else { format!("expected {expected}") };
     let line_start = text[..(at.start as usize).min(text.len())].rfind('\n').map_or(0, |n| n + 1);
     let line = text[line_start..].lines().next().unwrap_or_default();
-    let help = if line.trim_start().starts_with(['{', '}']) || line.contains(": ") && !line.contains('=')
+    let help = if line.trim_start().starts_with(['{', '}'])
+        || line.contains(": ") && !line.contains('=')
     {
         Some("TOML writes `key = value`, one a line")
     } else if headline.contains("string") || line.matches('"').count() % 2 == 1 {

@@ -67,8 +67,7 @@ pub fn duration(text: &str) -> Result<Duration, NotAQuantity> {
     let mut total: u64 = 0;
     while !rest.is_empty() {
         let (digits, after) = split_digits(rest);
-        let unit_length =
-            after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
+        let unit_length = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
         let (unit, after) = after.split_at(unit_length);
         if digits.is_empty() {
             return wrong(expected, None);
@@ -186,13 +185,20 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, seconds) in
-            [("30s", 30), ("5m", 300), ("2h", 7200), ("90d", 7_776_000), ("1h30m", 5400), ("1w", 604_800)]
-        {
+        for (text, seconds) in [
+            ("30s", 30),
+            ("5m", 300),
+            ("2h", 7200),
+            ("90d", 7_776_000),
+            ("1h30m", 5400),
+            ("1w", 604_800),
+        ] {
             assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
-        for text in ["", "s", "30", "1.5h", "-3s", "3 s", "3x", "99999999999999999999s", "9999w9999999999d"] {
+        for text in
+            ["", "s", "30", "1.5h", "-3s", "3 s", "3x", "99999999999999999999s", "9999w9999999999d"]
+        {
             assert!(duration(text).is_err(), "{text}");
         }
         assert_eq!(duration("30").unwrap_err().help.unwrap(), "write `30s` for seconds");

@@ -1,7 +1,297 @@
 //! The engine: runs plans as supervised pipelines. It alone spawns tasks.
+//!
+//! Start-up, reload and shutdown are lists that read top to bottom: [`Engine::start`],
+//! [`Engine::reload`], [`Engine::shutdown`]. An event's life after it was acknowledged is
+//! `pipeline.rs`; when polls run is `polls.rs`; what happens when something panics is
+//! `connector.rs` for a connector and `tasks.rs` for the rest.
 
 pub mod files;
 
-mod contract;
+mod connector;
+mod destination;
+mod load;
+mod pipeline;
+mod polls;
+mod reload;
+mod replay;
+mod status;
+mod tasks;
+mod watch;
 
-pub use contract::*;
+pub use replay::{ReplayReport, ReplayRequest};
+pub use status::{ConnectorStatus, DestinationStatus, ReloadReport, Status, StreamStatus};
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use parking_lot::RwLock;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    load::Loader,
+    reload::Running,
+    tasks::{TaskKind, Tasks, blocking},
+};
+use crate::{
+    auth::Authenticator,
+    bus::{Bus, MemoryBus, embedded::EmbeddedBus, embedded::EmbeddedOptions},
+    egress::{Egress, EgressConfig},
+    event::Lane,
+    ingest::webhook::{WebhookLimits, WebhookObserver, WebhookServer},
+    observe::{Metrics, Outcome},
+    plan::{BusKind, Settings},
+    world::{SystemDisk, Timestamp, World},
+};
+
+/// What to run.
+pub struct EngineOptions {
+    /// Folders and files with connectors.
+    pub paths: Vec<PathBuf>,
+    /// The runtime's settings.
+    pub settings: Settings,
+    /// Time, chance and secrets.
+    pub world: World,
+}
+
+/// Why the engine did not start: one or more lines for a person.
+#[derive(Debug)]
+pub struct StartError(pub String);
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// What all connectors share.
+pub(crate) struct Shared {
+    world: World,
+    bus: Arc<dyn Bus>,
+    egress: Egress,
+    auth: Arc<Authenticator>,
+    metrics: Arc<Metrics>,
+    server: Arc<WebhookServer>,
+    tasks: Tasks,
+}
+
+impl Shared {
+    /// Whether a lane holds events although no stream names its destination any more.
+    fn has_backlog(&self, lane: &Lane) -> bool {
+        self.bus.backlog().iter().any(|b| b.lane == *lane && b.unsettled > 0)
+    }
+}
+
+/// A running engine.
+pub struct Engine {
+    shared: Arc<Shared>,
+    loader: Arc<tokio::sync::Mutex<Loader>>,
+    running: RwLock<Running>,
+    /// Ends ingest: the webhook server and the watcher.
+    stop: CancellationToken,
+    /// Ends what was attached (the admin API), after the connectors drained.
+    stop_services: CancellationToken,
+    listen: SocketAddr,
+    started_at: Timestamp,
+    shutdown_within: Duration,
+}
+
+impl Engine {
+    /// Opens the state, binds the webhook address, loads and starts all connectors. A connector
+    /// that does not compile or start is a problem of its own and does not stop the others.
+    pub async fn start(options: EngineOptions) -> Result<Arc<Self>, StartError> {
+        let EngineOptions { paths, settings, world } = options;
+        let listener = TcpListener::bind(settings.listen)
+            .await
+            .map_err(|e| StartError(format!("cannot listen on {}: {e}", settings.listen)))?;
+        let listen = listener.local_addr().map_err(|e| StartError(e.to_string()))?;
+        let bus = open_bus(&settings, &world).await?;
+        let egress = Egress::new(EgressConfig {
+            allow: settings.egress.allow.clone(),
+            idle_per_host: settings.egress.idle_per_host,
+        });
+        let auth = Arc::new(Authenticator::new(world.clone(), egress.clone(), Arc::clone(&bus)));
+        let metrics = Arc::new(Metrics::default());
+        let server = WebhookServer::new(
+            Arc::clone(&bus),
+            world.clone(),
+            webhook_limits(&settings),
+            Arc::new(Observer(Arc::clone(&metrics))),
+        );
+        let started_at = world.clock.now();
+        let tasks = Tasks::default();
+        let engine = Arc::new(Self {
+            shared: Arc::new(Shared { world, bus, egress, auth, metrics, server, tasks }),
+            loader: Arc::new(tokio::sync::Mutex::new(Loader::new(paths.clone()))),
+            running: RwLock::default(),
+            stop: CancellationToken::new(),
+            stop_services: CancellationToken::new(),
+            listen,
+            started_at,
+            shutdown_within: settings.shutdown,
+        });
+        let report = engine.reload().await;
+        for diagnostic in &report.diagnostics {
+            tracing::warn!("{diagnostic}");
+        }
+        let server = Arc::clone(&engine.shared.server);
+        let stop = engine.stop.clone();
+        engine.shared.tasks.spawn(TaskKind::Service, "webhooks", server.serve(listener, stop));
+        if settings.watch {
+            let watch = watch::watch(Arc::clone(&engine), paths, engine.stop.clone());
+            engine.shared.tasks.spawn(TaskKind::Background, "file watcher", watch);
+        }
+        Ok(engine)
+    }
+
+    /// Runs a service beside the connectors until the token that it gets is cancelled, which
+    /// happens near the end of [`Engine::shutdown`].
+    pub fn attach<F>(&self, name: &'static str, service: impl FnOnce(CancellationToken) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.shared.tasks.spawn(TaskKind::Service, name, service(self.stop_services.clone()));
+    }
+
+    /// Where webhooks are taken.
+    pub fn listen_address(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// Whether events are taken, and if not, why.
+    pub fn ready(&self) -> Result<(), String> {
+        if self.stop.is_cancelled() {
+            return Err("shutting down".to_owned());
+        }
+        if let Some(why) = self.shared.tasks.broken() {
+            return Err(why);
+        }
+        self.shared.bus.health().refusing.map_or(Ok(()), Err)
+    }
+
+    /// Un-parks a connector's destination or poll of that name, or all of them. How many were
+    /// parked. Errors: no such connector.
+    pub fn resume(&self, connector: &str, name: Option<&str>) -> Result<usize, String> {
+        let running = self.running.read();
+        let connector = running
+            .connectors
+            .get(connector)
+            .ok_or_else(|| format!("no connector named `{connector}` runs"))?;
+        let is = |candidate: &Arc<str>| name.is_none_or(|name| name == &**candidate);
+        let destinations = connector
+            .destinations
+            .iter()
+            .filter(|(name, destination)| is(name) && destination.resume(&connector.plan.name))
+            .count();
+        let polls = connector.polls.iter().filter(|(n, poll)| is(n) && poll.resume()).count();
+        Ok(destinations + polls)
+    }
+
+    /// The bus.
+    pub fn bus(&self) -> &Arc<dyn Bus> {
+        &self.shared.bus
+    }
+
+    /// What time it is for this engine.
+    pub fn now(&self) -> Timestamp {
+        self.shared.world.clock.now()
+    }
+
+    /// Everything for Prometheus.
+    pub fn metrics_text(&self) -> String {
+        let bus = &self.shared.bus;
+        self.shared.metrics.render(&bus.health(), &bus.backlog(), self.now())
+    }
+
+    /// Field paths of a stream's mapped records that views mask; `None` where no such stream runs.
+    pub fn redactions(&self, connector: &str, stream: &str) -> Option<Vec<String>> {
+        let running = self.running.read();
+        let connector = running.connectors.get(connector)?;
+        let stream = connector.plan.streams.iter().find(|s| &*s.name == stream)?;
+        Some(stream.redact.clone())
+    }
+
+    /// Reloads where a connector file changed since the last load.
+    async fn reload_if_changed(&self) {
+        let loader = Arc::clone(&self.loader).lock_owned().await;
+        if blocking(move || loader.is_stale()).await {
+            self.reload().await;
+        }
+    }
+
+    /// Stops in order under the deadline of the settings. Names who was late; what they had in hand
+    /// is in the bus and comes again at the next start.
+    pub async fn shutdown(&self) -> Vec<String> {
+        tracing::info!("shutting down: ingest");
+        self.stop.cancel();
+        tracing::info!("shutting down: connectors");
+        let connectors: Vec<_> = self.running.read().connectors.values().cloned().collect();
+        let within = self.shutdown_within.mul_f64(0.7);
+        let mut late: Vec<String> = join_all(connectors.iter().map(|connector| async {
+            let name = format!("connector {}", connector.plan.name);
+            (!connector.drain(within).await).then_some(name)
+        }))
+        .await
+        .into_iter()
+        .flatten()
+        .collect();
+        tracing::info!("shutting down: services");
+        self.stop_services.cancel();
+        late.extend(self.shared.tasks.finish(self.shutdown_within.mul_f64(0.2)).await);
+        tracing::info!("shutting down: bus");
+        self.shared.bus.close().await;
+        tracing::info!(?late, "stopped");
+        late
+    }
+}
+
+async fn open_bus(settings: &Settings, world: &World) -> Result<Arc<dyn Bus>, StartError> {
+    match settings.bus.kind {
+        BusKind::Memory => Ok(MemoryBus::new(Arc::clone(&world.clock))),
+        BusKind::Embedded => {
+            let options = EmbeddedOptions {
+                folder: settings.state.clone(),
+                settings: settings.bus.clone(),
+                clock: Arc::clone(&world.clock),
+                disk: Arc::new(SystemDisk),
+            };
+            match blocking(|| EmbeddedBus::open(options)).await {
+                Ok(bus) => Ok(bus),
+                Err(error) => Err(StartError(error.to_string())),
+            }
+        }
+    }
+}
+
+fn webhook_limits(settings: &Settings) -> WebhookLimits {
+    let webhook = &settings.webhook;
+    WebhookLimits {
+        header_timeout: webhook.header_timeout,
+        body_timeout: webhook.body_timeout,
+        max_header_bytes: webhook.max_header_bytes,
+        max_json_depth: webhook.max_json_depth,
+        max_connections: webhook.max_connections,
+        max_in_flight_bytes: webhook.max_in_flight_bytes,
+        public_url: settings.public_url.clone(),
+    }
+}
+
+/// Counts what the webhook server did.
+struct Observer(Arc<Metrics>);
+
+impl WebhookObserver for Observer {
+    fn counted(&self, connector: &str, stream: &str, outcome: &'static str, count: u64) {
+        match Outcome::from_word(outcome) {
+            Some(outcome) => self.0.connector(connector).stream(stream).count(outcome, count),
+            None => {
+                self.0.not_found.fetch_add(count, std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn acknowledged(&self, took: Duration) {
+        self.0.acknowledge.observe(took);
+    }
+}

@@ -1,14 +1,10 @@
-//! Metrics, logs.
+//! What the operator sees: metrics and logs.
 
 pub mod log;
 pub mod redact;
 
-/// All counters of the process.
-pub struct Metrics {}
+mod metrics;
 
-impl Metrics {
-    /// Prometheus text format 0.0.4.
-    pub fn render(&self) -> String {
-        unimplemented!()
-    }
-}
+pub use metrics::{
+    ConnectorMetrics, DestinationMetrics, Histogram, Metrics, Outcome, StreamMetrics,
+};

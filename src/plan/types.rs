@@ -259,12 +259,22 @@ pub struct PagePlan {
 pub enum PageBy {
     /// One request.
     None,
-    Page { param: String, first: i64 },
-    Offset { param: String },
+    Page {
+        param: String,
+        first: i64,
+    },
+    Offset {
+        param: String,
+    },
     /// The token at `next` of the response goes into `param`, or where `{{ page.token }}` stands.
-    Cursor { next: Expr, param: Option<String> },
+    Cursor {
+        next: Expr,
+        param: Option<String>,
+    },
     /// A URL at `next` of the response.
-    Next { next: Expr },
+    Next {
+        next: Expr,
+    },
     /// RFC 8288, rel=next.
     Link,
 }
@@ -329,7 +339,10 @@ pub struct SchedulePlan {
 pub enum ScheduleWhen {
     Every(Duration),
     /// Five fields, or six with seconds first; in the zone `tz`.
-    Cron { pattern: String, tz: String },
+    Cron {
+        pattern: String,
+        tz: String,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -426,7 +439,9 @@ pub struct OAuth2Plan {
 pub enum Grant {
     ClientCredentials,
     /// The first refresh token; later ones come from state.
-    RefreshToken { refresh_token: Expr },
+    RefreshToken {
+        refresh_token: Expr,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

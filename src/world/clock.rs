@@ -29,18 +29,12 @@ impl<'de> Deserialize<'de> for Timestamp {
 impl Timestamp {
     /// This time plus `duration`, saturating.
     pub fn plus(self, duration: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)),
-        )
+        Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
     }
 
     /// This time minus `duration`, saturating.
     pub fn minus(self, duration: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)),
-        )
+        Self(self.0.saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
     }
 
     /// How long after `earlier` this is; zero where it is not after.
@@ -56,9 +50,7 @@ impl Timestamp {
 
     /// Parses RFC 3339.
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
-        text.parse::<jiff::Timestamp>()
-            .ok()
-            .map(|t| Self(t.as_millisecond()))
+        text.parse::<jiff::Timestamp>().ok().map(|t| Self(t.as_millisecond()))
     }
 }
 
@@ -95,10 +87,7 @@ pub struct ScriptedClock {
 impl ScriptedClock {
     /// A clock that reads `start` now. Needs a tokio runtime.
     pub fn starting_at(start: Timestamp) -> Self {
-        Self {
-            start,
-            origin: tokio::time::Instant::now(),
-        }
+        Self { start, origin: tokio::time::Instant::now() }
     }
 }
 

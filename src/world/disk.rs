@@ -83,10 +83,7 @@ impl DiskFile for File {
 
 impl Disk for SystemDisk {
     fn make_folder(&self, path: &Path) -> io::Result<()> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
@@ -96,12 +93,8 @@ impl Disk for SystemDisk {
     }
 
     fn create(&self, path: &Path, room_bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)?;
+        let file =
+            OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
         match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, room_bytes) {
             Ok(()) => {}
             // A file system without preallocation still gives a file of that length; then a full

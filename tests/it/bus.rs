@@ -43,13 +43,7 @@ fn open_with(
     settings: BusSettings,
 ) -> Arc<EmbeddedBus> {
     let (folder, clock) = (folder.to_owned(), Arc::clone(clock));
-    EmbeddedBus::open(EmbeddedOptions {
-        folder,
-        settings,
-        clock,
-        disk,
-    })
-    .expect("the folder opens")
+    EmbeddedBus::open(EmbeddedOptions { folder, settings, clock, disk }).expect("the folder opens")
 }
 
 #[tokio::test(start_paused = true)]
@@ -78,10 +72,7 @@ async fn the_embedded_bus_keeps_the_promises_without_a_cache() {
     for (name, check) in CHECKS {
         eprintln!("{name}");
         let (temp, clock) = (tempfile::tempdir().unwrap(), clock());
-        let settings = BusSettings {
-            cache_bytes: 0,
-            ..settings()
-        };
+        let settings = BusSettings { cache_bytes: 0, ..settings() };
         let bus: Arc<dyn Bus> = open_with(temp.path(), Arc::new(SystemDisk), &clock, settings);
         check(&Subject { bus, clock }).await;
     }

@@ -1,1 +1,278 @@
-//! Tests of docs.
+//! Documentation is executed: every TOML block compiles, every command line parses, every link to a
+//! file leads somewhere.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tenon::{
+    diagnostic::{Diagnostic, Severity, SourceFile, render_human},
+    plan::{Sources, compile_file, compile_settings},
+};
+
+/// A fenced block: where it begins, what it says it is, and its text.
+struct Block {
+    line: usize,
+    kind: String,
+    text: String,
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// README and everything under docs, but for the error pages, which `language.rs` runs.
+fn documents() -> Vec<PathBuf> {
+    let mut found = vec![root().join("README.md"), root().join("CONTRIBUTING.md")];
+    for entry in fs::read_dir(root().join("docs")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "md") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn blocks(text: &str) -> Vec<Block> {
+    let mut found = Vec::new();
+    let mut open: Option<Block> = None;
+    for (number, line) in text.lines().enumerate() {
+        match (line.strip_prefix("```"), open.as_mut()) {
+            (Some(kind), None) => {
+                let kind = kind.trim().to_owned();
+                open = Some(Block { line: number + 1, kind, text: String::new() });
+            }
+            (Some(_), Some(_)) => found.extend(open.take()),
+            (None, Some(block)) => {
+                block.text.push_str(line);
+                block.text.push('\n');
+            }
+            (None, None) => {}
+        }
+    }
+    assert!(open.is_none(), "a block is never closed");
+    found
+}
+
+/// One text under one name, and the project's own files beside it.
+struct Shown<'a>(&'a Path, &'a str);
+
+impl Sources for Shown<'_> {
+    fn read(&self, path: &Path) -> Option<Arc<SourceFile>> {
+        let text = if path == self.0 {
+            self.1.to_owned()
+        } else {
+            fs::read_to_string(path).or_else(|_| fs::read_to_string(root().join(path))).ok()?
+        };
+        Some(Arc::new(SourceFile { path: path.to_owned(), text }))
+    }
+}
+
+fn rendered(diagnostic: &Diagnostic) -> String {
+    render_human(std::slice::from_ref(diagnostic), false)
+}
+
+/// What is wrong with a connector, rendered; secrets that are not set are no problem here.
+fn problems(text: &str) -> Vec<String> {
+    let path = Path::new("shown.toml");
+    let compiled = compile_file(root(), path, &Shown(path, text));
+    let wrong = compiled.diagnostics.iter().filter(|d| d.severity > Severity::Notice);
+    wrong.map(rendered).collect()
+}
+
+/// A fragment is completed with what it does not show: a name, a stream, a destination.
+fn completed(fragment: &str) -> String {
+    let has = |what: &str| fragment.starts_with(what) || fragment.contains(&format!("\n{what}"));
+    let mut text = String::new();
+    for (key, value) in [("name", "shown"), ("version", "1.0.0"), ("owner", "docs")] {
+        if !has(&format!("{key} ")) {
+            text.push_str(&format!("{key} = \"{value}\"\n"));
+        }
+    }
+    text.push_str(fragment);
+    if !has("[source]") && fragment.contains(".poll]") {
+        text.push_str("\n[source]\nbase = \"https://api.example\"\n");
+    }
+    if !has("[schedule]") && !fragment.contains(".schedule]") && fragment.contains(".poll]") {
+        text.push_str("\n[schedule]\nevery = \"5m\"\n");
+    }
+    if !has("[stream.orders]") && (!has("[stream.") || fragment.contains("[stream.orders.")) {
+        text.push_str("\n[stream.orders]\nkey = \"$.id\"\n");
+    }
+    if !fragment.contains(".poll]") && !fragment.contains(".webhook]") {
+        text.push_str("\n[stream.orders.webhook]\npath = \"/shown\"\nverify = \"none\"\n");
+    }
+    if !has("[destination.") {
+        text.push_str("\n[destination.out]\ntype = \"stdout\"\n");
+    }
+    text
+}
+
+#[test]
+fn every_toml_block_compiles() {
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for path in documents() {
+        let name = path.strip_prefix(root()).unwrap().display().to_string();
+        for block in blocks(&fs::read_to_string(&path).unwrap()) {
+            let found = match block.kind.as_str() {
+                "toml" => problems(&completed(&block.text)),
+                "toml tenon.toml" => {
+                    let file = SourceFile { path: "tenon.toml".into(), text: block.text.clone() };
+                    let (_, found) = compile_settings(&Arc::new(file));
+                    found.iter().map(rendered).collect()
+                }
+                _ => continue,
+            };
+            count += 1;
+            wrong.extend(found.into_iter().map(|p| format!("{name}:{}\n{p}", block.line)));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(count >= 10, "only {count} blocks were found");
+}
+
+/// The Markdown table of one TOML table's keys, made from the schema that is made from the
+/// compiler's key tables.
+fn key_table(table: &serde_json::Value) -> String {
+    let required: Vec<&str> = table["required"]
+        .as_array()
+        .map(|names| names.iter().filter_map(serde_json::Value::as_str).collect())
+        .unwrap_or_default();
+    let mut text = String::from("| key | meaning | default |\n|---|---|---|\n");
+    for (name, key) in table["properties"].as_object().unwrap() {
+        let doc = key["description"].as_str().unwrap_or_default().replace('|', "\\|");
+        let default = match &key["default"] {
+            _ if required.contains(&name.as_str()) => "required".to_owned(),
+            serde_json::Value::Null => String::new(),
+            value => format!("`{value}`"),
+        };
+        text.push_str(&format!("| `{name}` | {doc} | {default} |\n"));
+    }
+    text
+}
+
+/// `TENON_BLESS=1 cargo test` writes the tables anew.
+#[test]
+fn the_reference_lists_every_key() {
+    let schema = tenon::definition::json_schema();
+    let path = root().join("docs/language.md");
+    let text = fs::read_to_string(&path).unwrap();
+    let mut made = String::new();
+    let mut shown = std::collections::BTreeSet::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        made.push_str(line);
+        made.push('\n');
+        let Some(name) = line.strip_prefix("<!-- keys: ").and_then(|l| l.strip_suffix(" -->"))
+        else {
+            continue;
+        };
+        let table = if name == "the connector" { &schema } else { &schema["$defs"][name] };
+        assert!(
+            table.is_object(),
+            "no table {name}: {:?}",
+            schema["$defs"].as_object().map(|d| d.keys().collect::<Vec<_>>())
+        );
+        shown.insert(name.to_owned());
+        made.push_str(&key_table(table));
+        made.push_str("<!-- end -->\n");
+        for skipped in lines.by_ref() {
+            if skipped == "<!-- end -->" {
+                break;
+            }
+        }
+    }
+    if std::env::var_os("TENON_BLESS").is_some() {
+        fs::write(&path, &made).unwrap();
+    } else {
+        assert!(
+            made == text,
+            "the key tables of docs/language.md are not the compiler's: TENON_BLESS=1"
+        );
+    }
+    let all = schema["$defs"].as_object().unwrap().keys();
+    let minor = ["[source.webhook]", "`reply`", "an item of `secrets`"];
+    let missing: Vec<_> =
+        all.filter(|n| !shown.contains(*n) && !minor.contains(&n.as_str())).collect();
+    assert!(missing.is_empty(), "tables without a place in the reference: {missing:?}");
+}
+
+#[test]
+fn every_tenon_command_line_parses() {
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for path in documents() {
+        let name = path.strip_prefix(root()).unwrap().display().to_string();
+        for block in blocks(&fs::read_to_string(&path).unwrap()) {
+            if block.kind != "sh" {
+                continue;
+            }
+            for line in block.text.lines().filter(|l| l.starts_with("tenon ")) {
+                count += 1;
+                let words = line.split('#').next().unwrap().split_whitespace();
+                if let Err(error) = tenon::cli::command().try_get_matches_from(words) {
+                    wrong.push(format!("{name}:{} `{line}`: {error}", block.line));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(count >= 10, "only {count} command lines were found");
+}
+
+#[test]
+fn the_readme_names_the_two_commands() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let commands: Vec<String> =
+        blocks(&readme).into_iter().filter(|b| b.kind == "sh").map(|b| b.text).collect();
+    assert_eq!(commands[0], "cargo run --release --example quickstart\n");
+    assert_eq!(commands[1], "cargo test\n");
+}
+
+#[test]
+fn every_link_to_a_file_leads_somewhere() {
+    let mut wrong = Vec::new();
+    let more = ["ARCHITECTURE.md", "CHANGELOG.md", "DEPENDENCIES.md"].map(|n| root().join(n));
+    for path in documents().into_iter().chain(more) {
+        let text = fs::read_to_string(&path).unwrap();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = target.split('#').next().unwrap();
+            if !target.starts_with("http")
+                && !file.is_empty()
+                && !path.parent().unwrap().join(file).exists()
+            {
+                wrong.push(format!("{}: {target}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "dead links:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_dependency_has_its_line() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let listed = fs::read_to_string(root().join("DEPENDENCIES.md")).unwrap();
+    let section = manifest.split("[dependencies]").nth(1).unwrap().split("\n[").next().unwrap();
+    let missing: Vec<&str> = section
+        .lines()
+        .filter_map(|line| line.split(['=', ' ']).next().filter(|name| !name.is_empty()))
+        .filter(|name| !listed.contains(name))
+        .collect();
+    assert!(missing.is_empty(), "not in DEPENDENCIES.md: {missing:?}");
+}
+
+#[test]
+fn the_examples_compile() {
+    let folder = root().join("examples/quickstart");
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "toml") {
+            let found = problems(&fs::read_to_string(&path).unwrap());
+            assert!(found.is_empty(), "{}:\n{}", path.display(), found.join("\n"));
+        }
+    }
+}

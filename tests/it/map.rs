@@ -10,33 +10,14 @@ use tenon::{
     world::StaticSecrets,
 };
 
-const MAP: Site = Site {
-    names: &["record", "vars", "event"],
-    root: Some("record"),
-    lenient: false,
-};
-const WHEN: Site = Site {
-    names: &["record"],
-    root: Some("record"),
-    lenient: true,
-};
-const POLL: Site = Site {
-    names: &["vars", "page", "secret"],
-    root: None,
-    lenient: false,
-};
-const NEXT: Site = Site {
-    names: &["response"],
-    root: Some("response"),
-    lenient: false,
-};
+const MAP: Site =
+    Site { names: &["record", "vars", "event"], root: Some("record"), lenient: false };
+const WHEN: Site = Site { names: &["record"], root: Some("record"), lenient: true };
+const POLL: Site = Site { names: &["vars", "page", "secret"], root: None, lenient: false };
+const NEXT: Site = Site { names: &["response"], root: Some("response"), lenient: false };
 
 fn place(path: &str) -> Place {
-    Place {
-        file: "shop.toml".into(),
-        line: 7,
-        path: path.into(),
-    }
+    Place { file: "shop.toml".into(), line: 7, path: path.into() }
 }
 
 fn library() -> Library {
@@ -79,10 +60,7 @@ fn order() -> Value {
 fn env(record: Value) -> Env {
     Env::new()
         .with("record", Arc::new(record))
-        .with(
-            "vars",
-            Arc::new(json!({ "shop": "acme", "n": 3, "tz": "Europe/Berlin" })),
-        )
+        .with("vars", Arc::new(json!({ "shop": "acme", "n": 3, "tz": "Europe/Berlin" })))
         .with("event", Arc::new(json!({ "id": "e1" })))
 }
 
@@ -95,17 +73,8 @@ fn problems(text: &str, site: &Site) -> String {
         return "no problem".to_owned();
     };
     let line = |problem: &ExprProblem| {
-        let help = problem
-            .help
-            .as_ref()
-            .map(|help| format!(" ({help})"))
-            .unwrap_or_default();
-        let ExprProblem {
-            range,
-            kind,
-            message,
-            ..
-        } = problem;
+        let help = problem.help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
+        let ExprProblem { range, kind, message, .. } = problem;
         format!("{kind:?} `{}`: {message}{help}", &text[range.clone()])
     };
     problems.iter().map(line).collect::<Vec<_>>().join("; ")
@@ -141,27 +110,12 @@ fn the_three_kinds_of_string() {
         ("{{ 5 }}", "5"),
         ("{{ 5 }} or {{ none }}", r#""5 or null""#),
         ("shopify:{{ record.id }}", r#""shopify:1001""#),
-        (
-            "{{ record.customer }}",
-            r#"{"email":"a@b.example","first":"Ada","Tags":["x","y"]}"#,
-        ),
+        ("{{ record.customer }}", r#"{"email":"a@b.example","first":"Ada","Tags":["x","y"]}"#),
         ("{{ record.customer.Tags }}!", r#""[\"x\",\"y\"]!""#),
-        (
-            "{{ record.test }} {{ record.note }} {{ record.tax }}",
-            r#""false null 0.1""#,
-        ),
-        (
-            "{{ record['odd name'] }}{{ record.lines[-1].sku }}",
-            r#""1B""#,
-        ),
-        (
-            "{% if record.id > 5 %}big{% else %}small{% endif %}\n",
-            "\"big\\n\"",
-        ),
-        (
-            "{% for line in record.lines %}{{ line.sku }},{% endfor %}",
-            r#""A,B,""#,
-        ),
+        ("{{ record.test }} {{ record.note }} {{ record.tax }}", r#""false null 0.1""#),
+        ("{{ record['odd name'] }}{{ record.lines[-1].sku }}", r#""1B""#),
+        ("{% if record.id > 5 %}big{% else %}small{% endif %}\n", "\"big\\n\""),
+        ("{% for line in record.lines %}{{ line.sku }},{% endfor %}", r#""A,B,""#),
         ("{% raw %}{{ x }}{% endraw %}", r#""{{ x }}""#),
         ("{# nothing #}{{ record.id }}", "1001"),
     ]);
@@ -185,14 +139,8 @@ fn paths() {
             "$.customer.phone",
             "`$.customer.phone`: found nothing: what there is ends at `$.customer`",
         ),
-        (
-            "$.nope[*].x",
-            "`$.nope[*].x`: found nothing: what there is ends at `$`",
-        ),
-        (
-            "$.note[*]",
-            "`$.note[*]`: found nothing: what there is ends at `$.note`",
-        ),
+        ("$.nope[*].x", "`$.nope[*].x`: found nothing: what there is ends at `$`"),
+        ("$.note[*]", "`$.note[*]`: found nothing: what there is ends at `$.note`"),
     ]);
 }
 
@@ -207,40 +155,25 @@ fn what_is_missing() {
         ("$.note | default('x')", r#""x""#),
         ("$.nope.deeper | decimal | default('0')", r#""0""#),
         ("$.note | decimal | default('0') | integer", "0"),
-        (
-            "$.note | decimal",
-            "`$.note | decimal`: expected digits, found null",
-        ),
+        ("$.note | decimal", "`$.note | decimal`: expected digits, found null"),
         ("$.nope[*] | default([])", "[]"),
-        (
-            "{{ record.nope }}",
-            "`{{ record.nope }}`: found nothing at `record.nope`",
-        ),
+        ("{{ record.nope }}", "`{{ record.nope }}`: found nothing at `record.nope`"),
         ("{{ record.nope.deeper | default('x') }}", r#""x""#),
         (
             "{{ record.nope.deeper }}!",
             "`{{ record.nope.deeper }}!`: found nothing at `record.nope.deeper`",
         ),
         ("{{ record.nope | optional }}", "-"),
-        (
-            "{{ record.customer.first }} {{ record.customer.last | optional }}",
-            "-",
-        ),
+        ("{{ record.customer.first }} {{ record.customer.last | optional }}", "-"),
         ("{{ (record.nope.deeper | default(1)) + 1 }}", "2"),
         ("{{ record.nope | optional | upper }}", "-"),
         (
             "{{ (record.nope ~ 'x') | optional | upper }}",
             "`{{ (record.nope ~ 'x') | optional | upper }}`: found nothing at `record.nope`",
         ),
-        (
-            "{{ record.nope + 1 }}",
-            "`{{ record.nope + 1 }}`: found nothing at `record.nope`",
-        ),
+        ("{{ record.nope + 1 }}", "`{{ record.nope + 1 }}`: found nothing at `record.nope`"),
         ("{{ record.nope is defined }}", "false"),
-        (
-            "{{ record.nope.deeper is defined or record.id is defined }}",
-            "true",
-        ),
+        ("{{ record.nope.deeper is defined or record.id is defined }}", "true"),
         (
             "{% if record.nope %}x{% endif %}",
             "`{% if record.nope %}x{% endif %}`: found nothing at `record.nope`",
@@ -254,41 +187,23 @@ fn conversions() {
         ("$.total | decimal", r#""129.90""#),
         ("$.tax | decimal(2)", r#""0.10""#),
         ("{{ record.tax | decimal(scale=3) }}", r#""0.100""#),
-        (
-            "$.customer | decimal",
-            "`$.customer | decimal`: expected digits, found an object",
-        ),
+        ("$.customer | decimal", "`$.customer | decimal`: expected digits, found an object"),
         ("$.id | string", r#""1001""#),
         (
             "$.lines | string",
             "`$.lines | string`: expected a text, number or boolean, found an array",
         ),
         ("$.total | number", "129.9"),
-        (
-            "$.name | number",
-            "`$.name | number`: expected a number, found a string",
-        ),
-        (
-            "$.tax | integer",
-            "`$.tax | integer`: expected an integer, found a number",
-        ),
+        ("$.name | number", "`$.name | number`: expected a number, found a string"),
+        ("$.tax | integer", "`$.tax | integer`: expected an integer, found a number"),
         ("{{ '12.00' | integer }}", "12"),
         ("{{ '0012' | integer }}", "12"),
-        (
-            "{{ '9223372036854775808' | integer }}",
-            "9223372036854775808",
-        ),
+        ("{{ '9223372036854775808' | integer }}", "9223372036854775808"),
         ("{{ 'yes' | boolean }}{{ 0 | boolean }}", r#""truefalse""#),
-        (
-            "$.id | boolean",
-            "`$.id | boolean`: expected true or false, found a number",
-        ),
+        ("$.id | boolean", "`$.id | boolean`: expected true or false, found a number"),
         ("$.created_at | timestamp", r#""2026-11-20T10:00:00Z""#),
         ("$.created_at | date", r#""2026-11-20""#),
-        (
-            "$.created_at | strftime('%d.%m.%Y %H:%M', tz='Europe/Berlin')",
-            r#""20.11.2026 11:00""#,
-        ),
+        ("$.created_at | strftime('%d.%m.%Y %H:%M', tz='Europe/Berlin')", r#""20.11.2026 11:00""#),
         (
             "$.customer.email | timestamp",
             "`$.customer.email | timestamp`: expected a time (RFC 3339, RFC 2822 or a number), found a string",
@@ -319,27 +234,15 @@ fn texts_arrays_and_objects() {
         ),
         ("$.lines[*].price | sum", r#""3.75""#),
         ("$.lines[*].sku | first", r#""A""#),
-        (
-            "$.empty | first",
-            "`$.empty | first`: found nothing: what there is ends at `$.empty`",
-        ),
+        ("$.empty | first", "`$.empty | first`: found nothing: what there is ends at `$.empty`"),
         ("$.empty | first | default(0)", "0"),
         (
             "$.customer | lower_keys | pick('tags', 'e*')",
             r#"{"email":"a@b.example","tags":["x","y"]}"#,
         ),
-        (
-            "$.lines | omit('price')",
-            r#"[{"sku":"A"},{"sku":"B","note":"n"}]"#,
-        ),
-        (
-            "$.lines[0] | entries | last",
-            r#"{"key":"price","value":"1.5"}"#,
-        ),
-        (
-            "$.rows | zip_object",
-            r#"[{"id":1,"name":"a"},{"id":2,"name":"b"}]"#,
-        ),
+        ("$.lines | omit('price')", r#"[{"sku":"A"},{"sku":"B","note":"n"}]"#),
+        ("$.lines[0] | entries | last", r#"{"key":"price","value":"1.5"}"#),
+        ("$.rows | zip_object", r#"[{"id":1,"name":"a"},{"id":2,"name":"b"}]"#),
         ("$.rows[1] | zip_object('a', 'b')", r#"{"a":1,"b":"a"}"#),
         (
             "{{ 'abc' | sha256 }}",
@@ -368,10 +271,7 @@ fn named_maps() {
             "`$.id | apply('line')`: expected an array or an object, found a number",
         ),
         ("{{ (record.lines | apply('line'))[1].price }}", r#""2.25""#),
-        (
-            "$.rows[*] | apply('line')",
-            "item 0: `$.sku`: found nothing: what there is ends at `$`",
-        ),
+        ("$.rows[*] | apply('line')", "item 0: `$.sku`: found nothing: what there is ends at `$`"),
     ]);
     let error = eval(
         "{{ record.lines | reverse | apply('line') }}",
@@ -400,27 +300,18 @@ fn the_engine_s_own_filters_and_operators() {
         ("{{ record.id + vars.n }}", "1004"),
         ("{{ record.id if record.test else 'live' }}", r#""live""#),
         ("{{ record.customer.Tags + ['z'] }}", r#"["x","y","z"]"#),
-        (
-            "{{ {'a': record.id, 'b': [true, none]} }}",
-            r#"{"a":1001,"b":[true,null]}"#,
-        ),
+        ("{{ {'a': record.id, 'b': [true, none]} }}", r#"{"a":1001,"b":[true,null]}"#),
         (
             "{{ record.lines | selectattr('note') | list }}",
             r#"[{"sku":"B","price":2.25,"note":"n"}]"#,
         ),
         ("{{ 'paid' in record.status }}", "true"),
-        (
-            "{{ record.id / 0 }}",
-            "`{{ record.id / 0 }}`: invalid operation",
-        ),
+        ("{{ record.id / 0 }}", "`{{ record.id / 0 }}`: invalid operation"),
         (
             "{{ record.name + 1 }}",
             "`{{ record.name + 1 }}`: tried to use + operator on unsupported types string and number",
         ),
-        (
-            "{{ record.customer | abs }}",
-            "`{{ record.customer | abs }}`: invalid operation",
-        ),
+        ("{{ record.customer | abs }}", "`{{ record.customer | abs }}`: invalid operation"),
         (
             "{{ record.status * 500000 }}",
             "`{{ record.status * 500000 }}`: gives more than 1048576 bytes",
@@ -443,63 +334,30 @@ fn problems_are_found_at_load() {
             "$.a.",
             "Path `.`: not a JSONPath (RFC 9535) (a path looks like `$.customer.email`, `$.lines[*]` or `$['odd name']`; a text that begins with `$` is written {{ '$5' }})",
         ),
-        (
-            "$.a[?@.b[?@.c]]",
-            "Path `$.a[?@.b[?@.c]]`: a filter within a filter is not supported",
-        ),
-        (
-            "$.a | decimel",
-            "Filter `decimel`: unknown filter `decimel` (did you mean `decimal`?)",
-        ),
-        (
-            "$.a | frobnicate | decimal(-1)",
-            "Filter `frobnicate`: unknown filter `frobnicate`",
-        ),
-        (
-            "$.a | decimal(99)",
-            "Filter `decimal`: a decimal's scale is a number from 0 to 60",
-        ),
-        (
-            "$.a | decimal(scael=2)",
-            "Filter `decimal`: `decimal` takes no argument `scael`",
-        ),
-        (
-            "$.a | upper(1)",
-            "Filter `upper`: `upper` got too many arguments",
-        ),
-        (
-            "$.a | timestamp(tz='Mars')",
-            "Filter `timestamp`: there is no time zone `Mars`",
-        ),
+        ("$.a[?@.b[?@.c]]", "Path `$.a[?@.b[?@.c]]`: a filter within a filter is not supported"),
+        ("$.a | decimel", "Filter `decimel`: unknown filter `decimel` (did you mean `decimal`?)"),
+        ("$.a | frobnicate | decimal(-1)", "Filter `frobnicate`: unknown filter `frobnicate`"),
+        ("$.a | decimal(99)", "Filter `decimal`: a decimal's scale is a number from 0 to 60"),
+        ("$.a | decimal(scael=2)", "Filter `decimal`: `decimal` takes no argument `scael`"),
+        ("$.a | upper(1)", "Filter `upper`: `upper` got too many arguments"),
+        ("$.a | timestamp(tz='Mars')", "Filter `timestamp`: there is no time zone `Mars`"),
         ("$.a | default", "Filter `default`: `default` needs a value"),
         (
             "$.a | lookup('statis')",
             "Reference `lookup`: there is no `[lookup.statis]` (did you mean `status`?)",
         ),
-        (
-            "$.a | apply('x_y_z')",
-            "Reference `apply`: there is no `[map.x_y_z]` (there are line)",
-        ),
+        ("$.a | apply('x_y_z')", "Reference `apply`: there is no `[map.x_y_z]` (there are line)"),
         (
             "$.a | decimal + 1",
             "Filter ` decimal + 1`: only filters stand after a path (anything else is a template: {{ record.a + 1 }})",
         ),
-        (
-            "$.a | default(vrs.x)",
-            "Name `vrs`: there is no `vrs` here (did you mean `vars`?)",
-        ),
+        ("$.a | default(vrs.x)", "Name `vrs`: there is no `vrs` here (did you mean `vars`?)"),
         (
             "{{ recrod.id }}-{{ out.x | nope }}",
             "Name `recrod`: there is no `recrod` here (did you mean `record`?); Name `out`: there is no `out` here (here stand record, vars, event); Filter `nope`: unknown filter `nope`",
         ),
-        (
-            "{{ record.id",
-            "Template `id`: unexpected end of input, expected end of variable block",
-        ),
-        (
-            "{{ record.id | }}",
-            "Template `|`: unexpected end of input, expected identifier",
-        ),
+        ("{{ record.id", "Template `id`: unexpected end of input, expected end of variable block"),
+        ("{{ record.id | }}", "Template `|`: unexpected end of input, expected identifier"),
         (
             "{{ record.get('a') }}",
             "Filter `record.get`: `get` is not a function: values have no methods (filters do their work: `x | default(0)`)",
@@ -513,14 +371,8 @@ fn problems_are_found_at_load() {
             "{{ record.a is definde }}",
             "Filter `definde`: unknown test `definde` (did you mean `defined`?)",
         ),
-        (
-            "{% set record = 1 %}",
-            "Name `record`: `record` already has a meaning here",
-        ),
-        (
-            "{% include 'x' %}",
-            "Template `include 'x'`: a template stands alone: there is no other",
-        ),
+        ("{% set record = 1 %}", "Name `record`: `record` already has a meaning here"),
+        ("{% include 'x' %}", "Template `include 'x'`: a template stands alone: there is no other"),
         (
             "{% for x in recrods %}{{ x.a | dcimal }}{{ y }}{% endfor %}",
             "Name `recrods`: there is no `recrods` here (did you mean `record`?); Filter `dcimal`: unknown filter `dcimal` (did you mean `decimal`?); Name `y`: there is no `y` here (here stand record, vars, event)",
@@ -529,7 +381,10 @@ fn problems_are_found_at_load() {
             "{{ (record.a | optional) ~ 1 }}",
             "Filter `optional`: `optional` leaves out a whole entry: it stands at the end of `{{ }}`",
         ),
-        ("{{ record.a if record.b }}", "Template `record.a`: an `if` needs an `else`: what is it otherwise? (write `x if y else none`, or `x | optional`)"),
+        (
+            "{{ record.a if record.b }}",
+            "Template `record.a`: an `if` needs an `else`: what is it otherwise? (write `x if y else none`, or `x | optional`)",
+        ),
         (
             "{{ secret.X }}",
             "Name `secret`: there is no `secret` here (here stand record, vars, event)",
@@ -542,34 +397,19 @@ fn problems_are_found_at_load() {
         "Path `$.a`: there is no document here that a path could read (a text that begins with `$` is written {{ '$5' }})"
     );
     let hidden = "a secret is named as it stands: which ones are needed is known at load (write `secret.NAME`)";
-    assert_eq!(
-        problems("{{ secret }}", &POLL),
-        format!("Name `secret`: {hidden}")
-    );
-    assert_eq!(
-        problems("{{ secret[vars.x] }}", &POLL),
-        format!("Name `secret`: {hidden}")
-    );
+    assert_eq!(problems("{{ secret }}", &POLL), format!("Name `secret`: {hidden}"));
+    assert_eq!(problems("{{ secret[vars.x] }}", &POLL), format!("Name `secret`: {hidden}"));
 }
 
 #[test]
 fn what_an_expression_says_about_itself() {
     let expr = |text| compile(text, &MAP).unwrap();
     assert_eq!(expr("$.a.b | timestamp").ends_in(), Some("timestamp"));
-    assert_eq!(
-        expr("{{ record.a | upper | integer }}").ends_in(),
-        Some("integer")
-    );
-    assert_eq!(
-        expr("{{ (record.a + 1) | integer }}").ends_in(),
-        Some("integer")
-    );
+    assert_eq!(expr("{{ record.a | upper | integer }}").ends_in(), Some("integer"));
+    assert_eq!(expr("{{ (record.a + 1) | integer }}").ends_in(), Some("integer"));
     assert_eq!(expr("v{{ record.a | integer }}").ends_in(), None);
     assert_eq!(expr("$.a").ends_in(), None);
-    assert_eq!(
-        expr("$.a.b[*].c").path_prefix(),
-        Some(vec!["a".to_owned(), "b".to_owned()])
-    );
+    assert_eq!(expr("$.a.b[*].c").path_prefix(), Some(vec!["a".to_owned(), "b".to_owned()]));
     assert_eq!(expr("$.a[?@.b]").path_prefix(), Some(vec!["a".to_owned()]));
     assert_eq!(expr("{{ record.a }}").path_prefix(), None);
     assert_eq!(expr("$.a[0]").is_singular(), Some(true));
@@ -589,10 +429,7 @@ fn what_an_expression_says_about_itself() {
         ["record.", "record.a", "vars.shop"]
     );
     assert_eq!(uses("$.a.b | default(vars.n)"), ["record.a", "vars.n"]);
-    assert_eq!(
-        uses("{% if event.id %}{{ vars['shop'] }}{% endif %}"),
-        ["event.id", "vars.shop"]
-    );
+    assert_eq!(uses("{% if event.id %}{{ vars['shop'] }}{% endif %}"), ["event.id", "vars.shop"]);
 }
 
 #[test]
@@ -622,25 +459,13 @@ fn conditions_take_what_is_missing_for_null() {
 #[test]
 fn a_page_token_that_is_not_there_is_left_out() {
     let expr = compile("{{ page.token }}", &POLL).unwrap();
-    assert_eq!(
-        expr.eval(&Env::new().with("page", Arc::new(json!({})))),
-        Ok(None)
-    );
-    assert_eq!(
-        expr.eval(&Env::new().with("page", Arc::new(json!({ "token": null })))),
-        Ok(None)
-    );
+    assert_eq!(expr.eval(&Env::new().with("page", Arc::new(json!({})))), Ok(None));
+    assert_eq!(expr.eval(&Env::new().with("page", Arc::new(json!({ "token": null })))), Ok(None));
     assert_eq!(expr.eval(&Env::new()), Ok(None));
     let page = minijinja::context! { token => "t", number => 2 };
-    assert_eq!(
-        expr.eval(&Env::new().with_dynamic("page", page.clone())),
-        Ok(Some(json!("t")))
-    );
+    assert_eq!(expr.eval(&Env::new().with_dynamic("page", page.clone())), Ok(Some(json!("t"))));
     let more = compile("t={{ page.token }}&n={{ page.number + 1 }}", &POLL).unwrap();
-    assert_eq!(
-        more.text(&Env::new().with_dynamic("page", page)),
-        Ok(Some("t=t&n=3".to_owned()))
-    );
+    assert_eq!(more.text(&Env::new().with_dynamic("page", page)), Ok(Some("t=t&n=3".to_owned())));
     assert!(more.eval(&Env::new()).is_err());
 }
 
@@ -658,18 +483,12 @@ fn a_response_s_document_is_its_body() {
 fn records_are_selected() {
     let document = json!({ "orders": [{ "id": 1 }, { "id": 2 }], "meta": { "n": 2 }, "none": [] });
     for (text, expected) in [
-        (
-            "$.orders[*]",
-            Ok(vec![json!({ "id": 1 }), json!({ "id": 2 })]),
-        ),
+        ("$.orders[*]", Ok(vec![json!({ "id": 1 }), json!({ "id": 2 })])),
         ("$.orders", Ok(vec![json!({ "id": 1 }), json!({ "id": 2 })])),
         ("$.meta", Ok(vec![json!({ "n": 2 })])),
         ("$.none[*]", Ok(vec![])),
         ("$.data[*] | default([])", Ok(vec![])),
-        (
-            "$.data[*]",
-            Err("`$.data[*]`: found nothing: what there is ends at `$`".to_owned()),
-        ),
+        ("$.data[*]", Err("`$.data[*]`: found nothing: what there is ends at `$`".to_owned())),
         ("$.orders[?@.id > 1]", Ok(vec![json!({ "id": 2 })])),
     ] {
         let found = compile(text, &NEXT).unwrap().select(&document);
@@ -700,24 +519,13 @@ fn secrets_are_looked_up_at_use_and_nowhere_else() {
         assert_eq!(expr(text).needs_secret(), text.contains("secret."));
     }
     let token = expr("a{{ secret.TOKEN }}");
-    assert_eq!(
-        token.uses(),
-        [("secret".to_owned(), Some("TOKEN".to_owned()))]
-    );
+    assert_eq!(token.uses(), [("secret".to_owned(), Some("TOKEN".to_owned()))]);
     for error in [token.eval(&env).unwrap_err(), token.text(&env).unwrap_err()] {
-        assert_eq!(
-            error.message,
-            "`a{{ secret.TOKEN }}`: a secret may not be used here"
-        );
+        assert_eq!(error.message, "`a{{ secret.TOKEN }}`: a secret may not be used here");
     }
     let error = expr("{{ secret.UNSET }}").secret(&env).unwrap_err();
-    assert_eq!(
-        error.message,
-        "`{{ secret.UNSET }}`: the secret UNSET is not set"
-    );
-    let error = expr("{{ secret.TOKEN | integer }}")
-        .secret(&env)
-        .unwrap_err();
+    assert_eq!(error.message, "`{{ secret.UNSET }}`: the secret UNSET is not set");
+    let error = expr("{{ secret.TOKEN | integer }}").secret(&env).unwrap_err();
     assert_eq!(
         error.message,
         "`{{ secret.TOKEN | integer }}`: expected an integer, found a string"
@@ -732,10 +540,7 @@ fn texts_are_strings_numbers_and_booleans() {
     assert_eq!(text("x"), Ok(Some("x".to_owned())));
     assert_eq!(text("$.nope | optional"), Ok(None));
     let error = text("$.note").unwrap_err();
-    assert_eq!(
-        error.message,
-        "`$.note`: expected a text, number or boolean, found null"
-    );
+    assert_eq!(error.message, "`$.note`: expected a text, number or boolean, found null");
     assert!(text("$.lines").is_err());
 }
 
@@ -747,17 +552,11 @@ fn a_mapping_merges_the_rest_first() {
         (
             "customer".to_owned(),
             Tree::Table(vec![
-                (
-                    "email".to_owned(),
-                    leaf("{{ record.customer.email | upper }}"),
-                ),
+                ("email".to_owned(), leaf("{{ record.customer.email | upper }}")),
                 ("phone".to_owned(), leaf("$.customer.phone | optional")),
             ]),
         ),
-        (
-            "left".to_owned(),
-            Tree::Table(vec![("out".to_owned(), leaf("$.nope | optional"))]),
-        ),
+        ("left".to_owned(), Tree::Table(vec![("out".to_owned(), leaf("$.nope | optional"))])),
         (
             "tags".to_owned(),
             Tree::Array(vec![leaf("$.status"), leaf("$.nope | optional"), leaf("x")]),
@@ -767,21 +566,10 @@ fn a_mapping_merges_the_rest_first() {
     let leaves: Vec<_> = fields.leaves().into_iter().map(|(path, _)| path).collect();
     assert_eq!(
         leaves,
-        [
-            "id",
-            "customer.email",
-            "customer.phone",
-            "left.out",
-            "tags[0]",
-            "tags[1]",
-            "tags[2]"
-        ]
+        ["id", "customer.email", "customer.phone", "left.out", "tags[0]", "tags[1]", "tags[2]"]
     );
     let rest = compile("$ | pick('customer', 'tax')", &MAP).unwrap();
-    let mapping = Mapping {
-        rest: Some(rest),
-        fields,
-    };
+    let mapping = Mapping { rest: Some(rest), fields };
     assert_eq!(
         mapping.apply(&env(order())).unwrap().to_string(),
         r#"{"tax":0.1,"customer":{"email":"A@B.EXAMPLE","first":"Ada","Tags":["x","y"]},"id":"shop:1001","tags":["paid","x"],"version":2}"#

@@ -68,11 +68,7 @@ impl PairLog {
         if self.written > live * COMPACT_AT + BLOCK_PAIRS as u64 {
             for number in self.first_block..self.next_block {
                 let key = number.to_be_bytes().to_vec();
-                out.push(Write {
-                    shelf,
-                    key,
-                    value: None,
-                });
+                out.push(Write { shelf, key, value: None });
             }
             (self.first_block, self.written) = (self.next_block, 0);
             self.dirty.clear();
@@ -92,11 +88,7 @@ impl PairLog {
     fn write_blocks(&mut self, shelf: Shelf, day: u32, pairs: &[(u64, u64)], out: &mut Vec<Write>) {
         for block in pairs.chunks(BLOCK_PAIRS) {
             let key = self.next_block.to_be_bytes().to_vec();
-            out.push(Write {
-                shelf,
-                key,
-                value: Some(pairs::encode(day, block)),
-            });
+            out.push(Write { shelf, key, value: Some(pairs::encode(day, block)) });
             self.next_block += 1;
             self.written += block.len() as u64;
         }
@@ -134,16 +126,8 @@ pub(super) struct Entry<'a> {
 impl Books {
     /// Takes in the claim of an event that is durable in `segment`.
     pub fn accept(&mut self, entry: Entry<'_>, segment: u32) {
-        let Entry {
-            id,
-            connector,
-            stream,
-            key,
-            received_at,
-            claim,
-        } = entry;
-        self.claims
-            .note(id, claim, segment, received_at, second_of(self.now));
+        let Entry { id, connector, stream, key, received_at, claim } = entry;
+        self.claims.note(id, claim, segment, received_at, second_of(self.now));
         if claim == StoredClaim::Forever {
             let slot = forever_slot(connector, stream, key);
             self.forever.insert(slot, forever_mark(id));
@@ -157,21 +141,8 @@ impl Books {
             self.revision_log.put(slot, order as u64);
         }
         match settled.settlement {
-            Settlement::Retry {
-                due,
-                attempts,
-                first_attempt_at,
-                ..
-            } => {
-                self.ledger.retry(
-                    settled.seq,
-                    lane,
-                    Retried {
-                        due,
-                        attempts,
-                        first_attempt_at,
-                    },
-                );
+            Settlement::Retry { due, attempts, first_attempt_at, .. } => {
+                self.ledger.retry(settled.seq, lane, Retried { due, attempts, first_attempt_at });
                 true
             }
             Settlement::Defer { .. } => true,
@@ -186,51 +157,30 @@ impl Books {
             let mut entries = self.ledger.region(region).peekable();
             let value = entries.peek().is_some().then(|| encode_region(entries));
             let key = [region.0, region.1].map(u32::to_be_bytes).concat();
-            out.push(Write {
-                shelf: Shelf::Unsettled,
-                key,
-                value,
-            });
+            out.push(Write { shelf: Shelf::Unsettled, key, value });
         }
         self.claims.write_blocks(position.segment, &mut out);
         let today = day_of(self.now);
         let forever = self.forever.iter().map(|(slot, mark)| (*slot, *mark, 0));
         let live = self.forever.len() as u64;
-        self.forever_log
-            .write(Shelf::Forever, 0, live, forever, &mut out);
-        let newest = core
-            .newest
-            .iter()
-            .map(|(slot, n)| (*slot, n.order as u64, n.day));
+        self.forever_log.write(Shelf::Forever, 0, live, forever, &mut out);
+        let newest = core.newest.iter().map(|(slot, n)| (*slot, n.order as u64, n.day));
         let live = core.newest.len() as u64;
-        self.revision_log
-            .write(Shelf::Revisions, today, live, newest, &mut out);
+        self.revision_log.write(Shelf::Revisions, today, live, newest, &mut out);
         for key in self.dirty_state.drain() {
             let value = state.stored(&key);
-            out.push(Write {
-                shelf: Shelf::State,
-                key: key.into_bytes(),
-                value,
-            });
+            out.push(Write { shelf: Shelf::State, key: key.into_bytes(), value });
         }
         for number in self.saved_lanes..core.lanes.len() {
             let Some(lane) = core.lanes.name(LaneId(number as u32)) else {
                 continue;
             };
             let key = (number as u32).to_be_bytes().to_vec();
-            out.push(Write {
-                shelf: Shelf::Lanes,
-                key,
-                value: Some(encode_lane(lane)),
-            });
+            out.push(Write { shelf: Shelf::Lanes, key, value: Some(encode_lane(lane)) });
         }
         self.saved_lanes = core.lanes.len();
         let value = Some(position.encode());
-        out.push(Write {
-            shelf: Shelf::Position,
-            key: POSITION.to_vec(),
-            value,
-        });
+        out.push(Write { shelf: Shelf::Position, key: POSITION.to_vec(), value });
         out
     }
 }

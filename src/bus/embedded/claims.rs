@@ -124,15 +124,8 @@ pub(super) struct Claims {
 
 impl Default for Claims {
     fn default() -> Self {
-        let shards = std::iter::repeat_with(Shard::default)
-            .take(SHARDS)
-            .collect();
-        Self {
-            shards,
-            open: HashMap::new(),
-            full: Vec::new(),
-            next_shard: 0,
-        }
+        let shards = std::iter::repeat_with(Shard::default).take(SHARDS).collect();
+        Self { shards, open: HashMap::new(), full: Vec::new(), next_shard: 0 }
     }
 }
 
@@ -155,14 +148,11 @@ impl Claims {
 
     /// Goes on behind a block that was read, instead of writing over it.
     pub fn go_on_behind(&mut self, key: BlockKey) {
-        let block = self
-            .open
-            .entry((key.until_s, key.segment))
-            .or_insert_with(|| OpenBlock {
-                number: 0,
-                ids: Vec::new(),
-                dirty: false,
-            });
+        let block = self.open.entry((key.until_s, key.segment)).or_insert_with(|| OpenBlock {
+            number: 0,
+            ids: Vec::new(),
+            dirty: false,
+        });
         block.number = block.number.max(key.number + 1);
     }
 
@@ -182,22 +172,15 @@ impl Claims {
             let step = (window_s / 16).clamp(1, LONGEST_STEP_S);
             block_until_s = until_s.div_ceil(step).saturating_mul(step);
         }
-        let block = self
-            .open
-            .entry((block_until_s, segment))
-            .or_insert_with(|| OpenBlock {
-                number: 0,
-                ids: Vec::new(),
-                dirty: false,
-            });
+        let block = self.open.entry((block_until_s, segment)).or_insert_with(|| OpenBlock {
+            number: 0,
+            ids: Vec::new(),
+            dirty: false,
+        });
         block.ids.push(id);
         block.dirty = true;
         if block.ids.len() == BLOCK_IDS {
-            let key = BlockKey {
-                until_s: block_until_s,
-                segment,
-                number: block.number,
-            };
+            let key = BlockKey { until_s: block_until_s, segment, number: block.number };
             self.full.push((key, std::mem::take(&mut block.ids)));
             block.number += 1;
             block.dirty = false;
@@ -207,22 +190,14 @@ impl Claims {
     /// The blocks that changed, for a checkpoint while `segment` is written.
     pub fn write_blocks(&mut self, segment: u32, out: &mut Vec<Write>) {
         let mut put = |key: BlockKey, ids: &[EventId]| {
-            out.push(Write {
-                shelf: Shelf::Claims,
-                key: key.encode(),
-                value: Some(encode(ids)),
-            });
+            out.push(Write { shelf: Shelf::Claims, key: key.encode(), value: Some(encode(ids)) });
         };
         for (key, ids) in self.full.drain(..) {
             put(key, &ids);
         }
         for ((until_s, of), block) in &mut self.open {
             if std::mem::take(&mut block.dirty) {
-                let key = BlockKey {
-                    until_s: *until_s,
-                    segment: *of,
-                    number: block.number,
-                };
+                let key = BlockKey { until_s: *until_s, segment: *of, number: block.number };
                 put(key, &block.ids);
             }
         }

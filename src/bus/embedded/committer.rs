@@ -99,11 +99,7 @@ impl Committer {
     pub fn run(mut self) {
         self.keep_up();
         loop {
-            let Work {
-                ops,
-                settlements,
-                stop,
-            } = self.shared.queue.collect(self.wake_at());
+            let Work { ops, settlements, stop } = self.shared.queue.collect(self.wake_at());
             if matches!(stop, Some(Stop::Abandon)) {
                 return;
             }
@@ -158,11 +154,7 @@ impl Committer {
         self.decide(&mut appends);
         self.encode(&mut appends);
         if self.group.is_empty() {
-            let nowhere = Place {
-                segment: 0,
-                offset: 0,
-                salt: 0,
-            };
+            let nowhere = Place { segment: 0, offset: 0, salt: 0 };
             return answer(appends, nowhere);
         }
         match self.write() {
@@ -264,27 +256,15 @@ impl Committer {
     /// Shows durable events to the lanes and takes their claims.
     fn publish(&mut self, place: Place, appends: &[AppendOp]) {
         let segments = &self.shared.segments;
-        let mut facts = segments
-            .get(place.segment)
-            .unwrap_or_else(|| new_facts(place.segment));
+        let mut facts = segments.get(place.segment).unwrap_or_else(|| new_facts(place.segment));
         let mut appended = 0;
         let mut core = self.shared.core.lock();
-        for Pending {
-            event, claim, at, ..
-        } in appends.iter().flat_map(|op| &op.events)
-        {
+        for Pending { event, claim, at, .. } in appends.iter().flat_map(|op| &op.events) {
             let Some(at) = at else { continue };
             let seq = seq_at(place.segment, place.offset + at);
             let (connector, stream, key) = (&*event.connector, &*event.stream, &*event.key);
             let received_at = event.received_at;
-            let entry = Entry {
-                id: event.id,
-                connector,
-                stream,
-                key,
-                received_at,
-                claim: *claim,
-            };
+            let entry = Entry { id: event.id, connector, stream, key, received_at, claim: *claim };
             self.books.accept(entry, place.segment);
             note_event(&mut facts, received_at);
             appended += 1;
@@ -294,11 +274,7 @@ impl Committer {
             let key = key_hash(key);
             core.cache.insert(seq, event);
             for destination in &event.to {
-                let lane = core.lanes.intern(&LaneRef {
-                    connector,
-                    stream,
-                    destination,
-                });
+                let lane = core.lanes.intern(&LaneRef { connector, stream, destination });
                 core.lanes.push(lane, seq, key, None);
                 self.books.ledger.add(seq, lane.0, key);
             }
@@ -310,14 +286,8 @@ impl Committer {
         facts.len_bytes = place.offset + self.group.len() as u32;
         segments.put(facts);
         let held = self.books.claims.len() + self.books.forever.len() as u64;
-        self.shared
-            .figures
-            .dedupe_keys
-            .store(held, Ordering::Relaxed);
-        self.shared
-            .figures
-            .appended
-            .fetch_add(appended, Ordering::Relaxed);
+        self.shared.figures.dedupe_keys.store(held, Ordering::Relaxed);
+        self.shared.figures.appended.fetch_add(appended, Ordering::Relaxed);
     }
 
     fn publish_state(&mut self, segment: u32, appends: &mut [AppendOp]) {
@@ -345,13 +315,7 @@ impl Committer {
         let state = self.shared.state.read().last_written_in(segment);
         if !state.is_empty() {
             let now = self.books.now;
-            let op = AppendOp {
-                events: Vec::new(),
-                slots: Vec::new(),
-                state,
-                now,
-                reply: None,
-            };
+            let op = AppendOp { events: Vec::new(), slots: Vec::new(), state, now, reply: None };
             self.commit(vec![op]);
         }
         self.shared.state.read().last_written_in(segment).is_empty()
@@ -370,9 +334,7 @@ impl Committer {
     /// When to look around without being woken.
     fn wake_at(&self) -> Option<Instant> {
         let probe = self.journal.probe_at();
-        Some(probe.map_or(self.upkeep.wake_at(), |probe| {
-            probe.min(self.upkeep.wake_at())
-        }))
+        Some(probe.map_or(self.upkeep.wake_at(), |probe| probe.min(self.upkeep.wake_at())))
     }
 }
 

@@ -26,10 +26,7 @@ fn cost(event: &Event) -> usize {
 
 impl Cache {
     pub fn new(limit_bytes: usize) -> Self {
-        Self {
-            limit_bytes,
-            ..Self::default()
-        }
+        Self { limit_bytes, ..Self::default() }
     }
 
     pub fn get(&self, seq: u64) -> Option<&Arc<Event>> {
@@ -85,10 +82,7 @@ impl Core {
     /// Raises the newest revision under `slot`. What it is then.
     pub fn raise(&mut self, slot: u64, order: i64, day: u32) {
         let newest = self.newest.entry(slot).or_insert(Newest { order, day });
-        *newest = Newest {
-            order: order.max(newest.order),
-            day,
-        };
+        *newest = Newest { order: order.max(newest.order), day };
     }
 }
 

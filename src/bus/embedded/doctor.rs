@@ -87,8 +87,7 @@ pub fn repair_on(folder: &Path, disk: &Arc<dyn Disk>) -> Result<DoctorReport, Op
 fn inspect(folder: &Folder, disk: &Arc<dyn Disk>) -> Result<DoctorReport, OpenError> {
     let mut report = DoctorReport::default();
     for path in [folder.journal(), folder.dead()] {
-        disk.make_folder(&path)
-            .map_err(trying(format!("making {}", path.display())))?;
+        disk.make_folder(&path).map_err(trying(format!("making {}", path.display())))?;
         let segments = Segments::new(Arc::clone(disk), path);
         inspect_journal(&segments, &mut report).map_err(trying("reading the journal"))?;
     }
@@ -105,11 +104,7 @@ fn inspect(folder: &Folder, disk: &Arc<dyn Disk>) -> Result<DoctorReport, OpenEr
 
 fn inspect_journal(segments: &Segments, report: &mut DoctorReport) -> io::Result<()> {
     let name = |number: u32| {
-        let folder = segments
-            .folder
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy();
+        let folder = segments.folder.file_name().unwrap_or_default().to_string_lossy();
         format!("{folder}/{number:010}.seg")
     };
     let numbers = segments.on_disk()?;
@@ -134,17 +129,10 @@ fn inspect_journal(segments: &Segments, report: &mut DoctorReport) -> io::Result
             continue;
         };
         let of_this = limits.iter().filter(|l| l.segment == number);
-        let limit = of_this
-            .map(|l| u64::from(l.len_bytes))
-            .min()
-            .unwrap_or(u64::MAX);
+        let limit = of_this.map(|l| u64::from(l.len_bytes)).min().unwrap_or(u64::MAX);
         let file = name(number);
-        let found = scan(
-            &*opened.file,
-            opened.header.salt,
-            HEADER_BYTES,
-            limit,
-            |at, kind, body| {
+        let found =
+            scan(&*opened.file, opened.header.salt, HEADER_BYTES, limit, |at, kind, body| {
                 report.records += 1;
                 if !count(report, kind, body) {
                     report.findings.push(Finding {
@@ -155,8 +143,7 @@ fn inspect_journal(segments: &Segments, report: &mut DoctorReport) -> io::Result
                     });
                 }
                 ControlFlow::Continue(())
-            },
-        )?;
+            })?;
         report.bytes += found.end;
         let ranges = found.bad.into_iter().map(|range| ("bad_record", range));
         for (what, range) in ranges.chain(found.torn.map(|range| ("torn_tail", range))) {

@@ -50,11 +50,7 @@ impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Locked(path) => {
-                write!(
-                    f,
-                    "the state folder {} is used by another process",
-                    path.display()
-                )
+                write!(f, "the state folder {} is used by another process", path.display())
             }
             Self::Format { path, found, known } => write!(
                 f,
@@ -71,10 +67,7 @@ impl std::error::Error for OpenError {}
 
 /// Names what was tried in an error.
 pub(super) fn trying(what: impl fmt::Display) -> impl FnOnce(io::Error) -> OpenError {
-    move |error| OpenError::Io {
-        what: what.to_string(),
-        error,
-    }
+    move |error| OpenError::Io { what: what.to_string(), error }
 }
 
 /// A state folder that is ours until this is dropped.
@@ -125,10 +118,7 @@ impl Folder {
             }
         }
         check_format(path)?;
-        Ok(Self {
-            path: path.to_owned(),
-            _lock: lock,
-        })
+        Ok(Self { path: path.to_owned(), _lock: lock })
     }
 }
 
@@ -137,11 +127,7 @@ fn check_format(folder: &Path) -> Result<(), OpenError> {
     let known = format!("{FORMAT_NAME} {FORMAT_VERSION}");
     match fs::read_to_string(&path) {
         Ok(text) if text.trim() == known => Ok(()),
-        Ok(text) => Err(OpenError::Format {
-            path,
-            found: text.trim().to_owned(),
-            known,
-        }),
+        Ok(text) => Err(OpenError::Format { path, found: text.trim().to_owned(), known }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             write_format(folder, &path, &known)
                 .map_err(trying(format!("writing {}", path.display())))
@@ -152,12 +138,8 @@ fn check_format(folder: &Path) -> Result<(), OpenError> {
 
 fn write_format(folder: &Path, path: &Path, text: &str) -> io::Result<()> {
     let beside = folder.join("FORMAT.new");
-    let mut file = OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .open(&beside)?;
+    let mut file =
+        OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&beside)?;
     writeln!(file, "{text}")?;
     file.sync_all()?;
     fs::rename(&beside, path)?;
@@ -173,10 +155,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("state");
         let folder = Folder::open(&path).unwrap();
-        assert_eq!(
-            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            0o700
-        );
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
         assert!(matches!(Folder::open(&path), Err(OpenError::Locked(_))));
         drop(folder);
         fs::write(path.join("FORMAT"), "tenon-state 2\n").unwrap();

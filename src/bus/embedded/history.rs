@@ -62,9 +62,7 @@ pub(super) fn page(
             continue;
         }
         let begun = bookmark.0.lock().filter(|(seq, _)| Some(*seq) == after);
-        let start = begun
-            .filter(|_| facts.number == first)
-            .map_or(HEADER_BYTES, |(_, at)| at);
+        let start = begun.filter(|_| facts.number == first).map_or(HEADER_BYTES, |(_, at)| at);
         unless_gone(segments.scan(facts.number, start, |at, kind, body| {
             if kind != Kind::Append {
                 return ControlFlow::Continue(());
@@ -86,11 +84,7 @@ pub(super) fn page(
                     last_record = at;
                 }
             });
-            if page.next.is_some() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
+            if page.next.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         }))?;
     }
     *bookmark.0.lock() = page.next.map(|seq| (seq.0, last_record));
@@ -104,11 +98,7 @@ fn candidates(
     checkpointed: u32,
     id: EventId,
 ) -> Result<BTreeSet<u32>, StoreError> {
-    let behind = segments
-        .all()
-        .into_iter()
-        .map(|f| f.number)
-        .filter(|n| *n >= checkpointed);
+    let behind = segments.all().into_iter().map(|f| f.number).filter(|n| *n >= checkpointed);
     let mut found: BTreeSet<u32> = behind.collect();
     let read = index.each(Shelf::Claims, |key, ids| {
         if let Ok(block) = BlockKey::decode(key)
@@ -181,11 +171,7 @@ fn find_event(
         let seq = seq_at(segment, record + slot.offset as u32);
         open.extend(event.to.iter().map(|d| (seq, Arc::clone(d))));
         let steps = vec![steps::accepted(&event)];
-        traces.push(Trace {
-            seq: Seq(seq),
-            event: Arc::new(event),
-            steps,
-        });
+        traces.push(Trace { seq: Seq(seq), event: Arc::new(event), steps });
     });
 }
 
@@ -195,11 +181,7 @@ fn find_steps(traces: &mut [Trace], open: &mut OpenLanes, body: &[u8]) {
             return;
         };
         let destination = settled.destination;
-        trace.steps.extend(steps::settled(
-            &settled.settlement,
-            &destination,
-            settled.at,
-        ));
+        trace.steps.extend(steps::settled(&settled.settlement, &destination, settled.at));
         if !matches!(settled.settlement, crate::bus::Settlement::Retry { .. }) {
             open.remove(&(settled.seq, destination));
         }

@@ -76,10 +76,7 @@ impl Index {
     }
 
     fn shelf(&self, shelf: Shelf) -> Option<&sled::Tree> {
-        self.shelves
-            .iter()
-            .find(|(s, _)| *s == shelf)
-            .map(|(_, tree)| tree)
+        self.shelves.iter().find(|(s, _)| *s == shelf).map(|(_, tree)| tree)
     }
 
     /// Applies changes and makes them durable.
@@ -102,9 +99,7 @@ impl Index {
         let Some(tree) = self.shelf(shelf) else {
             return Ok(None);
         };
-        tree.get(key)
-            .map(|v| v.map(|v| v.to_vec()))
-            .map_err(|e| e.to_string())
+        tree.get(key).map(|v| v.map(|v| v.to_vec())).map_err(|e| e.to_string())
     }
 
     /// All of a shelf, in order of key.
@@ -150,9 +145,7 @@ mod tests {
             value: value.map(Into::into),
         };
         let index = Index::open(&folder).unwrap();
-        index
-            .apply(&[write("a", Some("1")), write("b", Some("2"))])
-            .unwrap();
+        index.apply(&[write("a", Some("1")), write("b", Some("2"))]).unwrap();
         index.apply(&[write("a", None)]).unwrap();
         drop(index);
         let index = Index::open(&folder).unwrap();

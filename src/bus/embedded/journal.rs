@@ -64,15 +64,7 @@ impl Journal {
         next_number: u32,
         tail: Option<Tail>,
     ) -> Self {
-        Self {
-            segments,
-            kind,
-            segment_bytes,
-            active: None,
-            next_number,
-            tail,
-            trouble: None,
-        }
+        Self { segments, kind, segment_bytes, active: None, next_number, tail, trouble: None }
     }
 
     /// Makes room for `bytes` of frames in one segment, and says where they will stand.
@@ -84,11 +76,7 @@ impl Journal {
         let Some(active) = &self.active else {
             return Err("no segment is open".to_owned());
         };
-        Ok(Place {
-            segment: active.number,
-            offset: active.offset as u32,
-            salt: active.salt,
-        })
+        Ok(Place { segment: active.number, offset: active.offset as u32, salt: active.salt })
     }
 
     /// Makes a new segment, unless the last refusal is too recent.
@@ -131,13 +119,7 @@ impl Journal {
             Ok(file)
         });
         match made {
-            Ok(file) => Ok(Active {
-                file,
-                number,
-                salt: header.salt,
-                offset: HEADER_BYTES,
-                room,
-            }),
+            Ok(file) => Ok(Active { file, number, salt: header.salt, offset: HEADER_BYTES, room }),
             Err(error) => {
                 drop(self.segments.disk.remove(&path));
                 Err(error)
@@ -150,10 +132,7 @@ impl Journal {
         let Some(active) = &mut self.active else {
             return Err("no segment is open".to_owned());
         };
-        let written = active
-            .file
-            .write_at(frames, active.offset)
-            .map_err(|e| ("write", e));
+        let written = active.file.write_at(frames, active.offset).map_err(|e| ("write", e));
         let synced = written.and_then(|()| active.file.sync().map_err(|e| ("sync", e)));
         match synced {
             Ok(()) => {
@@ -173,10 +152,7 @@ impl Journal {
         let Some(active) = self.active.take() else {
             return;
         };
-        self.tail = Some(Tail {
-            segment: active.number,
-            len_bytes: active.offset as u32,
-        });
+        self.tail = Some(Tail { segment: active.number, len_bytes: active.offset as u32 });
         // The successor's header fixes the end too, so a failure here costs only the room.
         if let Err(error) = active.file.truncate(active.offset) {
             tracing::debug!(segment = active.number, %error, "a finished segment was not cut");
@@ -185,18 +161,11 @@ impl Journal {
 
     fn refused(&mut self, what: &str, error: &io::Error) -> String {
         let why = format!("{what}: {error}");
-        let wait = self
-            .trouble
-            .as_ref()
-            .map_or(PROBE_FROM, |t| (t.wait * 2).min(PROBE_TO));
+        let wait = self.trouble.as_ref().map_or(PROBE_FROM, |t| (t.wait * 2).min(PROBE_TO));
         if self.trouble.is_none() {
             tracing::error!(problem = %why, "the journal refuses; nothing is acknowledged");
         }
-        self.trouble = Some(Trouble {
-            why: why.clone(),
-            wait,
-            again_at: Instant::now() + wait,
-        });
+        self.trouble = Some(Trouble { why: why.clone(), wait, again_at: Instant::now() + wait });
         why
     }
 

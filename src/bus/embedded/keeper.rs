@@ -71,11 +71,7 @@ fn expired_blocks(index: &Index, job: &Job) -> Vec<Write> {
             return Err(String::new()); // Blocks stand in order of expiry: the rest is live.
         }
         if !job.segments.contains(&block.segment) {
-            expired.push(Write {
-                shelf: Shelf::Claims,
-                key: key.to_vec(),
-                value: None,
-            });
+            expired.push(Write { shelf: Shelf::Claims, key: key.to_vec(), value: None });
         }
         Ok(())
     });

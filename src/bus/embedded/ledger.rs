@@ -59,9 +59,7 @@ impl Ledger {
         match region.entries.last() {
             Some(last) if last.offset >= offset => {
                 let from = region.entries.partition_point(|e| e.offset < offset);
-                let same = region.entries[from..]
-                    .iter()
-                    .take_while(|e| e.offset == offset);
+                let same = region.entries[from..].iter().take_while(|e| e.offset == offset);
                 if same.clone().any(|e| e.lane == lane) {
                     return;
                 }
@@ -82,9 +80,7 @@ impl Ledger {
             return false;
         };
         let from = region.entries.partition_point(|e| e.offset < offset);
-        let mut same = region.entries[from..]
-            .iter_mut()
-            .take_while(|e| e.offset == offset);
+        let mut same = region.entries[from..].iter_mut().take_while(|e| e.offset == offset);
         let Some(entry) = same.find(|e| e.lane == lane) else {
             return false;
         };
@@ -115,14 +111,9 @@ impl Ledger {
     /// The lanes in which the event at `seq` is unsettled.
     pub fn lanes_at(&self, seq: u64) -> impl Iterator<Item = u32> {
         let (region_key, offset) = region_of(seq);
-        let entries = self
-            .regions
-            .get(&region_key)
-            .map_or(&[][..], |r| &r.entries);
+        let entries = self.regions.get(&region_key).map_or(&[][..], |r| &r.entries);
         let from = entries.partition_point(|e| e.offset < offset);
-        let same = entries[from..]
-            .iter()
-            .take_while(move |e| e.offset == offset);
+        let same = entries[from..].iter().take_while(move |e| e.offset == offset);
         same.filter(|e| e.lane != GONE).map(|e| e.lane)
     }
 
@@ -138,38 +129,28 @@ impl Ledger {
 
     /// Forgets a segment that is no longer there. How many unsettled pairs it had.
     pub fn forget_segment(&mut self, segment: u32) -> u64 {
-        let keys: Vec<RegionKey> = self
-            .regions
-            .range((segment, 0)..=(segment, u32::MAX))
-            .map(|(k, _)| *k)
-            .collect();
+        let keys: Vec<RegionKey> =
+            self.regions.range((segment, 0)..=(segment, u32::MAX)).map(|(k, _)| *k).collect();
         for key in keys {
             self.regions.remove(&key);
             self.dirty.insert(key);
         }
-        self.retried
-            .retain(|(seq, _), _| place_of(*seq).0 != segment);
+        self.retried.retain(|(seq, _), _| place_of(*seq).0 != segment);
         self.live.remove(&segment).unwrap_or_default()
     }
 
     /// The pairs of a region, as a checkpoint keeps them. Empty where the region is settled.
     pub fn region(&self, key: RegionKey) -> impl Iterator<Item = Unsettled> {
         let entries = self.regions.get(&key).map_or(&[][..], |r| &r.entries);
-        entries
-            .iter()
-            .filter(|e| e.lane != GONE)
-            .map(move |e| Unsettled {
-                offset: e.offset,
-                lane: e.lane,
-                key: e.key,
-                retried: match self.retried.is_empty() {
-                    true => None,
-                    false => self
-                        .retried
-                        .get(&(seq_at(key.0, e.offset), e.lane))
-                        .copied(),
-                },
-            })
+        entries.iter().filter(|e| e.lane != GONE).map(move |e| Unsettled {
+            offset: e.offset,
+            lane: e.lane,
+            key: e.key,
+            retried: match self.retried.is_empty() {
+                true => None,
+                false => self.retried.get(&(seq_at(key.0, e.offset), e.lane)).copied(),
+            },
+        })
     }
 
     /// All regions with unsettled pairs, in order.

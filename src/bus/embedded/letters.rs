@@ -43,16 +43,8 @@ impl Letters {
     /// Takes in a durable letter.
     pub fn put(&mut self, id: DeadId, letter: &DeadLetter, segment: u32, offset: u32) {
         self.last_id = self.last_id.max(id.0);
-        self.by_event
-            .insert((letter.event.id, Arc::clone(&letter.destination)), id.0);
-        self.by_id.insert(
-            id.0,
-            Kept {
-                summary: summary(id, letter),
-                segment,
-                offset,
-            },
-        );
+        self.by_event.insert((letter.event.id, Arc::clone(&letter.destination)), id.0);
+        self.by_id.insert(id.0, Kept { summary: summary(id, letter), segment, offset });
     }
 
     /// Takes in a durable discard.
@@ -61,8 +53,7 @@ impl Letters {
         let Some(kept) = self.by_id.remove(&id.0) else {
             return false;
         };
-        self.by_event
-            .remove(&(kept.summary.event, kept.summary.lane.destination));
+        self.by_event.remove(&(kept.summary.event, kept.summary.lane.destination));
         true
     }
 
@@ -84,15 +75,8 @@ impl Letters {
 
 /// One request for the journal's thread.
 pub(super) enum LetterOp {
-    Bury {
-        letter: DeadLetter,
-        reply: oneshot::Sender<Result<DeadId, StoreError>>,
-    },
-    Discard {
-        id: DeadId,
-        now: Timestamp,
-        reply: oneshot::Sender<Result<bool, StoreError>>,
-    },
+    Bury { letter: DeadLetter, reply: oneshot::Sender<Result<DeadId, StoreError>> },
+    Discard { id: DeadId, now: Timestamp, reply: oneshot::Sender<Result<bool, StoreError>> },
 }
 
 /// What a request comes to, once its frames are durable.
@@ -131,9 +115,7 @@ pub(super) fn commit(journal: &mut Journal, letters: &Mutex<Letters>, ops: Vec<L
         segments.put(facts);
     }
     let place = written.as_ref().ok().map(|p| (p.segment, p.offset));
-    let result = written
-        .map(drop)
-        .map_err(|why| StoreError(format!("dead letters: {why}")));
+    let result = written.map(drop).map_err(|why| StoreError(format!("dead letters: {why}")));
     answer_all(&mut letters.lock(), outcomes, place, &result);
 }
 
@@ -159,18 +141,9 @@ fn encode(
             let at = begin_frame(frames, Kind::Letter);
             letter::encode(DeadId(id), &letter, frames);
             end_frame(frames, at);
-            Outcome::Buried {
-                id: DeadId(id),
-                letter,
-                at: at as u32,
-                reply,
-            }
+            Outcome::Buried { id: DeadId(id), letter, at: at as u32, reply }
         }
-        LetterOp::Discard {
-            id,
-            now: asked,
-            reply,
-        } => {
+        LetterOp::Discard { id, now: asked, reply } => {
             *now = asked.max(*now);
             if letters.by_id.contains_key(&id.0) || in_group.values().any(|g| *g == id.0) {
                 let at = begin_frame(frames, Kind::Discard);
@@ -192,12 +165,7 @@ fn answer_all(
     for outcome in outcomes {
         // An asker that has gone needs no answer; the letter is kept all the same.
         match outcome {
-            Outcome::Buried {
-                id,
-                letter,
-                at,
-                reply,
-            } => {
+            Outcome::Buried { id, letter, at, reply } => {
                 if let Some((segment, offset)) = place {
                     letters.put(id, &letter, segment, offset + at);
                 }
@@ -217,11 +185,8 @@ pub(super) fn read(
     letters: &Mutex<Letters>,
     id: DeadId,
 ) -> io::Result<Option<DeadLetter>> {
-    let Some((number, offset)) = letters
-        .lock()
-        .by_id
-        .get(&id.0)
-        .map(|kept| (kept.segment, u64::from(kept.offset)))
+    let Some((number, offset)) =
+        letters.lock().by_id.get(&id.0).map(|kept| (kept.segment, u64::from(kept.offset)))
     else {
         return Ok(None);
     };
@@ -235,15 +200,11 @@ pub(super) fn read(
         return Err(bad());
     }
     let mut body = vec![0; head.length as usize];
-    opened
-        .file
-        .read_at(&mut body, offset + FRAME_BYTES as u64)?;
+    opened.file.read_at(&mut body, offset + FRAME_BYTES as u64)?;
     if !head.fits(opened.header.salt, &body) {
         return Err(bad());
     }
-    letter::decode(&body)
-        .map(|(_, letter)| Some(letter))
-        .map_err(|_| bad())
+    letter::decode(&body).map(|(_, letter)| Some(letter)).map_err(|_| bad())
 }
 
 /// Takes in one record at start. Whether it could be read.

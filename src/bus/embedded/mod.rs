@@ -135,53 +135,25 @@ impl EmbeddedBus {
     /// Opens the folder and everything in it. Reads what a checkpoint has and the journal behind
     /// it; blocks while it does.
     pub fn open(options: EmbeddedOptions) -> Result<Arc<Self>, OpenError> {
-        let EmbeddedOptions {
-            folder,
-            settings,
-            clock,
-            disk,
-        } = options;
+        let EmbeddedOptions { folder, settings, clock, disk } = options;
         let folder = Folder::open(&folder)?;
         for path in [folder.journal(), folder.dead()] {
-            disk.make_folder(&path)
-                .map_err(trying(format!("making {}", path.display())))?;
+            disk.make_folder(&path).map_err(trying(format!("making {}", path.display())))?;
         }
         let quarantine = Arc::new(Quarantine::new(Arc::clone(&disk), folder.quarantine()));
         let segments = Arc::new(Segments::new(Arc::clone(&disk), folder.journal()));
         let letter_segments = Arc::new(Segments::new(disk, folder.dead()));
-        let (index, recovered) = open_events(
-            &folder,
-            &segments,
-            &quarantine,
-            clock.now(),
-            settings.cache_bytes,
-        )?;
-        let Recovered {
-            books,
-            core,
-            state,
-            next_number,
-            tail,
-            checkpointed,
-        } = recovered;
+        let (index, recovered) =
+            open_events(&folder, &segments, &quarantine, clock.now(), settings.cache_bytes)?;
+        let Recovered { books, core, state, next_number, tail, checkpointed } = recovered;
         let size = settings.segment_bytes;
-        let journal = Journal::new(
-            Arc::clone(&segments),
-            JournalKind::Events,
-            size,
-            next_number,
-            tail,
-        );
+        let journal =
+            Journal::new(Arc::clone(&segments), JournalKind::Events, size, next_number, tail);
         let (letters, next_number, tail) = recover::letters(&letter_segments, &quarantine)
             .map_err(trying("reading the dead letters"))?;
         let size = letters::SEGMENT_BYTES.min(size);
-        let letter_journal = Journal::new(
-            Arc::clone(&letter_segments),
-            JournalKind::Dead,
-            size,
-            next_number,
-            tail,
-        );
+        let letter_journal =
+            Journal::new(Arc::clone(&letter_segments), JournalKind::Dead, size, next_number, tail);
         let kept = Arc::new(Kept::default());
         kept.segment.store(checkpointed, Ordering::Release);
         let shared = Arc::new(Shared {
@@ -204,22 +176,12 @@ impl EmbeddedBus {
         let committer = Committer::new(Arc::clone(&shared), journal, letter_journal, books, keeper);
         let thread = spawn("tenon-journal", move || committer.run())?;
         let bookmark = Bookmark::default();
-        Ok(Arc::new(Self {
-            shared,
-            index,
-            bookmark,
-            thread: Some(thread),
-            _folder: folder,
-        }))
+        Ok(Arc::new(Self { shared, index, bookmark, thread: Some(thread), _folder: folder }))
     }
 
     fn encode(&self, batch: Append) -> Result<(AppendOp, AnswerReceiver), AppendError> {
         let now = self.shared.clock.now();
-        let bodies: usize = batch
-            .events
-            .iter()
-            .map(|n| n.event.record.bytes().len() + 192)
-            .sum();
+        let bodies: usize = batch.events.iter().map(|n| n.event.record.bytes().len() + 192).sum();
         let mut slots = Vec::with_capacity(bodies);
         let mut pending = |NewEvent { event, claim }| {
             let claim = match claim {
@@ -229,31 +191,14 @@ impl EmbeddedBus {
             };
             let start = slots.len();
             append::put_slot(&mut slots, claim, &event);
-            Pending {
-                event,
-                claim,
-                slot: start..slots.len(),
-                at: None,
-            }
+            Pending { event, claim, slot: start..slots.len(), at: None }
         };
         let events = batch.events.into_iter().map(&mut pending).collect();
         let (reply, answer) = oneshot::channel();
-        let op = AppendOp {
-            events,
-            slots,
-            state: batch.state,
-            now,
-            reply: Some(reply),
-        };
-        let (bytes, limit) = (
-            op.bytes(),
-            RECORD_BYTES.max(self.shared.settings.segment_bytes),
-        );
+        let op = AppendOp { events, slots, state: batch.state, now, reply: Some(reply) };
+        let (bytes, limit) = (op.bytes(), RECORD_BYTES.max(self.shared.settings.segment_bytes));
         if bytes as u64 > limit {
-            return Err(AppendError::TooLarge {
-                bytes,
-                limit_bytes: limit as usize,
-            });
+            return Err(AppendError::TooLarge { bytes, limit_bytes: limit as usize });
         }
         Ok((op, answer))
     }
@@ -265,11 +210,7 @@ impl EmbeddedBus {
         if taken.is_empty() {
             return Err(core.lanes.next_due(lane));
         }
-        let mut leased = Leased {
-            bus: self,
-            lane,
-            leases: Vec::with_capacity(taken.len()),
-        };
+        let mut leased = Leased { bus: self, lane, leases: Vec::with_capacity(taken.len()) };
         for taken in taken {
             let event = core.cache.get(taken.seq).cloned();
             if let Some(order) = event.as_ref().and_then(|e| e.order) {
@@ -339,9 +280,7 @@ fn open_events(
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
     let thread = std::thread::Builder::new().name(name.to_owned());
-    thread
-        .spawn(work)
-        .map_err(trying(format!("starting the thread {name}")))
+    thread.spawn(work).map_err(trying(format!("starting the thread {name}")))
 }
 
 fn start_keeper(shared: &Arc<Shared>, index: &Arc<Index>) -> Result<KeeperLink, OpenError> {
@@ -395,13 +334,9 @@ impl Leased<'_> {
         drop(core);
         for (seq, error) in unreadable {
             self.leases.retain(|(taken, _)| taken.seq != seq);
-            self.bus
-                .shared
-                .quarantine
-                .note(&format!("an unsettled event: {error}"));
+            self.bus.shared.quarantine.note(&format!("an unsettled event: {error}"));
             let reason = "unreadable".to_owned();
-            self.bus
-                .settle(self.lane, Seq(seq), Settlement::Dead { reason });
+            self.bus.settle(self.lane, Seq(seq), Settlement::Dead { reason });
         }
     }
 
@@ -440,16 +375,13 @@ impl Bus for EmbeddedBus {
                 return Ok(Vec::new());
             }
             let (op, answer) = self.encode(batch)?;
-            self.shared
-                .queue
-                .push(Op::Append(op))
-                .map_err(|why| match why {
-                    NotQueued::Closed => AppendError::Closed,
-                    NotQueued::Full => AppendError::Full {
-                        what: format!("{} bytes wait to be written", queue::QUEUE_BYTES),
-                        retry_after: QUEUE_RETRY_AFTER,
-                    },
-                })?;
+            self.shared.queue.push(Op::Append(op)).map_err(|why| match why {
+                NotQueued::Closed => AppendError::Closed,
+                NotQueued::Full => AppendError::Full {
+                    what: format!("{} bytes wait to be written", queue::QUEUE_BYTES),
+                    retry_after: QUEUE_RETRY_AFTER,
+                },
+            })?;
             answer.await.unwrap_or(Err(AppendError::Closed))
         })
     }
@@ -507,17 +439,8 @@ impl Bus for EmbeddedBus {
         };
         let destination = Arc::clone(&name.destination);
         drop(core);
-        let settled = Settled {
-            seq: seq.0,
-            at,
-            destination,
-            revision,
-            settlement,
-        };
-        self.shared.queue.settle(SettleOp {
-            lane: lane.0,
-            settled,
-        });
+        let settled = Settled { seq: seq.0, at, destination, revision, settlement };
+        self.shared.queue.settle(SettleOp { lane: lane.0, settled });
     }
 
     fn newest(&self, lane: LaneId, key: &str) -> Option<i64> {
@@ -529,13 +452,7 @@ impl Bus for EmbeddedBus {
     fn backlog(&self) -> Vec<Backlog> {
         let fills = self.shared.core.lock().lanes.fills();
         let received = |seq: u64| {
-            let cached = self
-                .shared
-                .core
-                .lock()
-                .cache
-                .get(seq)
-                .map(|e| e.received_at);
+            let cached = self.shared.core.lock().cache.get(seq).map(|e| e.received_at);
             cached.or_else(|| {
                 let read = self.shared.segments.read_events(&[seq]).pop()?;
                 Some(read.ok()?.received_at)
@@ -584,11 +501,7 @@ impl Bus for EmbeddedBus {
     ) -> BoxFuture<'_, Result<(), StoreError>> {
         let state = vec![(key.to_owned(), value)];
         Box::pin(async move {
-            self.append(Append {
-                events: Vec::new(),
-                state,
-            })
-            .await?;
+            self.append(Append { events: Vec::new(), state }).await?;
             Ok(())
         })
     }
@@ -599,13 +512,7 @@ impl Bus for EmbeddedBus {
         to: Timestamp,
         after: Option<Seq>,
     ) -> Result<HistoryPage, StoreError> {
-        history::page(
-            &self.shared.segments,
-            &self.bookmark,
-            from,
-            to,
-            after.map(|seq| seq.0),
-        )
+        history::page(&self.shared.segments, &self.bookmark, from, to, after.map(|seq| seq.0))
     }
 
     fn trace(&self, id: EventId) -> Result<Vec<Trace>, StoreError> {

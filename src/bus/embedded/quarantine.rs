@@ -23,11 +23,7 @@ pub(super) struct Quarantine {
 
 impl Quarantine {
     pub fn new(disk: Arc<dyn Disk>, folder: PathBuf) -> Self {
-        Self {
-            disk,
-            folder,
-            count: AtomicU64::new(0),
-        }
+        Self { disk, folder, count: AtomicU64::new(0) }
     }
 
     /// How often something was set aside since the folder was opened.
@@ -56,9 +52,7 @@ impl Quarantine {
 
     fn copy(&self, name: &str, file: &dyn DiskFile, range: Range<u64>) -> io::Result<()> {
         self.disk.make_folder(&self.folder)?;
-        let copy = self
-            .disk
-            .create(&self.folder.join(name), range.end - range.start)?;
+        let copy = self.disk.create(&self.folder.join(name), range.end - range.start)?;
         let mut at = range.start;
         while at < range.end {
             let mut chunk = vec![0; (range.end - at).min(CHUNK_BYTES as u64) as usize];

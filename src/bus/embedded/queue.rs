@@ -61,10 +61,7 @@ impl AppendOp {
     }
 
     pub fn bytes(&self) -> usize {
-        let state = self
-            .state
-            .iter()
-            .map(|(k, v)| k.len() + v.as_ref().map_or(0, Vec::len) + 16);
+        let state = self.state.iter().map(|(k, v)| k.len() + v.as_ref().map_or(0, Vec::len) + 16);
         self.slots.len() + state.sum::<usize>() + 32
     }
 }
@@ -132,11 +129,7 @@ pub(super) enum NotQueued {
 
 impl Queue {
     pub fn push(&self, op: Op) -> Result<(), NotQueued> {
-        let bytes = if let Op::Append(op) = &op {
-            op.bytes()
-        } else {
-            0
-        };
+        let bytes = if let Op::Append(op) = &op { op.bytes() } else { 0 };
         let mut waiting = self.waiting.lock();
         if waiting.closed {
             return Err(NotQueued::Closed);

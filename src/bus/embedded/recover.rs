@@ -67,11 +67,7 @@ fn find(segments: &Segments, quarantine: Option<&Quarantine>) -> io::Result<(Vec
                     let limit = limits.entry(tail.segment).or_insert(u64::MAX);
                     *limit = (*limit).min(u64::from(tail.len_bytes));
                 }
-                present.push(Present {
-                    number,
-                    opened,
-                    limit: u64::MAX,
-                });
+                present.push(Present { number, opened, limit: u64::MAX });
             }
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 if let Some(quarantine) = quarantine {
@@ -98,11 +94,7 @@ fn set_file_aside(segments: &Segments, quarantine: &Quarantine, number: u32) -> 
 }
 
 fn name_of(segments: &Segments, number: u32) -> String {
-    let folder = segments
-        .folder
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy();
+    let folder = segments.folder.file_name().unwrap_or_default().to_string_lossy();
     format!("{folder}-{number}")
 }
 
@@ -114,26 +106,16 @@ fn read_segment(
     from: u64,
     mut each: impl FnMut(u64, Kind, &[u8]) -> bool,
 ) -> io::Result<u32> {
-    let Present {
-        number,
-        opened,
-        limit,
-    } = present;
+    let Present { number, opened, limit } = present;
     let name = name_of(segments, *number);
-    let found = scan(
-        &*opened.file,
-        opened.header.salt,
-        from,
-        *limit,
-        |at, kind, body| {
-            if !each(at, kind, body)
-                && let Some(quarantine) = quarantine
-            {
-                quarantine.note(&format!("{name}, an unknown record at {at}"));
-            }
-            ControlFlow::Continue(())
-        },
-    )?;
+    let found = scan(&*opened.file, opened.header.salt, from, *limit, |at, kind, body| {
+        if !each(at, kind, body)
+            && let Some(quarantine) = quarantine
+        {
+            quarantine.note(&format!("{name}, an unknown record at {at}"));
+        }
+        ControlFlow::Continue(())
+    })?;
     let length = opened.file.len_bytes()?;
     let end = found.end.min(length);
     let Some(quarantine) = quarantine else {
@@ -159,13 +141,7 @@ fn read_segment(
 pub(super) fn mend(segments: &Segments, quarantine: &Quarantine) -> io::Result<()> {
     let (present, _) = find(segments, Some(quarantine))?;
     for segment in &present {
-        read_segment(
-            segments,
-            Some(quarantine),
-            segment,
-            HEADER_BYTES,
-            |_, _, _| true,
-        )?;
+        read_segment(segments, Some(quarantine), segment, HEADER_BYTES, |_, _, _| true)?;
     }
     Ok(())
 }
@@ -181,10 +157,7 @@ fn cover(opened: &Opened, bad: Range<u64>) {
     frame.resize(length, 0);
     end_frame(&mut frame, start);
     seal_frames(&mut frame, opened.header.salt);
-    let covered = opened
-        .file
-        .write_at(&frame, bad.start)
-        .and_then(|()| opened.file.sync());
+    let covered = opened.file.write_at(&frame, bad.start).and_then(|()| opened.file.sync());
     if let Err(error) = covered {
         tracing::debug!(%error, "damage was not covered");
     }
@@ -200,21 +173,12 @@ pub(super) fn letters(
     let mut tail = None;
     for segment in &present {
         let number = segment.number;
-        let end = read_segment(
-            segments,
-            Some(quarantine),
-            segment,
-            HEADER_BYTES,
-            |at, kind, body| letters::replay(&mut letters, number, at, kind, body),
-        )?;
-        segments.put(SegmentFacts {
-            len_bytes: end,
-            ..new_facts(number)
-        });
-        tail = Some(Tail {
-            segment: number,
-            len_bytes: end,
-        });
+        let end =
+            read_segment(segments, Some(quarantine), segment, HEADER_BYTES, |at, kind, body| {
+                letters::replay(&mut letters, number, at, kind, body)
+            })?;
+        segments.put(SegmentFacts { len_bytes: end, ..new_facts(number) });
+        tail = Some(Tail { segment: number, len_bytes: end });
     }
     Ok((letters, next_number, tail))
 }
@@ -236,22 +200,13 @@ fn load(index: &Index, now: Timestamp) -> Result<Loaded, String> {
     };
     let bad = |what: &'static str| move |_| format!("{what} in sled cannot be read");
     loaded.position = Position::decode(&position).map_err(bad("the position"))?;
-    let Loaded {
-        books,
-        core,
-        state,
-        position,
-    } = &mut loaded;
+    let Loaded { books, core, state, position } = &mut loaded;
     books.now = now;
     let now_s = second_of(now);
     index.each(Shelf::Lanes, |_, value| {
         let lane = checkpoint::decode_lane(value).map_err(bad("a lane"))?;
         let (connector, stream) = (&*lane.connector, &*lane.stream);
-        core.lanes.intern(&LaneRef {
-            connector,
-            stream,
-            destination: &lane.destination,
-        });
+        core.lanes.intern(&LaneRef { connector, stream, destination: &lane.destination });
         Ok(())
     })?;
     books.saved_lanes = core.lanes.len();
@@ -302,9 +257,7 @@ fn load_pairs(
     each: &mut dyn FnMut(u32, u64, u64, u32),
 ) -> Result<(), String> {
     index.each(shelf, |key, value| {
-        let number: [u8; 4] = key
-            .try_into()
-            .map_err(|_| "a block has no name".to_owned())?;
+        let number: [u8; 4] = key.try_into().map_err(|_| "a block has no name".to_owned())?;
         let number = u32::from_be_bytes(number);
         pairs::decode(value, |day, slot, value| each(number, slot, value, day))
             .map(drop)
@@ -353,36 +306,20 @@ fn read(
     for segment in &present {
         let facts = replay_segment(segments, quarantine, segment, &mut loaded)?;
         segments.put(facts);
-        tail = Some(Tail {
-            segment: segment.number,
-            len_bytes: facts.len_bytes,
-        });
+        tail = Some(Tail { segment: segment.number, len_bytes: facts.len_bytes });
     }
     forget_missing(&mut loaded.books, segments, quarantine);
-    let Loaded {
-        books,
-        mut core,
-        state,
-        position,
-    } = loaded;
+    let Loaded { books, mut core, state, position } = loaded;
     for region in books.ledger.regions() {
         for entry in books.ledger.region(region) {
             let seq = seq_at(region.0, entry.offset);
-            core.lanes
-                .push(LaneId(entry.lane), seq, entry.key, entry.retried);
+            core.lanes.push(LaneId(entry.lane), seq, entry.key, entry.retried);
         }
     }
     let checkpointed = position.segment;
     // A number that a removed segment had must not come again: its dedupe blocks may still stand.
     let next_number = next_number.max(position.segment + 1);
-    Ok(Ok(Recovered {
-        books,
-        core,
-        state,
-        next_number,
-        tail,
-        checkpointed,
-    }))
+    Ok(Ok(Recovered { books, core, state, next_number, tail, checkpointed }))
 }
 
 /// Applies what stands behind the checkpoint in one segment.
@@ -393,12 +330,7 @@ fn replay_segment(
     loaded: &mut Loaded,
 ) -> io::Result<SegmentFacts> {
     let number = present.number;
-    let known = loaded
-        .position
-        .segments
-        .iter()
-        .find(|f| f.number == number)
-        .copied();
+    let known = loaded.position.segments.iter().find(|f| f.number == number).copied();
     let mut facts = known.unwrap_or_else(|| new_facts(number));
     if known.is_some() && number < loaded.position.segment {
         return Ok(facts);
@@ -421,9 +353,7 @@ fn apply(loaded: &mut Loaded, facts: &mut SegmentFacts, at: u64, kind: Kind, bod
             Part::Slot(slot) => apply_event(loaded, facts, at, slot),
             Part::State((key, value)) => {
                 loaded.books.dirty_state.insert(key.to_owned());
-                loaded
-                    .state
-                    .put(key.to_owned(), value.map(<[u8]>::to_vec), facts.number);
+                loaded.state.put(key.to_owned(), value.map(<[u8]>::to_vec), facts.number);
             }
         })
         .is_ok(),
@@ -452,11 +382,7 @@ fn apply_event(loaded: &mut Loaded, facts: &mut SegmentFacts, at: u64, slot: Slo
     };
     loaded.books.accept(entry, facts.number);
     for destination in event.to() {
-        let lane = loaded.core.lanes.intern(&LaneRef {
-            connector,
-            stream,
-            destination,
-        });
+        let lane = loaded.core.lanes.intern(&LaneRef { connector, stream, destination });
         loaded.books.ledger.add(seq, lane.0, key_hash(key));
     }
 }
@@ -467,9 +393,7 @@ fn apply_settlement(loaded: &mut Loaded, settled: &Settled) {
     }
     let Loaded { books, core, .. } = loaded;
     let named = |lane: &u32| {
-        core.lanes
-            .name(LaneId(*lane))
-            .is_some_and(|l| l.destination == settled.destination)
+        core.lanes.name(LaneId(*lane)).is_some_and(|l| l.destination == settled.destination)
     };
     let lane = books.ledger.lanes_at(settled.seq).find(named);
     books.settle(lane.unwrap_or(u32::MAX), settled);
@@ -477,17 +401,12 @@ fn apply_settlement(loaded: &mut Loaded, settled: &Settled) {
 
 /// Lets go of entries whose segment is gone, which only damage can bring about.
 fn forget_missing(books: &mut Books, segments: &Segments, quarantine: Option<&Quarantine>) {
-    let missing: Vec<u32> = books
-        .ledger
-        .live_segments()
-        .filter(|n| segments.get(*n).is_none())
-        .collect();
+    let missing: Vec<u32> =
+        books.ledger.live_segments().filter(|n| segments.get(*n).is_none()).collect();
     for number in missing {
         let lost = books.ledger.forget_segment(number);
         if let Some(quarantine) = quarantine {
-            quarantine.note(&format!(
-                "segment {number} is gone with {lost} unsettled events"
-            ));
+            quarantine.note(&format!("segment {number} is gone with {lost} unsettled events"));
         }
     }
 }

@@ -74,9 +74,7 @@ impl Window<'_> {
         let Some(frame) = self.get(offset, FRAME_BYTES + length)? else {
             return Ok(None);
         };
-        Ok(head
-            .fits(salt, &frame[FRAME_BYTES..])
-            .then_some((kind, length)))
+        Ok(head.fits(salt, &frame[FRAME_BYTES..]).then_some((kind, length)))
     }
 
     /// The first byte from `offset` on that is not zero.
@@ -123,11 +121,7 @@ impl Window<'_> {
             let Some(bytes) = self.get(offset, count)? else {
                 return Ok(last);
             };
-            last = offset
-                + bytes
-                    .iter()
-                    .rposition(|b| *b != 0)
-                    .map_or(0, |at| at as u64 + 1);
+            last = offset + bytes.iter().rposition(|b| *b != 0).map_or(0, |at| at as u64 + 1);
             offset += count as u64;
         }
     }
@@ -142,16 +136,8 @@ pub(super) fn scan(
     mut each: impl FnMut(u64, Kind, &[u8]) -> ControlFlow<()>,
 ) -> io::Result<Scan> {
     let end = file.len_bytes()?.min(limit);
-    let mut window = Window {
-        file,
-        buffer: Vec::new(),
-        start: 0,
-        end,
-    };
-    let mut found = Scan {
-        end: from,
-        ..Scan::default()
-    };
+    let mut window = Window { file, buffer: Vec::new(), start: 0, end };
+    let mut found = Scan { end: from, ..Scan::default() };
     let mut at = from;
     loop {
         if let Some((kind, length)) = window.record_at(at, salt)? {
@@ -212,13 +198,7 @@ mod tests {
         let bytes = frames(&[b"one", b"two"]);
         let (bodies, found) = read(&bytes, 10_000);
         assert_eq!(bodies, [b"one", b"two"]);
-        assert_eq!(
-            found,
-            Scan {
-                end: bytes.len() as u64,
-                ..Scan::default()
-            }
-        );
+        assert_eq!(found, Scan { end: bytes.len() as u64, ..Scan::default() });
     }
 
     #[test]

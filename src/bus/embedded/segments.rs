@@ -73,11 +73,7 @@ pub(super) fn damaged(what: String) -> io::Error {
 
 impl Segments {
     pub fn new(disk: Arc<dyn Disk>, folder: PathBuf) -> Self {
-        Self {
-            disk,
-            folder,
-            facts: RwLock::default(),
-        }
+        Self { disk, folder, facts: RwLock::default() }
     }
 
     pub fn path(&self, number: u32) -> PathBuf {
@@ -119,11 +115,7 @@ impl Segments {
     }
 
     pub fn used_bytes(&self) -> u64 {
-        self.facts
-            .read()
-            .values()
-            .map(|f| u64::from(f.len_bytes))
-            .sum()
+        self.facts.read().values().map(|f| u64::from(f.len_bytes)).sum()
     }
 
     /// Removes a segment's file, and then what is known of it.
@@ -170,10 +162,7 @@ fn read_event(file: &dyn DiskFile, offset: u64) -> io::Result<Arc<Event>> {
     let mut bytes = vec![0; SLOT_GUESS_BYTES];
     let mut read = file.read_at(&mut bytes, offset)?;
     let bad = || damaged(format!("no event at offset {offset}"));
-    let length = bytes
-        .first_chunk::<4>()
-        .map(|l| u32::from_le_bytes(*l))
-        .ok_or_else(bad)?;
+    let length = bytes.first_chunk::<4>().map(|l| u32::from_le_bytes(*l)).ok_or_else(bad)?;
     let total = SLOT_HEAD_BYTES + length as usize;
     if total > read && read == bytes.len() {
         let left = file.len_bytes()?.saturating_sub(offset);

@@ -30,10 +30,9 @@ impl State {
     }
 
     pub fn under(&self, prefix: &str) -> Vec<(String, Vec<u8>)> {
-        let from = self.values.range::<str, _>((
-            std::ops::Bound::Included(prefix),
-            std::ops::Bound::Unbounded,
-        ));
+        let from = self
+            .values
+            .range::<str, _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded));
         from.take_while(|(key, _)| key.starts_with(prefix))
             .map(|(key, value)| (key.clone(), value.bytes.clone()))
             .collect()
@@ -41,12 +40,8 @@ impl State {
 
     /// What was last written in `segment` and still stands.
     pub fn last_written_in(&self, segment: u32) -> StateWrites {
-        let here = self
-            .values
-            .iter()
-            .filter(|(_, value)| value.segment == segment);
-        here.map(|(key, value)| (key.clone(), Some(value.bytes.clone())))
-            .collect()
+        let here = self.values.iter().filter(|(_, value)| value.segment == segment);
+        here.map(|(key, value)| (key.clone(), Some(value.bytes.clone()))).collect()
     }
 
     /// A value as it stands in sled: its segment (u32, little endian), then itself.
@@ -74,10 +69,7 @@ mod tests {
         state.put("a".to_owned(), Some(b"1".to_vec()), 7);
         let mut again = State::default();
         again.restore(b"a", &state.stored("a").unwrap()).unwrap();
-        assert_eq!(
-            again.last_written_in(7),
-            [("a".to_owned(), Some(b"1".to_vec()))]
-        );
+        assert_eq!(again.last_written_in(7), [("a".to_owned(), Some(b"1".to_vec()))]);
         assert!(again.restore(b"a", b"12").is_err());
         again.put("a".to_owned(), None, 8);
         assert_eq!(again.stored("a"), None);

@@ -74,11 +74,7 @@ impl Upkeep {
 impl Committer {
     /// Looks after everything once.
     pub(super) fn keep_up(&mut self) {
-        if self
-            .journal
-            .probe_at()
-            .is_some_and(|at| at <= Instant::now())
-        {
+        if self.journal.probe_at().is_some_and(|at| at <= Instant::now()) {
             let now = self.books.now;
             // The outcome shows in `trouble`, which is told below.
             drop(self.journal.probe(0, now));
@@ -104,11 +100,7 @@ impl Committer {
     fn forget_old_revisions(&mut self, now: Timestamp) {
         let kept = REVISIONS_KEPT.max(self.shared.settings.history);
         let first_day = super::books::day_of(now.minus(kept));
-        self.shared
-            .core
-            .lock()
-            .newest
-            .retain(|_, newest| newest.day >= first_day);
+        self.shared.core.lock().newest.retain(|_, newest| newest.day >= first_day);
     }
 
     fn retain_letters(&mut self, now: Timestamp) {
@@ -127,9 +119,8 @@ impl Committer {
         self.upkeep.full = None;
         if used > settings.max_disk_bytes {
             let limit = settings.max_disk_bytes;
-            self.upkeep.full = Some(format!(
-                "what is not settled fills the disk budget of {limit} bytes"
-            ));
+            self.upkeep.full =
+                Some(format!("what is not settled fills the disk budget of {limit} bytes"));
         }
         self.upkeep.full.clone()
     }
@@ -138,11 +129,7 @@ impl Committer {
         if self.upkeep.full.is_some() {
             self.over_budget(self.upkeep.asked_bytes);
         }
-        let why = self
-            .journal
-            .trouble()
-            .map(str::to_owned)
-            .or_else(|| self.upkeep.full.clone());
+        let why = self.journal.trouble().map(str::to_owned).or_else(|| self.upkeep.full.clone());
         *self.shared.refusing.lock() = why;
     }
 
@@ -217,11 +204,7 @@ impl Committer {
         let (segment, offset) = self.journal.end();
         let segments = self.shared.segments.all();
         let numbers = segments.iter().map(|f| f.number).collect();
-        let position = Position {
-            segment,
-            offset,
-            segments,
-        };
+        let position = Position { segment, offset, segments };
         let now_s = second_of(self.books.now);
         let writes = {
             let (core, state) = (self.shared.core.lock(), self.shared.state.read());
@@ -229,12 +212,7 @@ impl Committer {
         };
         self.upkeep.last_checkpoint = Instant::now();
         self.upkeep.bytes_since = 0;
-        match jobs.try_send(Job {
-            writes,
-            segment,
-            now_s,
-            segments: numbers,
-        }) {
+        match jobs.try_send(Job { writes, segment, now_s, segments: numbers }) {
             Ok(()) => self.upkeep.handed += 1,
             // The next start builds what is missing from the journal, which keeps all it holds.
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {

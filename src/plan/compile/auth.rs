@@ -68,8 +68,11 @@ pub(super) fn check_keys(
     (required, allowed): (&[&str], &[&str]),
     code: Code,
 ) -> bool {
-    let missing: Vec<&str> =
-        required.iter().filter(|key| !given.iter().any(|(name, _)| name == *key)).copied().collect();
+    let missing: Vec<&str> = required
+        .iter()
+        .filter(|key| !given.iter().any(|(name, _)| name == *key))
+        .copied()
+        .collect();
     if !missing.is_empty() {
         let names = list_of(missing.iter().copied());
         let noun = if missing.len() == 1 { "key" } else { "keys" };

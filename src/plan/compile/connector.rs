@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use super::{
     super::{ConnectorPlan, SloPlan},
-    auth, context::Context, destination, events, library, vars, verify,
+    auth,
+    context::Context,
+    destination, events, library, vars, verify,
 };
 use crate::{
     definition::{
@@ -123,7 +125,8 @@ fn check_instance(context: &mut Context<'_>, own: &ConnectorDef, base: &Connecto
 
 fn aliases(context: &mut Context<'_>, whole: Whole<'_>) {
     let tables = [&whole.body.secrets, &whole.own.secrets];
-    for (name, looked_up) in tables.into_iter().filter_map(Given::value).flat_map(|table| &table.0) {
+    for (name, looked_up) in tables.into_iter().filter_map(Given::value).flat_map(|table| &table.0)
+    {
         context.aliases.insert(name.clone(), looked_up.value.0.clone());
     }
 }
@@ -165,12 +168,8 @@ fn needs_instance(context: &mut Context<'_>, whole: Whole<'_>, missing: Option<&
             .help("add a [destination.NAME] table to this file");
         return false;
     }
-    let reported = context.error(
-        codes::NEEDS_INSTANCE,
-        at,
-        "this connector runs only through `use`",
-        lacks,
-    );
+    let reported =
+        context.error(codes::NEEDS_INSTANCE, at, "this connector runs only through `use`", lacks);
     match missing {
         Some(var) => reported.help(format!(
             "give it under [vars] ({var} = \"...\", or a `default`), or write an instance: a file \
@@ -198,8 +197,9 @@ fn slo(given: &Given<SloDef>) -> Option<SloPlan> {
 /// Tests are run elsewhere; here they must make sense.
 fn check_tests(context: &mut Context<'_>, whole: Whole<'_>) {
     let streams = whole.body.stream.value();
-    let names: Vec<&str> =
-        streams.map(|named| named.0.iter().map(|(name, _)| name.as_str()).collect()).unwrap_or_default();
+    let names: Vec<&str> = streams
+        .map(|named| named.0.iter().map(|(name, _)| name.as_str()).collect())
+        .unwrap_or_default();
     for test in whole.own.test.value().into_iter().flatten() {
         if let Some(stream) = test.value.stream.get()
             && !names.contains(&stream.value.0.as_str())

@@ -319,11 +319,8 @@ impl<'a> Context<'a> {
     fn diagnostic(&self, finding: &Finding) -> Diagnostic {
         let mut diagnostic =
             Diagnostic::new(finding.code, self.span(finding.at), &finding.message, &finding.label);
-        diagnostic.related = finding
-            .related
-            .iter()
-            .map(|(at, label)| (self.span(*at), label.clone()))
-            .collect();
+        diagnostic.related =
+            finding.related.iter().map(|(at, label)| (self.span(*at), label.clone())).collect();
         diagnostic.help.clone_from(&finding.help);
         diagnostic
     }
@@ -345,11 +342,7 @@ impl<'a> Context<'a> {
             plan,
             diagnostics,
             secrets: secrets.into_iter().map(|(name, at)| (name, self.span(at))).collect(),
-            routes: self
-                .routes
-                .iter()
-                .map(|(route, at)| (route.clone(), self.span(*at)))
-                .collect(),
+            routes: self.routes.iter().map(|(route, at)| (route.clone(), self.span(*at))).collect(),
             inputs: self.inputs,
         }
     }
@@ -382,7 +375,8 @@ pub(super) fn within(given: &At<Expression>, range: Range<usize>) -> Loc {
     let start = range.start.min(length);
     let end = range.end.clamp(start, length);
     // A caret needs something to stand under.
-    let (start, end) = if start == end { (start.min(length.saturating_sub(1)), length) } else { (start, end) };
+    let (start, end) =
+        if start == end { (start.min(length.saturating_sub(1)), length) } else { (start, end) };
     Loc { file: given.at.file, start: begin + start as u32, end: begin + end as u32 }
 }
 
@@ -408,13 +402,10 @@ fn finding_of(problem: ExprProblem, text: &str, at: Loc) -> Finding {
         ExprProblemKind::Reference => codes::UNKNOWN_TABLE,
     };
     let name = text.get(problem.range.clone()).unwrap_or_default();
-    let elsewhere = (problem.kind == ExprProblemKind::Name)
-        .then(|| sites::where_name_exists(name))
-        .flatten();
+    let elsewhere =
+        (problem.kind == ExprProblemKind::Name).then(|| sites::where_name_exists(name)).flatten();
     match (elsewhere, problem.help) {
-        (Some(elsewhere), _) => {
-            Finding::new(code, at, problem.message, "not here").help(elsewhere)
-        }
+        (Some(elsewhere), _) => Finding::new(code, at, problem.message, "not here").help(elsewhere),
         (None, Some(help)) if help.starts_with("did you mean") => {
             Finding::new(code, at, problem.message, help)
         }

@@ -129,10 +129,12 @@ fn start_of(
     let (label, help) = if matches!(format, CursorFormat::Integer) {
         ("expected a whole number", None)
     } else {
-        let help = units::duration(text).is_ok().then(|| format!("write \"-{text}\" for so long ago"));
+        let help =
+            units::duration(text).is_ok().then(|| format!("write \"-{text}\" for so long ago"));
         ("expected a date, a time with zone, or how long ago: \"2025-01-01\", \"-90d\"", help)
     };
-    let reported = context.error(codes::BAD_CURSOR, given.at, "`start` does not fit the format", label);
+    let reported =
+        context.error(codes::BAD_CURSOR, given.at, "`start` does not fit the format", label);
     if let Some(help) = help {
         reported.help(help);
     }
@@ -179,7 +181,12 @@ fn check_keys(context: &mut Context<'_>, def: &CursorDef, format: &CursorFormat)
     }
     if let (Some(at), true) = (def.window.key(), def.start.is_absent()) {
         context
-            .error(codes::BAD_CURSOR, at, "windows need a beginning", "`start` expected beside this")
+            .error(
+                codes::BAD_CURSOR,
+                at,
+                "windows need a beginning",
+                "`start` expected beside this",
+            )
             .help("write start = \"2025-01-01\", or start = \"-90d\" for so long ago");
     }
     let needs_field = [("sorted", def.sorted.key()), ("filter", def.filter.key())];
@@ -199,7 +206,12 @@ fn check_keys(context: &mut Context<'_>, def: &CursorDef, format: &CursorFormat)
         && let Some(at) = def.format.key()
     {
         context
-            .error(codes::BAD_CURSOR, at, "a cursor without `field` is a time", "this format is none")
+            .error(
+                codes::BAD_CURSOR,
+                at,
+                "a cursor without `field` is a time",
+                "this format is none",
+            )
             .help("write field = \"$.id\"");
     }
 }

@@ -137,9 +137,8 @@ fn file(def: &DestinationDef) -> Option<DestinationKind> {
 /// The retry that several tables give together, the first one's keys first.
 fn retry(context: &mut Context<'_>, tables: &[&Given<RetryDef>]) -> RetryPlan {
     let tables: Vec<&RetryDef> = tables.iter().filter_map(|table| table.value()).collect();
-    let span = |key: fn(&RetryDef) -> &Given<Span>| {
-        tables.iter().find_map(|table| key(table).get())
-    };
+    let span =
+        |key: fn(&RetryDef) -> &Given<Span>| tables.iter().find_map(|table| key(table).get());
     let (from, to, within) =
         (span(|retry| &retry.from), span(|retry| &retry.to), span(|retry| &retry.within));
     let attempts = tables.iter().find_map(|table| table.attempts.value());
@@ -186,10 +185,7 @@ pub(super) fn method_of(method: MethodDef) -> Method {
 
 /// Rates as the plan has them.
 pub(super) fn rates(given: &Given<OneOrMany<units::Rate>>) -> Vec<Rate> {
-    items(given)
-        .iter()
-        .map(|rate| Rate { count: rate.value.count, per: rate.value.per })
-        .collect()
+    items(given).iter().map(|rate| Rate { count: rate.value.count, per: rate.value.per }).collect()
 }
 
 /// A time, or what holds without it.

@@ -60,10 +60,8 @@ fn compile(
     let lenient = sites::ingest_lenient(pushed, polled);
 
     let keys = items(&def.key);
-    let key: Vec<_> = keys
-        .iter()
-        .map(|key| context.expr(key, &site, &format!("{path}.key")))
-        .collect();
+    let key: Vec<_> =
+        keys.iter().map(|key| context.expr(key, &site, &format!("{path}.key"))).collect();
     let revision = def.revision.get().map(|given| {
         let expr = context.expr(given, &site, &format!("{path}.revision"))?;
         Some(RevisionPlan { ordered: restores_order(&given.value.text), expr })
@@ -146,7 +144,8 @@ fn to(
     destinations: &Destinations,
 ) -> Vec<Arc<str>> {
     let def = &stream.value;
-    let instance = if whole.is_instance { &whole.own.to } else { &crate::definition::table::Given::Absent };
+    let instance =
+        if whole.is_instance { &whole.own.to } else { &crate::definition::table::Given::Absent };
     let given = instance.or(def.to.or(&whole.body.to));
     if given.is_absent() {
         if let [only] = destinations.names.as_slice() {
@@ -169,7 +168,12 @@ fn to(
     }
     if let Some(list) = given.get().filter(|list| list.value.0.is_empty()) {
         context
-            .error(codes::OUT_OF_RANGE, list.at, "`to` is empty", "expected at least one destination")
+            .error(
+                codes::OUT_OF_RANGE,
+                list.at,
+                "`to` is empty",
+                "expected at least one destination",
+            )
             .help(
                 "a stream that exists only as a parent of others is part of the language, but \
                  this version does not have it yet",

@@ -67,7 +67,9 @@ impl Hasher {
     /// Keys come sorted: TOML tables have no order.
     fn entries<'t, 'i: 't>(
         &mut self,
-        entries: impl Iterator<Item = (&'t toml::Spanned<toml::de::DeString<'i>>, &'t toml::Spanned<DeValue<'i>>)>,
+        entries: impl Iterator<
+            Item = (&'t toml::Spanned<toml::de::DeString<'i>>, &'t toml::Spanned<DeValue<'i>>),
+        >,
     ) {
         self.part(b'{', &[]);
         for (key, value) in entries {
@@ -86,10 +88,12 @@ impl Hasher {
                 self.part(b']', &[]);
             }
             DeValue::String(text) => self.text(text),
-            DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
-                Ok(number) => self.part(b'i', &number.to_le_bytes()),
-                Err(_) => self.part(b'I', number.as_str().as_bytes()),
-            },
+            DeValue::Integer(number) => {
+                match i64::from_str_radix(number.as_str(), number.radix()) {
+                    Ok(number) => self.part(b'i', &number.to_le_bytes()),
+                    Err(_) => self.part(b'I', number.as_str().as_bytes()),
+                }
+            }
             DeValue::Float(number) => self.part(b'f', number.as_str().as_bytes()),
             DeValue::Boolean(value) => self.part(b'b', &[u8::from(*value)]),
             DeValue::Datetime(time) => self.part(b'd', time.to_string().as_bytes()),

@@ -23,7 +23,8 @@ pub(super) fn compile(context: &mut Context<'_>, body: &ConnectorDef) {
         for name in in_order(context, maps) {
             let Some(fields) = maps.find(name) else { continue };
             // A map that does not compile is known all the same: its users are not at fault.
-            let tree = compile_map(context, name, fields).unwrap_or_else(|| Tree::Table(Vec::new()));
+            let tree =
+                compile_map(context, name, fields).unwrap_or_else(|| Tree::Table(Vec::new()));
             context.library.maps.insert(name.to_owned(), Arc::new(tree));
         }
     }
@@ -33,7 +34,12 @@ fn compile_map(context: &mut Context<'_>, name: &str, fields: &At<Fields>) -> Op
     let rest = fields.value.0.iter().find(|(field, _)| field == "*");
     if let Some((_, rest)) = rest {
         context
-            .error(codes::MISPLACED_KEY, rest.key, "`*` in a named map", "expected only in a stream's map")
+            .error(
+                codes::MISPLACED_KEY,
+                rest.key,
+                "`*` in a named map",
+                "expected only in a stream's map",
+            )
             .help("write the fields one by one, or use `$ | omit(...)` where the map is applied");
     }
     context.fields(&fields.value.0, &sites::MAP, &format!("map.{name}")).map(Tree::Table)
@@ -58,7 +64,12 @@ pub(super) fn stream_map(
             }
             _ => {
                 context
-                    .error(codes::WRONG_TYPE, field.at, "`*` cannot be a constant", "expected a path or a template")
+                    .error(
+                        codes::WRONG_TYPE,
+                        field.at,
+                        "`*` cannot be a constant",
+                        "expected a path or a template",
+                    )
                     .help("write \"*\" = \"$ | omit('internal_*')\"");
                 complete = false;
             }
@@ -111,7 +122,9 @@ fn texts_of<'t>(tree: &'t TreeDef, texts: &mut Vec<&'t str>) {
     match tree {
         TreeDef::Leaf(leaf) => texts.push(&leaf.text),
         TreeDef::Constant(_) => {}
-        TreeDef::Table(fields) => fields.iter().for_each(|(_, field)| texts_of(&field.value, texts)),
+        TreeDef::Table(fields) => {
+            fields.iter().for_each(|(_, field)| texts_of(&field.value, texts))
+        }
         TreeDef::Array(items) => items.iter().for_each(|item| texts_of(&item.value, texts)),
     }
 }

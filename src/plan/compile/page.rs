@@ -59,7 +59,8 @@ pub(super) fn compile(
         return None;
     }
     let param = own.param.or(&shared.param).value().map(|param| param.0.clone());
-    let next = context.maybe(own.next.or(&shared.next), &sites::RESPONSE, &format!("{path}.page.next"));
+    let next =
+        context.maybe(own.next.or(&shared.next), &sites::RESPONSE, &format!("{path}.page.next"));
     let stop = context.maybe(own.stop.or(&shared.stop), &sites::STOP, &format!("{path}.page.stop"));
     let first = own.first.or(&shared.first).value().map_or(FIRST_PAGE, |first| first.0);
     if kind == PageKind::Cursor && param.is_none() {
@@ -73,7 +74,12 @@ pub(super) fn compile(
     })
 }
 
-fn page_by(kind: PageKind, param: Option<String>, first: i64, next: Option<Expr>) -> Option<PageBy> {
+fn page_by(
+    kind: PageKind,
+    param: Option<String>,
+    first: i64,
+    next: Option<Expr>,
+) -> Option<PageBy> {
     Some(match kind {
         PageKind::None => PageBy::None,
         PageKind::Page => PageBy::Page { param: param?, first },
@@ -93,16 +99,26 @@ fn check_keys(
 ) -> bool {
     if by_is_absent && !given.is_empty() {
         context
-            .error(codes::PAGE_KEYS, at, "missing key `by` in `page`", "by what is a page asked for?")
+            .error(
+                codes::PAGE_KEYS,
+                at,
+                "missing key `by` in `page`",
+                "by what is a page asked for?",
+            )
             .help("`by` is one of \"page\", \"offset\", \"cursor\", \"next\", \"link\", \"none\"");
         return false;
     }
     let (required, optional) = keys_of(kind);
-    let missing: Vec<&str> =
-        required.iter().filter(|key| !given.iter().any(|(name, _)| name == *key)).copied().collect();
+    let missing: Vec<&str> = required
+        .iter()
+        .filter(|key| !given.iter().any(|(name, _)| name == *key))
+        .copied()
+        .collect();
     for key in &missing {
         let what = match *key {
-            "param" => "`param` is the query parameter that takes the number, such as \"page\" or \"offset\"",
+            "param" => {
+                "`param` is the query parameter that takes the number, such as \"page\" or \"offset\""
+            }
             _ => "`next` is the path to the next page's token or URL, such as \"$.meta.next\"",
         };
         context
@@ -127,11 +143,19 @@ fn check_keys(
                 .help(format!("\"{}\" takes {}", kind.word(), list_of(all)));
         }
     }
-    if given.iter().any(|(name, _)| *name == "size_param") && !given.iter().any(|(name, _)| *name == "size")
+    if given.iter().any(|(name, _)| *name == "size_param")
+        && !given.iter().any(|(name, _)| *name == "size")
     {
         context
-            .error(codes::PAGE_KEYS, at, "missing key `size` in `page`", "`size_param` needs `size`")
-            .help("`size` is the number of records a page, `size_param` the parameter that takes it");
+            .error(
+                codes::PAGE_KEYS,
+                at,
+                "missing key `size` in `page`",
+                "`size_param` needs `size`",
+            )
+            .help(
+                "`size` is the number of records a page, `size_param` the parameter that takes it",
+            );
     }
     missing.is_empty()
 }

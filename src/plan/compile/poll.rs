@@ -93,7 +93,8 @@ pub(super) fn compile(
         Some(cursor) => Some(cursor::compile(context, cursor, uses.as_ref(), &path)?),
         None => None,
     };
-    let concurrency = def.concurrency.or(&source.concurrency).value().map_or(1, |int| int.0 as usize);
+    let concurrency =
+        def.concurrency.or(&source.concurrency).value().map_or(1, |int| int.0 as usize);
     let max = def.max_response.or(&source.max_response).value();
     let max = max.map_or(DEFAULT_MAX_RESPONSE_BYTES, |size| size.0);
     Some(PollPlan {
@@ -182,11 +183,7 @@ fn request_url(
 }
 
 /// The query has its own key, where each parameter is encoded as it must be.
-fn no_query(
-    context: &mut Context<'_>,
-    text: &str,
-    locate: &dyn Fn(Range<usize>) -> Loc,
-) -> bool {
+fn no_query(context: &mut Context<'_>, text: &str, locate: &dyn Fn(Range<usize>) -> Loc) -> bool {
     let mut depth = 0_usize;
     for (at, c) in text.char_indices() {
         match c {
@@ -194,7 +191,12 @@ fn no_query(
             '}' => depth = depth.saturating_sub(1),
             '?' | '#' if depth == 0 => {
                 context
-                    .error(codes::BAD_URL, locate(at..text.len()), "a query in the path", "expected only the path")
+                    .error(
+                        codes::BAD_URL,
+                        locate(at..text.len()),
+                        "a query in the path",
+                        "expected only the path",
+                    )
                     .help("write parameters under `query`: query = { name = \"value\" }");
                 return false;
             }
@@ -208,7 +210,12 @@ fn request_body(context: &mut Context<'_>, def: &PollDef, path: &str) -> Option<
     if let (Some(body), Some(form)) = (def.body.key(), def.form.key()) {
         let (first, second) = if body < form { (body, form) } else { (form, body) };
         context
-            .error(codes::CONFLICT, second, "`body` and `form` exclude each other", "one of the two is too many")
+            .error(
+                codes::CONFLICT,
+                second,
+                "`body` and `form` exclude each other",
+                "one of the two is too many",
+            )
             .related(first, "the other one");
     }
     let key = def.body.key().or(def.form.key());
@@ -216,7 +223,12 @@ fn request_body(context: &mut Context<'_>, def: &PollDef, path: &str) -> Option<
         && !matches!(def.method, Given::Invalid(_))
     {
         context
-            .error(codes::MISPLACED_KEY, at, "GET requests have no body", "method \"GET\" does not send it")
+            .error(
+                codes::MISPLACED_KEY,
+                at,
+                "GET requests have no body",
+                "method \"GET\" does not send it",
+            )
             .help("add method = \"POST\"");
     }
     let site = &sites::REQUEST;
@@ -232,7 +244,12 @@ fn records(context: &mut Context<'_>, given: &At<Expression>, path: &str) -> Opt
     if !text.starts_with('$') {
         let slug = text.trim_matches(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '.');
         context
-            .error(codes::BAD_RECORDS, given.at, "`records` must be a path", "expected a path such as \"$.orders[*]\"")
+            .error(
+                codes::BAD_RECORDS,
+                given.at,
+                "`records` must be a path",
+                "expected a path such as \"$.orders[*]\"",
+            )
             .help(if slug.is_empty() || text.contains("{{") {
                 "`$` is the answer's body; `[*]` is every item of a list".to_owned()
             } else {

@@ -63,13 +63,25 @@ fn check_table(context: &mut Context<'_>, def: &ScheduleDef) {
         (Some(every), Some(cron)) => {
             let (first, second) = if every < cron { (every, cron) } else { (cron, every) };
             context
-                .error(codes::CONFLICT, second, "`every` and `cron` exclude each other", "one of the two is too many")
+                .error(
+                    codes::CONFLICT,
+                    second,
+                    "`every` and `cron` exclude each other",
+                    "one of the two is too many",
+                )
                 .related(first, "the other one");
         }
         (None, None) if def.jitter.is_absent() && def.tz.is_absent() => {
             context
-                .error(codes::BAD_SCHEDULE, def.at, "the schedule says nothing", "`every` or `cron` expected here")
-                .help("write every = \"5m\", or cron = \"*/5 * * * *\" with tz = \"Europe/Berlin\"");
+                .error(
+                    codes::BAD_SCHEDULE,
+                    def.at,
+                    "the schedule says nothing",
+                    "`every` or `cron` expected here",
+                )
+                .help(
+                    "write every = \"5m\", or cron = \"*/5 * * * *\" with tz = \"Europe/Berlin\"",
+                );
         }
         _ => {}
     }
@@ -90,7 +102,12 @@ fn merge(
     let Some(when) = tables.iter().find(says_when) else {
         if let Some(table) = tables.first() {
             context
-                .error(codes::BAD_SCHEDULE, table.at, "the schedule says nothing", "`every` or `cron` expected here")
+                .error(
+                    codes::BAD_SCHEDULE,
+                    table.at,
+                    "the schedule says nothing",
+                    "`every` or `cron` expected here",
+                )
                 .help("write every = \"5m\", or cron = \"*/5 * * * *\"");
         }
         return None;
@@ -127,7 +144,8 @@ fn compile_cron(
     };
     let plan = ScheduleWhen::Cron { pattern: pattern.clone(), tz: zone.to_owned() };
     let key = (pattern.clone(), zone.to_owned());
-    let is_known = |known: &Option<HashSet<_>>| known.as_ref().is_some_and(|set| set.contains(&key));
+    let is_known =
+        |known: &Option<HashSet<_>>| known.as_ref().is_some_and(|set| set.contains(&key));
     if KNOWN.lock().is_ok_and(|known| is_known(&known)) {
         return Some(plan);
     }
@@ -155,7 +173,12 @@ fn compile_cron(
     let from = civil::date(2024, 1, 1).to_zoned(time_zone).ok()?;
     if parsed.find_next_occurrence::<Zoned>(&from, false).is_err() {
         context
-            .error(codes::NEVER_FIRES, cron.at, "this cron pattern never fires", "no date matches it")
+            .error(
+                codes::NEVER_FIRES,
+                cron.at,
+                "this cron pattern never fires",
+                "no date matches it",
+            )
             .help("look at the day of month and the month: there is no 30 February");
         return None;
     }

@@ -29,9 +29,9 @@ pub(super) fn resolve(context: &mut Context<'_>, given: &At<Plain>) -> Option<Ar
     let built_in = SCHEMAS.iter().find(|(known, _)| *known == name).map(|(_, text)| *text);
     let Some(text) = file.as_ref().map(|file| file.text.as_str()).or(built_in) else {
         let known = SCHEMAS.iter().map(|(name, _)| *name);
-        context
-            .unknown(codes::UNKNOWN_SCHEMA, given.at, "schema", name, known)
-            .help(format!("a schema of your own stands in schemas/{name}.json in the project's folder"));
+        context.unknown(codes::UNKNOWN_SCHEMA, given.at, "schema", name, known).help(format!(
+            "a schema of your own stands in schemas/{name}.json in the project's folder"
+        ));
         return None;
     };
     context.hash.text(text);
@@ -58,7 +58,8 @@ fn compile(name: &str, text: &str) -> Result<Arc<Schema>, String> {
     if let Some(schema) = shared.get(&key).and_then(Weak::upgrade) {
         return Ok(schema);
     }
-    let document: Value = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
+    let document: Value =
+        serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
     let schema = Arc::new(Schema::compile(name, &document)?);
     shared.retain(|_, schema| schema.strong_count() > 0);
     shared.insert(key, Arc::downgrade(&schema));

@@ -22,7 +22,8 @@ pub fn check_set(files: &[&CompiledFile]) -> Vec<Diagnostic> {
     let mut routes: HashMap<&str, (usize, &Span)> = HashMap::new();
     for (index, file) in files.iter().enumerate() {
         // A connector that runs only through `use` serves no path.
-        let serves = file.plan.is_some() || file.diagnostics.iter().any(|d| d.code != codes::NEEDS_INSTANCE);
+        let serves =
+            file.plan.is_some() || file.diagnostics.iter().any(|d| d.code != codes::NEEDS_INSTANCE);
         for (path, span) in file.routes.iter().filter(|_| serves) {
             match routes.get(path.as_str()) {
                 Some((first, _)) if *first == index => {}

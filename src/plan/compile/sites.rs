@@ -57,7 +57,9 @@ pub(super) fn where_name_exists(name: &str) -> Option<&'static str> {
             "`secret` exists in auth, verify, webhook and destination settings; what a poll needs \
              goes into an [auth.NAME] table that the source names"
         }
-        "now" | "window" | "page" => "this name exists in a poll's path, query, headers, body and form",
+        "now" | "window" | "page" => {
+            "this name exists in a poll's path, query, headers, body and form"
+        }
         "record" => {
             "`record` exists in key, revision, tenant, when, delete, with and map; destinations \
              see the mapped record as `out`"

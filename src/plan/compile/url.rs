@@ -2,7 +2,10 @@
 
 use super::context::{Context, within};
 use crate::{
-    definition::{kinds::Expression, table::{At, Loc}},
+    definition::{
+        kinds::Expression,
+        table::{At, Loc},
+    },
     diagnostic::codes,
 };
 
@@ -46,8 +49,14 @@ fn problem(text: &str) -> Option<Problem> {
         };
         return Some((0..head.len(), "expected https:// or http://".to_owned(), help));
     }
-    if literal_end.is_none() && let Err(error) = ::url::Url::parse(text) {
-        return Some((0..text.len(), format!("{error}"), "a URL reads https://host/path".to_owned()));
+    if literal_end.is_none()
+        && let Err(error) = ::url::Url::parse(text)
+    {
+        return Some((
+            0..text.len(),
+            format!("{error}"),
+            "a URL reads https://host/path".to_owned(),
+        ));
     }
     None
 }

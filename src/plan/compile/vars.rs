@@ -37,7 +37,9 @@ pub(super) fn compile(context: &mut Context<'_>, whole: Whole<'_>) -> Vars {
             VarEntry::Value(value) => Some(value),
             VarEntry::Declared(_) => None,
         });
-        if let (VarEntry::Declared(def), Some(instance), Some(value)) = (&entry.value, instance, value) {
+        if let (VarEntry::Declared(def), Some(instance), Some(value)) =
+            (&entry.value, instance, value)
+        {
             check_one_of(context, def, instance, name, value);
         }
         match value.or_else(|| default_of(&entry.value)) {

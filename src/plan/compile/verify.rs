@@ -45,10 +45,7 @@ pub(super) fn check_all(context: &mut Context<'_>, body: &ConnectorDef) {
 }
 
 /// The verification of that name: the file's own, or a preset.
-pub(super) fn resolve(
-    context: &mut Context<'_>,
-    given: &At<Plain>,
-) -> Option<Arc<VerifyPlan>> {
+pub(super) fn resolve(context: &mut Context<'_>, given: &At<Plain>) -> Option<Arc<VerifyPlan>> {
     let name = given.value.0.as_str();
     // What is wrong with the file's own has been reported once.
     if let Some((_, own)) = context.verifies.iter().find(|(known, _)| known == name) {
@@ -202,7 +199,9 @@ fn algorithm_of(algorithm: AlgorithmDef) -> Algorithm {
 
 fn default_encoding(algorithm: AlgorithmDef) -> Encoding {
     match algorithm {
-        AlgorithmDef::HmacSha1 | AlgorithmDef::HmacSha256 | AlgorithmDef::HmacSha512 => Encoding::Hex,
+        AlgorithmDef::HmacSha1 | AlgorithmDef::HmacSha256 | AlgorithmDef::HmacSha512 => {
+            Encoding::Hex
+        }
         _ => Encoding::Raw,
     }
 }
@@ -277,7 +276,12 @@ fn signed(
     match (parts.contains(&SignedPart::Timestamp), def.timestamp.get()) {
         (true, None) if def.timestamp.is_absent() => {
             context
-                .error(codes::VERIFY_KEYS, given.at, "nothing says where the timestamp stands", "`timestamp` is used here")
+                .error(
+                    codes::VERIFY_KEYS,
+                    given.at,
+                    "nothing says where the timestamp stands",
+                    "`timestamp` is used here",
+                )
                 .help("add a table [verify.NAME.timestamp] with its `header`");
         }
         (false, Some(timestamp)) => unsigned_timestamp(context, timestamp.key),
@@ -311,7 +315,12 @@ fn parts(context: &mut Context<'_>, given: &At<Expression>) -> Option<Vec<Signed
         }
         let Some(close) = text[open..].find("}}").map(|close| open + close) else {
             let place = within(given, open..text.len());
-            context.error(codes::BAD_TEMPLATE, place, "`{{` is never closed", "expected `}}` after this");
+            context.error(
+                codes::BAD_TEMPLATE,
+                place,
+                "`{{` is never closed",
+                "expected `}}` after this",
+            );
             return None;
         };
         match part(text[open + 2..close].trim()) {

@@ -77,7 +77,12 @@ pub(super) fn compile(
     let events = context.maybe(&def.events, &sites::EVENTS, &format!("{place}.events"));
     if let Some(events) = def.events.get().filter(|events| !events.value.text.starts_with('$')) {
         context
-            .error(codes::BAD_RECORDS, events.at, "`events` must be a path", "expected a path such as \"$.events[*]\"")
+            .error(
+                codes::BAD_RECORDS,
+                events.at,
+                "`events` must be a path",
+                "expected a path such as \"$.events[*]\"",
+            )
             .help("`$` is the request's body");
     }
     let methods: Vec<Method> =
@@ -104,7 +109,12 @@ fn route(context: &mut Context<'_>, merged: &Merged<'_>, name: &str, at: Loc) ->
     let Some(given) = merged.path.get() else {
         if merged.path.is_absent() {
             context
-                .error(codes::MISSING_KEY, at, format!("missing key `path` in [stream.{name}.webhook]"), "key `path` expected here")
+                .error(
+                    codes::MISSING_KEY,
+                    at,
+                    format!("missing key `path` in [stream.{name}.webhook]"),
+                    "key `path` expected here",
+                )
                 .help("write path = \"/shop/orders\": the URL's path that the producer posts to");
         }
         return None;
@@ -125,10 +135,13 @@ fn route(context: &mut Context<'_>, merged: &Merged<'_>, name: &str, at: Loc) ->
     };
     if let Some(problem) = problem {
         let plain = text.split(['?', '#']).next().unwrap_or_default();
-        let parts: Vec<&str> = plain.split('/').map(str::trim).filter(|part| !part.is_empty()).collect();
+        let parts: Vec<&str> =
+            plain.split('/').map(str::trim).filter(|part| !part.is_empty()).collect();
         let slug = format!("/{}", parts.join("/"));
         let message = format!("`{}` is not a webhook path", text.escape_debug());
-        context.error(codes::BAD_ROUTE, given.at, message, problem).help(format!("write \"{slug}\""));
+        context
+            .error(codes::BAD_ROUTE, given.at, message, problem)
+            .help(format!("write \"{slug}\""));
         return None;
     }
     context.routes.push((text.to_owned(), given.at));
@@ -170,7 +183,12 @@ fn secrets(
 ) -> (Vec<SecretPlan>, Option<Expr>) {
     if let (Some(one), Some(many)) = (merged.secret.key(), merged.secrets.key()) {
         context
-            .error(codes::CONFLICT, many, "`secret` and `secrets` exclude each other", "one of the two is too many")
+            .error(
+                codes::CONFLICT,
+                many,
+                "`secret` and `secrets` exclude each other",
+                "one of the two is too many",
+            )
             .related(one, "the other one");
     }
     let mut plans = Vec::new();
@@ -213,7 +231,12 @@ fn secret(
 ) -> Option<SecretPlan> {
     if given.value.text.trim().is_empty() {
         context
-            .error(codes::EMPTY_SECRET, given.at, "the secret is empty", "anyone can sign with nothing")
+            .error(
+                codes::EMPTY_SECRET,
+                given.at,
+                "the secret is empty",
+                "anyone can sign with nothing",
+            )
             .help("name it: secret = \"{{ secret.SHOP_WEBHOOK_SECRET }}\"");
         return None;
     }
@@ -277,7 +300,12 @@ fn check_secrets(
     }
     if algorithm == Algorithm::Basic && !has_user && merged.own.user.is_absent() {
         context
-            .error(codes::VERIFY_KEYS, at, "basic authentication without a user", "`user` expected here")
+            .error(
+                codes::VERIFY_KEYS,
+                at,
+                "basic authentication without a user",
+                "`user` expected here",
+            )
             .help("write user = \"...\" beside `secret`, which is the password");
     }
 }
@@ -315,10 +343,11 @@ pub(super) fn check_shared_routes(context: &mut Context<'_>, body: &ConnectorDef
 }
 
 fn fingerprint<'d>(merged: &Merged<'d>) -> (Option<&'d str>, Vec<&'d str>) {
-    let many = merged.secrets.value().into_iter().flatten().filter_map(|entry| match &entry.value {
-        SecretEntry::Value(value) => Some(value.text.as_str()),
-        SecretEntry::Dated(dated) => dated.value.value().map(|value| value.text.as_str()),
-    });
+    let many =
+        merged.secrets.value().into_iter().flatten().filter_map(|entry| match &entry.value {
+            SecretEntry::Value(value) => Some(value.text.as_str()),
+            SecretEntry::Dated(dated) => dated.value.value().map(|value| value.text.as_str()),
+        });
     let one = merged.secret.value().map(|secret| secret.text.as_str());
     (merged.verify.value().map(|verify| verify.0.as_str()), one.into_iter().chain(many).collect())
 }

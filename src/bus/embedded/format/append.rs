@@ -46,10 +46,7 @@ pub(in crate::bus) fn put_slot(out: &mut Vec<u8>, claim: StoredClaim, event: &Ev
     }
     event::encode(event, out);
     let body = &out[start + SLOT_HEAD_BYTES..];
-    let (length, crc) = (
-        (body.len() as u32).to_le_bytes(),
-        crc32fast::hash(body).to_le_bytes(),
-    );
+    let (length, crc) = ((body.len() as u32).to_le_bytes(), crc32fast::hash(body).to_le_bytes());
     out[start..start + 4].copy_from_slice(&length);
     out[start + 4..start + 8].copy_from_slice(&crc);
 }
@@ -101,11 +98,7 @@ fn read_slot<'a>(reader: &mut Reader<'a>, offset: usize) -> Result<Slot<'a>, Mal
         2 => StoredClaim::Forever,
         _ => return Err(Malformed),
     };
-    Ok(Slot {
-        offset,
-        claim,
-        event: EventRef::decode(body.rest())?,
-    })
+    Ok(Slot { offset, claim, event: EventRef::decode(body.rest())? })
 }
 
 /// A state entry as it stands in a buffer: `None` removes.

@@ -39,11 +39,7 @@ pub(in crate::bus) fn event() -> impl Strategy<Value = Event> {
             order,
             tenant,
             received_at: Timestamp(at),
-            origin: if polled {
-                Origin::Poll
-            } else {
-                Origin::Webhook
-            },
+            origin: if polled { Origin::Poll } else { Origin::Webhook },
             delete,
             to: to.into_iter().map(Arc::from).collect(),
             record: Record::from_bytes(Bytes::from(record)),

@@ -52,11 +52,7 @@ fn seal(mut out: Vec<u8>) -> Vec<u8> {
 fn unseal(bytes: &[u8]) -> Result<Reader<'_>, Malformed> {
     let (body, crc) = bytes.split_last_chunk::<4>().ok_or(Malformed)?;
     let fits = crc32fast::hash(body) == u32::from_le_bytes(*crc);
-    if fits {
-        Ok(Reader::new(body))
-    } else {
-        Err(Malformed)
-    }
+    if fits { Ok(Reader::new(body)) } else { Err(Malformed) }
 }
 
 impl Position {
@@ -89,11 +85,7 @@ impl Position {
             });
         }
         reader.end()?;
-        Ok(Self {
-            segment,
-            offset,
-            segments,
-        })
+        Ok(Self { segment, offset, segments })
     }
 }
 
@@ -135,12 +127,7 @@ pub(in crate::bus) fn decode_region(
             }),
             _ => return Err(Malformed),
         };
-        each(Unsettled {
-            offset,
-            lane,
-            key,
-            retried,
-        });
+        each(Unsettled { offset, lane, key, retried });
     }
     Ok(())
 }
@@ -181,22 +168,14 @@ mod tests {
     }
 
     fn facts() -> impl Strategy<Value = SegmentFacts> {
-        let parts = (
-            any::<u32>(),
-            any::<u32>(),
-            any::<i64>(),
-            any::<i64>(),
-            any::<u64>(),
-        );
-        parts.prop_map(
-            |(number, len_bytes, earliest, latest, events)| SegmentFacts {
-                number,
-                len_bytes,
-                earliest: Timestamp(earliest),
-                latest: Timestamp(latest),
-                events,
-            },
-        )
+        let parts = (any::<u32>(), any::<u32>(), any::<i64>(), any::<i64>(), any::<u64>());
+        parts.prop_map(|(number, len_bytes, earliest, latest, events)| SegmentFacts {
+            number,
+            len_bytes,
+            earliest: Timestamp(earliest),
+            latest: Timestamp(latest),
+            events,
+        })
     }
 
     proptest! {

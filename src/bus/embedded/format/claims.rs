@@ -24,19 +24,13 @@ pub(in crate::bus) struct BlockKey {
 
 impl BlockKey {
     pub fn encode(self) -> Vec<u8> {
-        [self.until_s, self.segment, self.number]
-            .map(u32::to_be_bytes)
-            .concat()
+        [self.until_s, self.segment, self.number].map(u32::to_be_bytes).concat()
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let key: [u8; 12] = bytes.try_into().map_err(|_| Malformed)?;
         let part = |at: usize| u32::from_be_bytes([key[at], key[at + 1], key[at + 2], key[at + 3]]);
-        Ok(Self {
-            until_s: part(0),
-            segment: part(4),
-            number: part(8),
-        })
+        Ok(Self { until_s: part(0), segment: part(4), number: part(8) })
     }
 }
 

@@ -108,11 +108,7 @@ impl<'a> Reader<'a> {
 
     /// Fails unless everything was read.
     pub fn end(&self) -> Result<(), Malformed> {
-        if self.rest.is_empty() {
-            Ok(())
-        } else {
-            Err(Malformed)
-        }
+        if self.rest.is_empty() { Ok(()) } else { Err(Malformed) }
     }
 }
 

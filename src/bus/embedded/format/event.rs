@@ -94,10 +94,7 @@ impl<'a> Names<'a> {
         for _ in 0..count {
             reader.text()?;
         }
-        Ok(Self {
-            count,
-            reader: start,
-        })
+        Ok(Self { count, reader: start })
     }
 
     fn iter(&self) -> impl Iterator<Item = &'a str> {
@@ -143,11 +140,7 @@ impl<'a> EventRef<'a> {
 
     /// A copy that owns its parts.
     pub fn to_event(self) -> Result<Event, Malformed> {
-        let with = self
-            .with
-            .map(serde_json::from_slice)
-            .transpose()
-            .map_err(|_| Malformed)?;
+        let with = self.with.map(serde_json::from_slice).transpose().map_err(|_| Malformed)?;
         Ok(Event {
             id: self.id,
             connector: self.connector.into(),
@@ -157,11 +150,7 @@ impl<'a> EventRef<'a> {
             order: self.order,
             tenant: self.tenant.map(str::to_owned),
             received_at: self.received_at,
-            origin: if self.flags & POLLED == 0 {
-                Origin::Webhook
-            } else {
-                Origin::Poll
-            },
+            origin: if self.flags & POLLED == 0 { Origin::Webhook } else { Origin::Poll },
             delete: self.flags & DELETE != 0,
             to: self.to().map(Arc::from).collect(),
             record: Record::from_bytes(Bytes::copy_from_slice(self.record)),

@@ -45,15 +45,9 @@ pub(in crate::bus) enum Kind {
 
 impl Kind {
     pub fn from_byte(byte: u8) -> Option<Self> {
-        [
-            Self::Append,
-            Self::Settlements,
-            Self::Letter,
-            Self::Discard,
-            Self::Quarantined,
-        ]
-        .into_iter()
-        .find(|kind| *kind as u8 == byte)
+        [Self::Append, Self::Settlements, Self::Letter, Self::Discard, Self::Quarantined]
+            .into_iter()
+            .find(|kind| *kind as u8 == byte)
     }
 }
 
@@ -87,10 +81,7 @@ impl Header {
     /// Both copies.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEADER_BYTES as usize);
-        let previous = self.previous.unwrap_or(Tail {
-            segment: u32::MAX,
-            len_bytes: u32::MAX,
-        });
+        let previous = self.previous.unwrap_or(Tail { segment: u32::MAX, len_bytes: u32::MAX });
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
         out.extend_from_slice(&[self.journal as u8, 0]);
@@ -130,18 +121,9 @@ impl Header {
         reader.u8()?;
         let (number, salt) = (reader.u32()?, reader.u32()?);
         let made_at = Timestamp(reader.i64()?);
-        let previous = Tail {
-            segment: reader.u32()?,
-            len_bytes: reader.u32()?,
-        };
+        let previous = Tail { segment: reader.u32()?, len_bytes: reader.u32()? };
         let previous = Some(previous).filter(|p| p.segment != u32::MAX);
-        Ok(Self {
-            journal,
-            number,
-            salt,
-            made_at,
-            previous,
-        })
+        Ok(Self { journal, number, salt, made_at, previous })
     }
 }
 
@@ -192,11 +174,7 @@ impl FrameHead {
         let part = |at: usize| {
             u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
         };
-        Self {
-            length: part(0),
-            crc: part(4),
-            kind: bytes[8],
-        }
+        Self { length: part(0), crc: part(4), kind: bytes[8] }
     }
 
     /// Whether `body` is what this head announces.
@@ -213,24 +191,15 @@ mod tests {
 
     fn header() -> impl Strategy<Value = Header> {
         let previous = prop::option::of((0..u32::MAX, any::<u32>()));
-        (
-            any::<bool>(),
-            any::<u32>(),
-            any::<u32>(),
-            any::<i64>(),
-            previous,
-        )
-            .prop_map(|(dead, number, salt, made_at, previous)| Header {
-                journal: if dead {
-                    JournalKind::Dead
-                } else {
-                    JournalKind::Events
-                },
+        (any::<bool>(), any::<u32>(), any::<u32>(), any::<i64>(), previous).prop_map(
+            |(dead, number, salt, made_at, previous)| Header {
+                journal: if dead { JournalKind::Dead } else { JournalKind::Events },
                 number,
                 salt,
                 made_at: Timestamp(made_at),
                 previous: previous.map(|(segment, len_bytes)| Tail { segment, len_bytes }),
-            })
+            },
+        )
     }
 
     proptest! {

@@ -50,12 +50,7 @@ pub(in crate::bus) fn encode(settled: &Settled, out: &mut Vec<u8>) {
             out.push(3);
             put_text(out, reason);
         }
-        Settlement::Retry {
-            due,
-            attempts,
-            first_attempt_at,
-            error,
-        } => {
+        Settlement::Retry { due, attempts, first_attempt_at, error } => {
             out.push(4);
             out.extend_from_slice(&due.0.to_le_bytes());
             put_uint(out, u64::from(*attempts));
@@ -89,9 +84,7 @@ fn read(reader: &mut Reader<'_>) -> Result<Settled, Malformed> {
             Settlement::Delivered { attempts, status }
         }
         2 => Settlement::Superseded,
-        3 => Settlement::Dead {
-            reason: reader.text()?.to_owned(),
-        },
+        3 => Settlement::Dead { reason: reader.text()?.to_owned() },
         4 => Settlement::Retry {
             due: Timestamp(reader.i64()?),
             attempts: reader.small()?,
@@ -100,13 +93,7 @@ fn read(reader: &mut Reader<'_>) -> Result<Settled, Malformed> {
         },
         _ => return Err(Malformed),
     };
-    Ok(Settled {
-        seq,
-        at,
-        destination,
-        revision,
-        settlement,
-    })
+    Ok(Settled { seq, at, destination, revision, settlement })
 }
 
 #[cfg(test)]
@@ -135,20 +122,15 @@ mod tests {
 
     fn settled() -> impl Strategy<Value = Settled> {
         let revision = any::<Option<(u64, i64)>>();
-        (
-            any::<u64>(),
-            any::<i64>(),
-            "[a-z]{0,6}",
-            revision,
-            settlement(),
-        )
-            .prop_map(|(seq, at, destination, revision, settlement)| Settled {
+        (any::<u64>(), any::<i64>(), "[a-z]{0,6}", revision, settlement()).prop_map(
+            |(seq, at, destination, revision, settlement)| Settled {
                 seq,
                 at: Timestamp(at),
                 destination: destination.into(),
                 revision: revision.filter(|_| matches!(settlement, Settlement::Delivered { .. })),
                 settlement,
-            })
+            },
+        )
     }
 
     proptest! {

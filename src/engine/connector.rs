@@ -1,0 +1,246 @@
+//! One running connector: its parts, and the supervisor that restarts them when one panics.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Shared,
+    destination::DestinationRuntime,
+    pipeline::{self, LaneContext},
+    polls::PollRuntime,
+    tasks::{TaskKind, panic_message},
+};
+use crate::{
+    deliver::Limiter, event::Lane, ingest::poll::Poller, map::Env, plan::ConnectorPlan,
+    world::Timestamp,
+};
+
+/// So many panics within [`CRASH_WINDOW`] are a crash loop.
+const CRASHES: usize = 5;
+/// See [`CRASHES`].
+const CRASH_WINDOW: Duration = Duration::from_secs(300);
+/// The first wait before a restart; it doubles up to the second.
+const RESTART: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// How a connector is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// All parts run.
+    Running,
+    /// A part panicked; it starts again soon.
+    Restarting(String),
+    /// It panicked too often; it starts again at a reload.
+    Quarantined(String),
+}
+
+/// A connector at work, or built and ready to.
+pub struct Connector {
+    pub plan: Arc<ConnectorPlan>,
+    /// Counts the plans of this name since the engine started.
+    pub generation: u64,
+    pub destinations: BTreeMap<Arc<str>, Arc<DestinationRuntime>>,
+    pub polls: BTreeMap<Arc<str>, Arc<PollRuntime>>,
+    health: Mutex<Health>,
+    /// Take no more.
+    stop: CancellationToken,
+    /// Drop what is in hand.
+    kill: CancellationToken,
+    ended: CancellationToken,
+}
+
+impl Connector {
+    /// Opens destinations and readies polls. Nothing runs, nothing is dialled.
+    pub fn build(
+        shared: &Shared,
+        plan: &Arc<ConnectorPlan>,
+        generation: u64,
+    ) -> Result<Arc<Self>, String> {
+        let unset: Vec<&str> = plan
+            .secrets_used
+            .iter()
+            .map(String::as_str)
+            .filter(|name| shared.world.secrets.get(name).is_none())
+            .collect();
+        if !unset.is_empty() {
+            return Err(format!(
+                "unset secrets: {}; set them in the environment or in the secrets folder and reload",
+                unset.join(", ")
+            ));
+        }
+        let mut destinations = BTreeMap::new();
+        for (name, destination) in &plan.destinations {
+            let open = DestinationRuntime::open(shared, plan, destination)
+                .map_err(|error| format!("destination {name}: {error}"))?;
+            destinations.insert(Arc::clone(name), Arc::new(open));
+        }
+        Ok(Arc::new(Self {
+            plan: Arc::clone(plan),
+            generation,
+            destinations,
+            polls: polls(shared, plan),
+            health: Mutex::new(Health::Running),
+            stop: CancellationToken::new(),
+            kill: CancellationToken::new(),
+            ended: CancellationToken::new(),
+        }))
+    }
+
+    /// How it is.
+    pub fn health(&self) -> Health {
+        self.health.lock().clone()
+    }
+
+    /// Starts its parts under a supervisor.
+    pub fn start(self: &Arc<Self>, shared: &Arc<Shared>) {
+        let name = format!("connector {}", self.plan.name);
+        let supervisor = Arc::clone(self).supervise(Arc::clone(shared));
+        let ended = self.ended.clone().drop_guard();
+        shared.tasks.spawn(TaskKind::Supervisor, name, async move {
+            let _ended = ended;
+            supervisor.await;
+        });
+    }
+
+    /// Takes no more events; lets attempts in hand end for `within`, then drops them: they belong
+    /// to the bus and come again. Whether all ended by themselves.
+    pub async fn drain(&self, within: Duration) -> bool {
+        self.stop.cancel();
+        if tokio::time::timeout(within, self.ended.cancelled()).await.is_ok() {
+            return true;
+        }
+        self.kill.cancel();
+        self.ended.cancelled().await;
+        false
+    }
+
+    async fn supervise(self: Arc<Self>, shared: Arc<Shared>) {
+        let mut crashes: Vec<Timestamp> = Vec::new();
+        loop {
+            let Some(panic) = self.run_parts(&shared).await else {
+                return;
+            };
+            let now = shared.world.clock.now();
+            crashes.retain(|at| now.since(*at) < CRASH_WINDOW);
+            crashes.push(now);
+            let connector = &*self.plan.name;
+            shared
+                .metrics
+                .connector(connector)
+                .restarts
+                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            if crashes.len() >= CRASHES {
+                tracing::error!(connector, panic, "quarantined after repeated panics");
+                *self.health.lock() = Health::Quarantined(panic);
+                self.stop.cancelled().await;
+                return;
+            }
+            let (from, to) = RESTART;
+            let wait = from.saturating_mul(1 << (crashes.len() - 1)).min(to);
+            tracing::error!(connector, panic, ?wait, "panicked, will restart");
+            *self.health.lock() = Health::Restarting(panic);
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+            *self.health.lock() = Health::Running;
+        }
+    }
+
+    /// Runs all parts until they were stopped (`None`) or one panicked (its message).
+    async fn run_parts(&self, shared: &Arc<Shared>) -> Option<String> {
+        let mut parts = JoinSet::new();
+        for context in self.lanes(shared) {
+            parts.spawn(pipeline::run(context, self.stop.clone()));
+        }
+        for poll in self.polls.values() {
+            parts.spawn(Arc::clone(poll).run(self.stop.clone()));
+        }
+        if parts.is_empty() {
+            self.stop.cancelled().await;
+        }
+        loop {
+            tokio::select! {
+                ended = parts.join_next() => match ended {
+                    None => return None,
+                    Some(Ok(())) => {}
+                    Some(Err(error)) => {
+                        parts.shutdown().await;
+                        return Some(error.try_into_panic().map_or_else(
+                            |error| error.to_string(),
+                            |panic| panic_message(&*panic).to_owned(),
+                        ));
+                    }
+                },
+                () = self.kill.cancelled() => {
+                    parts.shutdown().await;
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Every lane that may hold events: each stream with each of its destinations.
+    fn lanes(&self, shared: &Arc<Shared>) -> Vec<LaneContext> {
+        let metrics = shared.metrics.connector(&self.plan.name);
+        let env = environment(shared, &self.plan);
+        let mut lanes = Vec::new();
+        for stream in &self.plan.streams {
+            for (name, destination) in &self.destinations {
+                let lane = Lane {
+                    connector: Arc::clone(&self.plan.name),
+                    stream: Arc::clone(&stream.name),
+                    destination: Arc::clone(name),
+                };
+                if !stream.to.contains(name) && !shared.has_backlog(&lane) {
+                    continue;
+                }
+                lanes.push(LaneContext {
+                    lane,
+                    connector: Arc::clone(&self.plan),
+                    stream: Arc::clone(stream),
+                    destination: Arc::clone(destination),
+                    bus: Arc::clone(&shared.bus),
+                    world: shared.world.clone(),
+                    metrics: metrics.stream(&stream.name),
+                    env: env.clone(),
+                });
+            }
+        }
+        lanes
+    }
+}
+
+/// What every expression of a connector may see: its variables and secrets.
+pub fn environment(shared: &Shared, plan: &ConnectorPlan) -> Env {
+    Env::new()
+        .with("vars", Arc::clone(&plan.vars))
+        .with_secrets(Arc::clone(&shared.world.secrets), Arc::clone(&plan.secret_names))
+}
+
+/// The polls of a connector. They share the source's rate.
+fn polls(shared: &Shared, plan: &Arc<ConnectorPlan>) -> BTreeMap<Arc<str>, Arc<PollRuntime>> {
+    let mut limiter: Option<Arc<Limiter>> = None;
+    let mut polls = BTreeMap::new();
+    for stream in &plan.streams {
+        let (Some(poll), Some(schedule)) = (&stream.poll, &stream.schedule) else {
+            continue;
+        };
+        let limiter = limiter.get_or_insert_with(|| Arc::new(Limiter::new(&poll.rate)));
+        let poller = Poller {
+            connector: Arc::clone(plan),
+            stream: Arc::clone(stream),
+            world: shared.world.clone(),
+            egress: shared.egress.clone(),
+            auth: Arc::clone(&shared.auth),
+            bus: Arc::clone(&shared.bus),
+            limiter: Arc::clone(limiter),
+        };
+        let metrics = shared.metrics.connector(&plan.name).stream(&stream.name);
+        let runtime = PollRuntime::new(poller, schedule.clone(), metrics);
+        polls.insert(Arc::clone(&stream.name), Arc::new(runtime));
+    }
+    polls
+}

@@ -1,0 +1,121 @@
+//! A destination at work: open, counted, limited, and parked while it needs a person.
+
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+
+use tokio::sync::{Semaphore, watch};
+
+use super::Shared;
+use crate::{
+    deliver::{Destination, Limiter, Outcome},
+    observe::DestinationMetrics,
+    plan::{ConnectorPlan, DestinationKind, DestinationPlan},
+};
+
+/// Events that are written to a file between two syncs.
+const FILE_GROUP: usize = 1024;
+
+/// One destination of a running connector, shared by its lanes.
+pub struct DestinationRuntime {
+    pub plan: Arc<DestinationPlan>,
+    pub open: Destination,
+    pub limiter: Limiter,
+    /// Attempts in flight over all lanes.
+    pub permits: Semaphore,
+    pub metrics: Arc<DestinationMetrics>,
+    held: watch::Sender<Option<Arc<str>>>,
+}
+
+impl DestinationRuntime {
+    /// Opens a destination. It is never parked at first: a restart or a new plan may well have
+    /// mended what was wrong, and one attempt tells.
+    pub fn open(
+        shared: &Shared,
+        connector: &ConnectorPlan,
+        plan: &Arc<DestinationPlan>,
+    ) -> Result<Self, String> {
+        let open = Destination::open(
+            connector,
+            Arc::clone(plan),
+            shared.world.clone(),
+            shared.egress.clone(),
+            Arc::clone(&shared.auth),
+        )?;
+        let metrics = shared.metrics.connector(&connector.name).destination(&plan.name);
+        metrics.parked.store(0, Relaxed);
+        let window = window(plan);
+        Ok(Self {
+            limiter: Limiter::new(&plan.rate),
+            permits: Semaphore::new(window),
+            plan: Arc::clone(plan),
+            open,
+            metrics,
+            held: watch::Sender::new(None),
+        })
+    }
+
+    /// Most events one lane has in hand at once.
+    pub fn window(&self) -> usize {
+        window(&self.plan)
+    }
+
+    /// Whether it is parked.
+    pub fn is_held(&self) -> bool {
+        self.held.borrow().is_some()
+    }
+
+    /// Why it is parked.
+    pub fn held(&self) -> Option<Arc<str>> {
+        self.held.borrow().clone()
+    }
+
+    /// Completes when it is no longer parked.
+    pub async fn resumed(&self) {
+        // The sender lives as long as `self`, so waiting cannot fail.
+        let _ = self.held.subscribe().wait_for(Option::is_none).await;
+    }
+
+    /// Parks it, and says so once.
+    pub fn hold(&self, connector: &str, message: &str) {
+        let first = self.held.send_if_modified(|held| {
+            let first = held.is_none();
+            *held = Some(Arc::from(message));
+            first
+        });
+        if !first {
+            return;
+        }
+        self.metrics.parked.store(1, Relaxed);
+        let destination = &*self.plan.name;
+        tracing::error!(connector, destination, message, "destination held");
+    }
+
+    /// Un-parks it. Whether it was parked.
+    pub fn resume(&self, connector: &str) -> bool {
+        if self.held.send_replace(None).is_none() {
+            return false;
+        }
+        self.metrics.parked.store(0, Relaxed);
+        let destination = &*self.plan.name;
+        tracing::info!(connector, destination, "destination resumed");
+        true
+    }
+
+    /// Counts one outcome of an attempt.
+    pub fn count(&self, outcome: &Outcome) {
+        let counter = match outcome {
+            Outcome::Delivered { .. } => &self.metrics.delivered,
+            Outcome::Retry { .. } => &self.metrics.retried,
+            Outcome::Deferred { .. } => &self.metrics.deferred,
+            Outcome::Held { .. } => &self.metrics.held,
+            Outcome::Rejected { .. } => &self.metrics.rejected,
+        };
+        counter.fetch_add(1, Relaxed);
+    }
+}
+
+fn window(plan: &DestinationPlan) -> usize {
+    match plan.kind {
+        DestinationKind::Http { .. } => plan.concurrency.max(1),
+        DestinationKind::File { .. } | DestinationKind::Stdout => FILE_GROUP,
+    }
+}

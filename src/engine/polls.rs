@@ -1,0 +1,225 @@
+//! When polls run: due times that survive a restart, one run at a time, and what a failed run
+//! means for the next.
+
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    ingest::poll::{PollFailure, PollReport, Poller, next_run},
+    observe::{Outcome as Counted, StreamMetrics},
+    plan::SchedulePlan,
+    world::Timestamp,
+};
+
+/// First and last wait after a run that failed for the source's passing reasons.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+
+/// What is stored of a poll's schedule, as JSON under `poll/<connector>/<stream>`. Fields are only
+/// ever added, with defaults.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Stored {
+    /// When the last run began.
+    #[serde(default)]
+    began: Option<Timestamp>,
+    /// The source asked not to come back sooner.
+    #[serde(default)]
+    not_before: Option<Timestamp>,
+}
+
+/// What `status` shows of a poll.
+#[derive(Clone, Debug, Default)]
+pub struct PollView {
+    pub next: Option<Timestamp>,
+    pub last: Option<Timestamp>,
+    /// `ok`, or why the last run failed.
+    pub result: Option<String>,
+    pub held: Option<String>,
+}
+
+/// One stream's poll at work.
+pub struct PollRuntime {
+    pub poller: Poller,
+    pub schedule: SchedulePlan,
+    pub metrics: Arc<StreamMetrics>,
+    view: Mutex<PollView>,
+    resumed: watch::Sender<u64>,
+}
+
+impl PollRuntime {
+    /// A poll that has not begun yet.
+    pub fn new(poller: Poller, schedule: SchedulePlan, metrics: Arc<StreamMetrics>) -> Self {
+        let view = Mutex::default();
+        Self { poller, schedule, metrics, view, resumed: watch::Sender::new(0) }
+    }
+
+    /// How it stands.
+    pub fn view(&self) -> PollView {
+        self.view.lock().clone()
+    }
+
+    /// Un-parks it. Whether it was parked.
+    pub fn resume(&self) -> bool {
+        let was_held = self.view.lock().held.take().is_some();
+        self.resumed.send_modify(|n| *n += 1);
+        was_held
+    }
+
+    fn key(&self) -> String {
+        format!("poll/{}/{}", self.poller.connector.name, self.poller.stream.name)
+    }
+
+    fn stored(&self) -> Stored {
+        self.poller
+            .bus
+            .state(&self.key())
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default()
+    }
+
+    async fn store(&self, stored: &Stored) {
+        let bytes = serde_json::to_vec(stored).unwrap_or_default();
+        if let Err(error) = self.poller.bus.put_state(&self.key(), Some(bytes)).await {
+            tracing::warn!(poll = self.key(), %error, "the poll's schedule is not durable");
+        }
+    }
+
+    /// Runs the poll whenever it is due, until `stop`. A run in hand is dropped then: what it has
+    /// appended is durable together with the cursor, and the rest comes again.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.forever() => {}
+        }
+    }
+
+    async fn forever(&self) {
+        let mut stored = self.stored();
+        let mut failures = 0;
+        loop {
+            let due = self.due(&stored);
+            self.view.lock().next = Some(due);
+            self.poller.world.clock.sleep_until(due).await;
+            let began = self.poller.world.clock.now();
+            stored = Stored { began: Some(began), not_before: None };
+            self.store(&stored).await;
+            match self.once(began).await {
+                Ok(()) => failures = 0,
+                Err(failure) => {
+                    failures += 1;
+                    self.after_failure(&mut stored, failure, failures).await;
+                }
+            }
+        }
+    }
+
+    fn due(&self, stored: &Stored) -> Timestamp {
+        if let Some(at) = stored.not_before {
+            return at;
+        }
+        let fraction = self.poller.world.entropy.fraction();
+        next_run(&self.schedule, stored.began, self.poller.world.clock.now(), fraction)
+    }
+
+    async fn wait_for_resume(&self, message: &str) {
+        let mut resumed = self.resumed.subscribe();
+        resumed.mark_unchanged();
+        {
+            let mut view = self.view.lock();
+            view.held = Some(message.to_owned());
+            view.next = None;
+        }
+        // The sender lives as long as `self`, so waiting cannot fail.
+        let _ = resumed.changed().await;
+    }
+
+    /// One run, counted and logged.
+    async fn once(&self, began: Timestamp) -> Result<(), PollFailure> {
+        let ended = self.poller.run(&|_| {}).await;
+        let (report, failure) = match ended {
+            Ok(report) => (report, None),
+            Err((report, failure)) => (report, Some(failure)),
+        };
+        self.count(&report);
+        let clock = &self.poller.world.clock;
+        let took_ms = clock.now().since(began).as_millis() as u64;
+        let (connector, stream) = (&*self.poller.connector.name, &*self.poller.stream.name);
+        let PollReport { requests, items, accepted, duplicates, .. } = report;
+        let mut view = self.view.lock();
+        view.last = Some(began);
+        if let Some(failure) = failure {
+            let error = failure_message(&failure);
+            self.metrics.polls_failed.fetch_add(1, Relaxed);
+            tracing::warn!(
+                connector,
+                stream,
+                requests,
+                items,
+                accepted,
+                took_ms,
+                error,
+                "poll failed"
+            );
+            view.result = Some(error.to_owned());
+            return Err(failure);
+        }
+        self.metrics.polls.fetch_add(1, Relaxed);
+        tracing::info!(
+            connector,
+            stream,
+            requests,
+            items,
+            accepted,
+            duplicates,
+            took_ms,
+            "poll done"
+        );
+        view.result = Some("ok".to_owned());
+        Ok(())
+    }
+
+    fn count(&self, report: &PollReport) {
+        self.metrics.count(Counted::Accepted, report.accepted);
+        self.metrics.count(Counted::Duplicate, report.duplicates);
+        self.metrics.count(Counted::Unmatched, report.filtered);
+        self.metrics.count(Counted::Unnamed, report.unnamed);
+        if self.poller.stream.webhook.is_some() {
+            self.metrics.count(Counted::FoundByPoll, report.accepted);
+        }
+    }
+
+    async fn after_failure(&self, stored: &mut Stored, failure: PollFailure, failures: u32) {
+        match failure {
+            PollFailure::Later { retry_after, .. } => {
+                let (from, to) = BACKOFF;
+                let ceiling = from.saturating_mul(1 << failures.min(16)).min(to);
+                let backoff = ceiling.mul_f64(self.poller.world.entropy.fraction());
+                let wait = backoff.max(from).max(retry_after.unwrap_or_default());
+                stored.not_before = Some(self.poller.world.clock.now().plus(wait));
+                self.store(stored).await;
+            }
+            PollFailure::Held(message) => {
+                let connector = &*self.poller.connector.name;
+                let stream = &*self.poller.stream.name;
+                tracing::error!(connector, stream, message, "poll held");
+                self.wait_for_resume(&message).await;
+                stored.not_before = Some(self.poller.world.clock.now());
+            }
+            PollFailure::Failed(_) => {}
+        }
+    }
+}
+
+fn failure_message(failure: &PollFailure) -> &str {
+    match failure {
+        PollFailure::Later { message, .. }
+        | PollFailure::Held(message)
+        | PollFailure::Failed(message) => message,
+    }
+}

@@ -1,0 +1,251 @@
+//! Reload: read all → compile what changed → diff → build the new → swap routes → drain the old →
+//! start the new. Start-up is the same list from nothing. A connector whose file does not compile,
+//! or that cannot be built, keeps its predecessor.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+
+use super::{Engine, connector::Connector, load::Loaded, status::ReloadReport, tasks::blocking};
+use crate::{
+    diagnostic::{Diagnostic, render_human},
+    ingest::webhook::Routes,
+    plan::{ConnectorPlan, ContentHash},
+};
+
+/// How long attempts in hand may go on after a connector was replaced. What is left then goes back
+/// to the bus and is attempted again, with the same idempotency key.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What runs at present, and what should but cannot.
+#[derive(Default)]
+pub struct Running {
+    pub connectors: BTreeMap<Arc<str>, Arc<Connector>>,
+    /// Why a connector does not run, or runs an older plan: by name, or by file where the name
+    /// could not be read.
+    pub problems: BTreeMap<String, Problem>,
+    /// Counts plans by name.
+    generations: BTreeMap<Arc<str>, u64>,
+}
+
+/// See [`Running::problems`].
+#[derive(Clone, Debug)]
+pub struct Problem {
+    pub file: PathBuf,
+    pub message: String,
+}
+
+/// How what is wanted differs from what runs.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    pub added: Vec<Arc<str>>,
+    pub changed: Vec<Arc<str>>,
+    pub removed: Vec<Arc<str>>,
+    pub unchanged: usize,
+}
+
+/// By name and content. `kept` are those that run although their file gives no plan at present.
+pub fn diff(
+    running: &BTreeMap<Arc<str>, ContentHash>,
+    wanted: &BTreeMap<Arc<str>, ContentHash>,
+    kept: &BTreeSet<Arc<str>>,
+) -> Changes {
+    let mut changes = Changes::default();
+    for (name, content) in wanted {
+        match running.get(name) {
+            None => changes.added.push(Arc::clone(name)),
+            Some(current) if current == content => changes.unchanged += 1,
+            Some(_) => changes.changed.push(Arc::clone(name)),
+        }
+    }
+    let gone = running.keys().filter(|name| !wanted.contains_key(*name) && !kept.contains(*name));
+    changes.removed.extend(gone.cloned());
+    changes
+}
+
+impl Engine {
+    /// Reads the connector files again and makes what runs what they say.
+    pub async fn reload(&self) -> ReloadReport {
+        // Held to the end: two reloads at once would each stop what the other starts.
+        let mut loader = Arc::clone(&self.loader).lock_owned().await;
+        let began = self.shared.world.clock.now();
+        let (loaded, _loader) = blocking(move || (loader.load(), loader)).await;
+        let mut report = match loaded {
+            Ok(loaded) => self.apply(loaded).await,
+            Err(error) => ReloadReport {
+                failed: vec![error.to_string()],
+                diagnostics: vec![format!("error: the connectors cannot be read: {error}\n")],
+                ..ReloadReport::default()
+            },
+        };
+        report.took_ms = self.shared.world.clock.now().since(began).as_millis() as u64;
+        let (reloads, outcome) = if report.failed.is_empty() {
+            (&self.shared.metrics.reloads, "reload done")
+        } else {
+            (&self.shared.metrics.reloads_failed, "reload done, with problems")
+        };
+        reloads.fetch_add(1, Relaxed);
+        tracing::info!(added = report.added.len(), changed = report.changed.len(),
+            removed = report.removed.len(), unchanged = report.unchanged, failed = ?report.failed,
+            took_ms = report.took_ms, "{outcome}");
+        report
+    }
+
+    async fn apply(&self, loaded: Loaded) -> ReloadReport {
+        let running = self.running.read().connectors.clone();
+        let kept = kept(&running, &loaded);
+        let wanted = loaded.plans.iter().map(|(name, plan)| (Arc::clone(name), plan.content));
+        let now = running.iter().map(|(name, c)| (Arc::clone(name), c.plan.content));
+        let mut changes = diff(&now.collect(), &wanted.collect(), &kept);
+
+        let mut problems = problems_of(&loaded);
+        let fresh = self.build(&mut changes, &loaded.plans, &mut problems);
+        let mut next = running.clone();
+        next.retain(|name, _| !changes.removed.contains(name));
+        next.extend(fresh.iter().map(|(name, c)| (Arc::clone(name), Arc::clone(c))));
+
+        let plans: Vec<Arc<ConnectorPlan>> = next.values().map(|c| Arc::clone(&c.plan)).collect();
+        let mut report = ReloadReport {
+            diagnostics: loaded.diagnostics.iter().map(rendered).collect(),
+            ..ReloadReport::default()
+        };
+        match Routes::build(&plans) {
+            Ok(routes) => self.shared.server.set_routes(routes),
+            Err(conflicts) => {
+                report.failed.clone_from(&conflicts);
+                report.diagnostics.extend(conflicts);
+                return report;
+            }
+        }
+        self.swap(&running, fresh, &changes).await;
+
+        report.added = names(&changes.added);
+        report.changed = names(&changes.changed);
+        report.removed = names(&changes.removed);
+        report.unchanged = changes.unchanged;
+        report.failed = problems.keys().cloned().collect();
+        report.generations =
+            next.iter().map(|(name, c)| (name.to_string(), c.generation)).collect();
+        let mut running = self.running.write();
+        running.connectors = next;
+        running.problems = problems;
+        report
+    }
+
+    /// Builds what is new, without side effects on what runs. What cannot be built is a problem
+    /// and drops out of the changes.
+    fn build(
+        &self,
+        changes: &mut Changes,
+        plans: &BTreeMap<Arc<str>, Arc<ConnectorPlan>>,
+        problems: &mut BTreeMap<String, Problem>,
+    ) -> Vec<(Arc<str>, Arc<Connector>)> {
+        let mut fresh = Vec::new();
+        let mut build = |name: &Arc<str>| {
+            let plan = &plans[name];
+            let generation = self.running.read().generations.get(name).copied().unwrap_or(0) + 1;
+            match Connector::build(&self.shared, plan, generation) {
+                Ok(connector) => {
+                    self.running.write().generations.insert(Arc::clone(name), generation);
+                    fresh.push((Arc::clone(name), connector));
+                    true
+                }
+                Err(message) => {
+                    tracing::error!(connector = &**name, message, "connector cannot start");
+                    problems.insert(name.to_string(), Problem { file: plan.file.clone(), message });
+                    false
+                }
+            }
+        };
+        changes.added.retain(&mut build);
+        changes.changed.retain(&mut build);
+        fresh
+    }
+
+    /// Drains what is replaced or gone, then starts what is new.
+    async fn swap(
+        &self,
+        running: &BTreeMap<Arc<str>, Arc<Connector>>,
+        fresh: Vec<(Arc<str>, Arc<Connector>)>,
+        changes: &Changes,
+    ) {
+        let old = changes.changed.iter().chain(&changes.removed).filter_map(|n| running.get(n));
+        join_all(old.map(|connector| async {
+            if !connector.drain(DRAIN).await {
+                let name = &*connector.plan.name;
+                tracing::warn!(
+                    connector = name,
+                    "attempts in hand were cut off and will be repeated"
+                );
+            }
+        }))
+        .await;
+        for name in &changes.removed {
+            self.shared.auth.forget(name);
+            self.shared.metrics.remove(name);
+        }
+        for (_, connector) in fresh {
+            connector.start(&self.shared);
+        }
+    }
+}
+
+/// Names that run although their file gives no plan now: by name, or by file where that is unreadable.
+fn kept(running: &BTreeMap<Arc<str>, Arc<Connector>>, loaded: &Loaded) -> BTreeSet<Arc<str>> {
+    let by_file = |path: &Path| loaded.failed_files.contains_key(path);
+    running
+        .iter()
+        .filter(|(name, c)| loaded.failed_names.contains(*name) || by_file(&c.plan.file))
+        .map(|(name, _)| Arc::clone(name))
+        .collect()
+}
+
+fn problems_of(loaded: &Loaded) -> BTreeMap<String, Problem> {
+    let name_of = |path: &PathBuf| path.display().to_string();
+    loaded
+        .failed_files
+        .iter()
+        .map(|(path, message)| {
+            (name_of(path), Problem { file: path.clone(), message: message.clone() })
+        })
+        .collect()
+}
+
+fn rendered(diagnostic: &Diagnostic) -> String {
+    render_human(std::slice::from_ref(diagnostic), false)
+}
+
+fn names(names: &[Arc<str>]) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(entries: &[(&str, u8)]) -> BTreeMap<Arc<str>, ContentHash> {
+        entries.iter().map(|(name, n)| (Arc::from(*name), ContentHash([*n; 16]))).collect()
+    }
+
+    #[test]
+    fn diff_is_by_name_and_content_and_keeps_what_has_no_plan() {
+        let running = set(&[("same", 1), ("edited", 1), ("gone", 1), ("broken", 1)]);
+        let wanted = set(&[("same", 1), ("edited", 2), ("new", 1)]);
+        let changes = diff(&running, &wanted, &BTreeSet::from([Arc::from("broken")]));
+        let names = |list: &[&str]| list.iter().map(|n| Arc::from(*n)).collect::<Vec<Arc<str>>>();
+        assert_eq!(
+            changes,
+            Changes {
+                added: names(&["new"]),
+                changed: names(&["edited"]),
+                removed: names(&["gone"]),
+                unchanged: 1,
+            }
+        );
+    }
+}

@@ -1,0 +1,289 @@
+//! What the admin API and the CLI see of a running engine.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Engine,
+    connector::{Connector, Health},
+    reload::Problem,
+};
+use crate::{
+    bus::Backlog,
+    ingest::poll::{cursor_key, cursor_text},
+    plan::DestinationKind,
+    world::Timestamp,
+};
+
+/// The engine at a glance.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+pub struct Status {
+    /// Of the program.
+    pub version: String,
+    /// When the engine started.
+    pub started_at: Timestamp,
+    /// `running` or `draining`.
+    pub state: String,
+    /// Why the bus refuses; `None` while all is well.
+    pub refusing: Option<String>,
+    /// Pairs of event and destination that are not settled.
+    pub unsettled: u64,
+    /// Dead letters kept.
+    pub dead_letters: u64,
+    /// Bytes of journal on disk.
+    pub disk_bytes: u64,
+    /// The journal's budget in bytes.
+    pub disk_limit_bytes: u64,
+    /// All connectors, by name.
+    pub connectors: Vec<ConnectorStatus>,
+}
+
+/// One connector at a glance.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+pub struct ConnectorStatus {
+    /// Its name; its file where the name could not be read.
+    pub name: String,
+    /// As the file says.
+    pub version: String,
+    /// As the file says.
+    pub owner: Option<String>,
+    /// Its file; empty where it is gone.
+    pub file: PathBuf,
+    /// `running`, `restarting`, `quarantined`, `held`, `outdated` (its file does not compile, the
+    /// predecessor runs), `failed` (nothing runs), `removed` (backlog without a file).
+    pub state: String,
+    /// Counts the plans of this name since start.
+    pub generation: u64,
+    /// Why, where the state is not `running`.
+    pub problem: Option<String>,
+    /// Its streams.
+    pub streams: Vec<StreamStatus>,
+    /// Its destinations.
+    pub destinations: Vec<DestinationStatus>,
+}
+
+/// One stream at a glance.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+pub struct StreamStatus {
+    /// Its name.
+    pub name: String,
+    /// The path of its webhook.
+    pub webhook: Option<String>,
+    /// When its poll is due.
+    pub next_poll: Option<Timestamp>,
+    /// When its last poll began.
+    pub last_poll: Option<Timestamp>,
+    /// `ok`, or why the last poll failed.
+    pub last_poll_result: Option<String>,
+    /// Its cursor as text.
+    pub cursor: Option<String>,
+    /// Why its poll is parked.
+    #[serde(default)]
+    pub held: Option<String>,
+}
+
+/// One destination at a glance.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+pub struct DestinationStatus {
+    /// Its name.
+    pub name: String,
+    /// `http`, `file` or `stdout`.
+    pub kind: String,
+    /// Events on their way to it.
+    pub backlog: u64,
+    /// When the oldest of them was received.
+    pub oldest: Option<Timestamp>,
+    /// Why it is parked.
+    pub held: Option<String>,
+}
+
+/// What one reload did.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+pub struct ReloadReport {
+    /// Names that run now and did not before.
+    pub added: Vec<String>,
+    /// Names that run a new plan.
+    pub changed: Vec<String>,
+    /// Names that no longer run.
+    pub removed: Vec<String>,
+    /// How many were not touched.
+    pub unchanged: usize,
+    /// Files and connectors that kept their predecessor, or did not start.
+    pub failed: Vec<String>,
+    /// Rendered diagnostics, without colour.
+    pub diagnostics: Vec<String>,
+    /// Generation by name.
+    pub generations: BTreeMap<String, u64>,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+}
+
+impl Engine {
+    /// Everything at a glance.
+    pub fn status(&self) -> Status {
+        let health = self.shared.bus.health();
+        let backlog = Backlogs::new(self.shared.bus.backlog());
+        let running = self.running.read();
+        let mut problems = running.problems.clone();
+        let mut connectors: Vec<ConnectorStatus> = running
+            .connectors
+            .values()
+            .map(|connector| {
+                let file = connector.plan.file.display().to_string();
+                let problem = problems.remove(&*connector.plan.name).or(problems.remove(&file));
+                self.connector_status(connector, problem, &backlog)
+            })
+            .collect();
+        connectors.extend(problems.into_iter().map(failed));
+        for name in backlog.connectors() {
+            if !running.connectors.contains_key(name) {
+                connectors.push(removed(name, &backlog));
+            }
+        }
+        connectors.sort_by(|a, b| a.name.cmp(&b.name));
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: self.started_at,
+            state: if self.stop.is_cancelled() { "draining" } else { "running" }.to_owned(),
+            refusing: health.refusing,
+            unsettled: health.unsettled,
+            dead_letters: health.dead_letters,
+            disk_bytes: health.disk_bytes,
+            disk_limit_bytes: health.disk_limit_bytes,
+            connectors,
+        }
+    }
+
+    fn connector_status(
+        &self,
+        connector: &Connector,
+        problem: Option<Problem>,
+        backlog: &Backlogs,
+    ) -> ConnectorStatus {
+        let plan = &connector.plan;
+        let streams: Vec<StreamStatus> =
+            plan.streams.iter().map(|s| self.stream_status(connector, &s.name)).collect();
+        let destinations: Vec<DestinationStatus> = connector
+            .destinations
+            .iter()
+            .map(|(name, destination)| {
+                let (waiting, oldest) = backlog.of(&plan.name, name);
+                DestinationStatus {
+                    name: name.to_string(),
+                    kind: kind(&destination.plan.kind).to_owned(),
+                    backlog: waiting,
+                    oldest,
+                    held: destination.held().map(|m| m.to_string()),
+                }
+            })
+            .collect();
+        let held = destinations
+            .iter()
+            .find_map(|d| d.held.as_ref().map(|m| format!("destination {}: {m}", d.name)))
+            .or_else(|| {
+                streams
+                    .iter()
+                    .find_map(|s| s.held.as_ref().map(|m| format!("poll of {}: {m}", s.name)))
+            });
+        let (state, problem) = match (connector.health(), problem, held) {
+            (Health::Quarantined(panic), _, _) => ("quarantined", Some(panic)),
+            (Health::Restarting(panic), _, _) => ("restarting", Some(panic)),
+            (Health::Running, Some(problem), _) => ("outdated", Some(problem.message)),
+            (Health::Running, None, Some(held)) => ("held", Some(held)),
+            (Health::Running, None, None) => ("running", None),
+        };
+        ConnectorStatus {
+            name: plan.name.to_string(),
+            version: plan.version.clone(),
+            owner: plan.owner.clone(),
+            file: plan.file.clone(),
+            state: state.to_owned(),
+            generation: connector.generation,
+            problem,
+            streams,
+            destinations,
+        }
+    }
+
+    fn stream_status(&self, connector: &Connector, name: &str) -> StreamStatus {
+        let plan = connector.plan.streams.iter().find(|s| &*s.name == name);
+        let poll = connector.polls.get(name).map(|p| p.view()).unwrap_or_default();
+        let has_cursor =
+            plan.and_then(|s| s.poll.as_ref()).is_some_and(|poll| poll.cursor.is_some());
+        let key = cursor_key(&connector.plan.name, name);
+        let stored = has_cursor.then(|| self.shared.bus.state(&key)).flatten();
+        let cursor = stored.and_then(|bytes| cursor_text(&bytes).ok().flatten());
+        StreamStatus {
+            name: name.to_owned(),
+            webhook: plan.and_then(|s| s.webhook.as_ref()).map(|w| w.path.clone()),
+            next_poll: poll.next,
+            last_poll: poll.last,
+            last_poll_result: poll.result,
+            cursor,
+            held: poll.held,
+        }
+    }
+}
+
+/// The bus's backlog, by connector.
+struct Backlogs(BTreeMap<Arc<str>, Vec<Backlog>>);
+
+impl Backlogs {
+    fn new(backlog: Vec<Backlog>) -> Self {
+        let mut by_connector: BTreeMap<Arc<str>, Vec<Backlog>> = BTreeMap::new();
+        for entry in backlog {
+            by_connector.entry(Arc::clone(&entry.lane.connector)).or_default().push(entry);
+        }
+        Self(by_connector)
+    }
+
+    /// Connectors that have something waiting.
+    fn connectors(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.0.iter().filter(|(_, lanes)| lanes.iter().any(|b| b.unsettled > 0)).map(|(n, _)| n)
+    }
+
+    /// What waits for a destination over all streams, and since when.
+    fn of(&self, connector: &str, destination: &str) -> (u64, Option<Timestamp>) {
+        let lanes = self.0.get(connector).map_or(&[][..], Vec::as_slice);
+        let mine = || lanes.iter().filter(|b| &*b.lane.destination == destination);
+        (mine().map(|b| b.unsettled).sum(), mine().filter_map(|b| b.oldest).min())
+    }
+}
+
+fn kind(kind: &DestinationKind) -> &'static str {
+    match kind {
+        DestinationKind::Http { .. } => "http",
+        DestinationKind::File { .. } => "file",
+        DestinationKind::Stdout => "stdout",
+    }
+}
+
+fn failed((name, problem): (String, Problem)) -> ConnectorStatus {
+    ConnectorStatus {
+        name,
+        file: problem.file,
+        state: "failed".to_owned(),
+        problem: Some(problem.message),
+        ..ConnectorStatus::default()
+    }
+}
+
+fn removed(name: &Arc<str>, backlog: &Backlogs) -> ConnectorStatus {
+    let lanes = backlog.0.get(name).map_or(&[][..], Vec::as_slice);
+    ConnectorStatus {
+        name: name.to_string(),
+        state: "removed".to_owned(),
+        problem: Some("no file has this name; its backlog waits until one does".to_owned()),
+        destinations: lanes
+            .iter()
+            .map(|b| DestinationStatus {
+                name: b.lane.destination.to_string(),
+                backlog: b.unsettled,
+                oldest: b.oldest,
+                ..DestinationStatus::default()
+            })
+            .collect(),
+        ..ConnectorStatus::default()
+    }
+}
