@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use croner::{
     Cron,
-    parser::{CronParser, Seconds, Year},
+    parser::{CronParser, Seconds},
 };
 use jiff::{
     Timestamp as Instant,
@@ -73,8 +73,7 @@ struct Calendar {
 impl Calendar {
     /// `None` where the pattern or the zone does not exist, which the compiler has ruled out.
     fn new(pattern: &str, tz: &str) -> Option<Self> {
-        let parser =
-            CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
+        let parser = CronParser::builder().seconds(Seconds::Optional).build();
         Some(Self {
             cron: parser.parse(pattern).ok()?,
             zone: TimeZone::get(tz).ok()?,
@@ -126,7 +125,7 @@ fn names_every_hour(pattern: &str) -> bool {
     let fields: Vec<&str> = pattern.split_whitespace().collect();
     match fields.as_slice() {
         [nickname] => nickname.eq_ignore_ascii_case("@hourly"),
-        [_, hours, _, _, _] | [_, _, hours, _, _, _] => *hours == "*",
+        [_, hours, _, _, _] | [_, _, hours, _, _, _] | [_, _, hours, _, _, _, _] => *hours == "*",
         _ => false,
     }
 }
@@ -210,6 +209,13 @@ mod tests {
         let plan = cron("*/20 * * * * *", "UTC");
         let now = at("2026-11-22T10:00:30.500Z");
         assert_eq!(next_run(&plan, None, now, 0.0), at("2026-11-22T10:00:40Z"));
+    }
+
+    #[test]
+    fn a_seventh_field_is_the_year() {
+        let plan = cron("0 0 12 1 1 * 2030", "UTC");
+        let now = at("2026-11-22T10:00:00Z");
+        assert_eq!(next_run(&plan, None, now, 0.0), at("2030-01-01T12:00:00Z"));
     }
 
     #[test]
