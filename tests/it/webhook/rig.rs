@@ -108,8 +108,8 @@ pub struct Rig {
 
 pub fn limits() -> WebhookLimits {
     WebhookLimits {
-        header_timeout: Duration::from_secs(60),
-        body_timeout: Duration::from_secs(60),
+        header_timeout: Duration::from_mins(1),
+        body_timeout: Duration::from_mins(1),
         max_header_bytes: 16 << 10,
         max_json_depth: 16,
         max_connections: 64,

@@ -197,7 +197,7 @@ async fn a_stop_lets_requests_in_hand_finish() {
     let mut busy = served.connect().await;
     let body = r#"{"id":2,"updated_at":"2026-11-20T09:00:00Z"}"#;
     let head = post(body).replace("host: x\r\n", "host: x\r\nexpect: 100-continue\r\n");
-    let (head, _) = head.split_once("{").unwrap();
+    let (head, _) = head.split_once('{').unwrap();
     busy.write_all(head.as_bytes()).await.unwrap();
     // The server says so when it begins to read the body: the request is in hand.
     assert_eq!(status_of(&answer(&mut busy).await), "100");
