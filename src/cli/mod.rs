@@ -8,6 +8,7 @@ mod check;
 mod client;
 mod completions;
 mod dlq;
+mod doctor;
 mod new;
 mod preview;
 mod reload;
@@ -63,6 +64,8 @@ enum Verb {
     Reload(reload::Args),
     /// Un-park what was held (refused credentials, say) once its cause is gone
     Resume(resume::Args),
+    /// Verify, and on demand repair, a state folder while no daemon uses it
+    Doctor(doctor::Args),
     /// Print the JSON Schema of connectors, or the settings file
     Schema(schema::Args),
     /// Print a shell's completion script
@@ -136,6 +139,7 @@ fn dispatch(verb: Verb) -> Outcome {
         Verb::Replay(args) => replay::run(args),
         Verb::Reload(args) => reload::run(&args),
         Verb::Resume(args) => resume::run(args),
+        Verb::Doctor(args) => doctor::run(&args),
         Verb::Schema(args) => schema::run(&args),
         Verb::Completions(args) => completions::run(&args),
     }

@@ -5,10 +5,17 @@ use std::{
     fs,
     path::Path,
     process::{Command, Stdio},
+    sync::Arc,
 };
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tenon::{
+    bus::{Append, Bus as _, Claim, EmbeddedBus, EmbeddedOptions, NewEvent},
+    event::{Event, EventId, Origin, Record},
+    plan::Settings,
+    world::{Clock as _, SystemClock, SystemDisk},
+};
 
 /// What a run of the program left.
 struct Ran {
@@ -109,6 +116,7 @@ fn every_verb_explains_itself() {
         "replay",
         "reload",
         "resume",
+        "doctor",
         "schema",
         "completions",
     ];
@@ -299,4 +307,78 @@ fn try_says_where_a_record_is_lost() {
     assert!(ran.stderr.contains("kee"), "{}", ran.stderr);
     let ran = run_in(folder.path(), "try shop.toml");
     assert_eq!(ran.code, 2, "it does not poll, and there is no sample");
+}
+
+/// A state folder with one event in it, closed.
+fn state_folder(path: &Path) {
+    let event = Event {
+        id: EventId::derive("shop", "orders", "1", "1"),
+        connector: "shop".into(),
+        stream: "orders".into(),
+        key: "1".to_owned(),
+        revision: "1".to_owned(),
+        order: None,
+        tenant: None,
+        received_at: SystemClock.now(),
+        origin: Origin::Webhook,
+        delete: false,
+        to: vec!["out".into()],
+        record: Record::from_bytes(br#"{"id": 1, "note": "find me"}"#.as_slice().into()),
+        with: None,
+        traceparent: None,
+    };
+    let options = EmbeddedOptions {
+        folder: path.to_owned(),
+        settings: Settings::default().bus,
+        clock: Arc::new(SystemClock),
+        disk: Arc::new(SystemDisk),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let bus = EmbeddedBus::open(options).expect("opened");
+        let event = NewEvent { event: Arc::new(event), claim: Claim::None };
+        let batch = Append { events: vec![event], state: Vec::new() };
+        bus.append(batch).await.expect("appended");
+        bus.close().await;
+    });
+}
+
+/// Turns a byte of the event's record on the disk.
+fn damage(state: &Path) {
+    for entry in fs::read_dir(state.join("journal")).expect("listed") {
+        let path = entry.expect("an entry").path();
+        let mut bytes = fs::read(&path).expect("read");
+        if let Some(at) = bytes.windows(7).position(|window| window == b"find me") {
+            bytes[at] ^= 1;
+            return fs::write(&path, bytes).expect("written");
+        }
+    }
+    panic!("the record is nowhere in the journal");
+}
+
+#[test]
+fn doctor_finds_damage_and_mends_it() {
+    let folder = folder(&[("plain/file.txt", "")]);
+    state_folder(&folder.path().join("state"));
+    let ran = run_in(folder.path(), "doctor state");
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    assert!(
+        ran.stdout.contains("1 event,") && ran.stdout.ends_with("nothing is wrong\n"),
+        "{}",
+        ran.stdout
+    );
+
+    damage(&folder.path().join("state"));
+    let ran = run_in(folder.path(), "doctor state --json");
+    assert_eq!(ran.code, 1, "{}{}", ran.stdout, ran.stderr);
+    let report: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    assert!(!report["findings"].as_array().expect("an array").is_empty());
+    let ran = run_in(folder.path(), "doctor state --repair");
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    let ran = run_in(folder.path(), "doctor state");
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+
+    let ran = run_in(folder.path(), "doctor plain");
+    assert_eq!((ran.code, ran.stderr.as_str()), (2, "error: plain is no state folder\n"));
+    assert!(!folder.path().join("plain/LOCK").exists());
 }

@@ -10,7 +10,8 @@ mod views;
 pub use table::Style;
 pub use tried::tried;
 pub use views::{
-    bulk, connectors_in_detail, counted, dead_letter, dead_list, reload, replay, status, trace,
+    bulk, connectors_in_detail, counted, dead_letter, dead_list, doctor, reload, replay, status,
+    trace,
 };
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};

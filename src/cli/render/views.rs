@@ -7,6 +7,7 @@ use crate::{
     admin::api::{
         BodyView, BulkReport, DeadList, DeadView, EventView, StatusView, TraceRun, TraceView,
     },
+    bus::embedded::doctor::DoctorReport,
     cli::when::short,
     engine::{ConnectorStatus, DestinationStatus, ReloadReport, ReplayReport, StreamStatus},
     world::Timestamp,
@@ -341,6 +342,29 @@ pub fn replay(report: &ReplayReport, is_dry_run: bool) -> String {
     let hidden = report.failing_total.saturating_sub(report.failing.len() as u64);
     if hidden > 0 {
         let _ = writeln!(out, "  … and {hidden} more");
+    }
+    out
+}
+
+/// What was found in a state folder, and what a repair did or would do about it.
+pub fn doctor(report: &DoctorReport, is_repaired: bool) -> String {
+    let mut out = format!(
+        "{} in {} ({}): {}, {}, {}; {} unsettled\n",
+        counted(report.records, "record"),
+        counted(report.segments, "segment"),
+        bytes(report.bytes),
+        counted(report.events, "event"),
+        counted(report.settlements, "settlement"),
+        counted(report.dead_letters, "dead letter"),
+        report.unsettled,
+    );
+    if report.findings.is_empty() {
+        return out + "nothing is wrong\n";
+    }
+    for found in &report.findings {
+        let repair = if is_repaired { "repaired" } else { "--repair" };
+        let _ = writeln!(out, "{}: {}, {}", found.file, found.what, found.detail);
+        let _ = writeln!(out, "    {repair}: {}", found.repair);
     }
     out
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     admin::api::{BulkFailure, DeadLine, StepView},
+    bus::embedded::doctor::Finding,
     engine::Status,
 };
 
@@ -277,6 +278,34 @@ fn a_replay_shows_samples_and_failures() {
     "#);
     let report = ReplayReport { matched: 1, replayed: 1, ..ReplayReport::default() };
     assert_eq!(replay(&report, false), "replayed 1 of 1 event\n");
+}
+
+#[test]
+fn a_state_folder_is_whole_or_what_is_wrong_with_it() {
+    let mut report = DoctorReport {
+        segments: 2,
+        bytes: 3 << 20,
+        records: 12,
+        events: 10,
+        settlements: 7,
+        unsettled: 3,
+        ..DoctorReport::default()
+    };
+    insta::assert_snapshot!(doctor(&report, false), @r"
+    12 records in 2 segments (3.0 MiB): 10 events, 7 settlements, 0 dead letters; 3 unsettled
+    nothing is wrong
+    ");
+    report.findings.push(Finding {
+        file: "journal/0000000002.seg".to_owned(),
+        what: "torn_tail".to_owned(),
+        detail: "bytes 4096 to 4133".to_owned(),
+        repair: "cut off".to_owned(),
+    });
+    insta::assert_snapshot!(doctor(&report, true), @r"
+    12 records in 2 segments (3.0 MiB): 10 events, 7 settlements, 0 dead letters; 3 unsettled
+    journal/0000000002.seg: torn_tail, bytes 4096 to 4133
+        repaired: cut off
+    ");
 }
 
 #[test]
