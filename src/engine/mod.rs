@@ -39,7 +39,7 @@ use crate::{
     egress::{Egress, EgressConfig},
     event::Lane,
     ingest::webhook::{WebhookLimits, WebhookObserver, WebhookServer},
-    observe::{Metrics, Outcome},
+    observe::{Metrics, Outcome, redact},
     plan::{BusKind, Settings},
     world::{SystemDisk, Timestamp, World},
 };
@@ -205,12 +205,13 @@ impl Engine {
         self.shared.metrics.render(&bus.health(), &bus.backlog(), self.now())
     }
 
-    /// Field paths of a stream's mapped records that views mask; `None` where no such stream runs.
+    /// Field paths of a stream's raw records that views mask, see [`redact::raw_fields`]; `None`
+    /// where no such stream runs.
     pub fn redactions(&self, connector: &str, stream: &str) -> Option<Vec<String>> {
         let running = self.running.read();
         let connector = running.connectors.get(connector)?;
         let stream = connector.plan.streams.iter().find(|s| &*s.name == stream)?;
-        Some(stream.redact.clone())
+        Some(redact::raw_fields(stream))
     }
 
     /// Reloads where a connector file changed since the last load.

@@ -1,5 +1,6 @@
 //! The one integration binary.
 
+mod admin;
 mod bus;
 mod cli;
 mod deliver;

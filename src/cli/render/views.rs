@@ -343,6 +343,10 @@ pub fn replay(report: &ReplayReport, is_dry_run: bool) -> String {
     if hidden > 0 {
         let _ = writeln!(out, "  … and {hidden} more");
     }
+    if report.without_plan > 0 {
+        let gone = counted(report.without_plan, "event");
+        let _ = writeln!(out, "\n{gone} left out: their connector, stream or destination is gone");
+    }
     out
 }
 

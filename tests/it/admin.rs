@@ -1,0 +1,329 @@
+//! A running daemon, asked through its API and by the command line.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    process::{Child, ChildStderr, Command, Stdio},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Orders by webhook into a file; a total that is no number is a dead letter.
+const SHOP: &str = r#"name = "shop"
+version = "1.0.0"
+
+[stream.orders]
+key = "$.id"
+redact = ["email"]
+
+[stream.orders.webhook]
+path = "/shop/orders"
+verify = "none"
+
+[stream.orders.map]
+id = "$.id"
+total = "$.total | decimal"
+email = "$.customer.email | optional"
+
+[destination.out]
+type = "file"
+path = "OUT"
+"#;
+
+/// The program with a state and connectors of its own, stopped when dropped.
+struct Daemon {
+    child: Child,
+    folder: TempDir,
+    log: BufReader<ChildStderr>,
+    listen: SocketAddr,
+    admin: SocketAddr,
+}
+
+/// What a verb of the command line left.
+struct Ran {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Daemon {
+    /// Starts on one connector, and waits for the log line that says where it listens.
+    fn start(connector: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let out = folder.path().join("out.jsonl");
+        let text = connector.replace("OUT", out.to_str().expect("a path of text"));
+        fs::create_dir(folder.path().join("connectors")).expect("made");
+        fs::write(folder.path().join("connectors/shop.toml"), text).expect("written");
+        // Reloads are asked for here, so that it is known which one did it.
+        fs::write(folder.path().join("tenon.toml"), "watch = false\n").expect("written");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tenon"))
+            .args(["run", "connectors", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+            .args(["--log-format", "json", "--allow-egress", "127.0.0.0/8"])
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program runs");
+        let log = BufReader::new(child.stderr.take().expect("piped"));
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut daemon = Self { child, folder, log, listen: nowhere, admin: nowhere };
+        let line = daemon.logged("listening");
+        let address = |name: &str| line[name].as_str().and_then(|a| a.parse().ok()).expect(name);
+        (daemon.listen, daemon.admin) = (address("listen"), address("admin"));
+        daemon
+    }
+
+    /// The next log line with this message.
+    fn logged(&mut self, message: &str) -> Value {
+        let mut skipped = String::new();
+        loop {
+            let mut line = String::new();
+            let read = self.log.read_line(&mut line).expect("read");
+            assert!(read > 0, "the log ended before `{message}`:\n{skipped}");
+            let parsed: Value = serde_json::from_str(&line).unwrap_or_default();
+            if parsed["message"] == message {
+                return parsed;
+            }
+            skipped.push_str(&line);
+        }
+    }
+
+    /// One request: status and body. `head` is what follows the request line.
+    fn ask(&self, to: SocketAddr, line: &str, head: &str, body: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(to).expect("connected");
+        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("set");
+        let length = body.len();
+        write!(
+            stream,
+            "{line} HTTP/1.1\r\n{head}connection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+        )
+        .expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("answered");
+        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        (status.expect("a status"), body.to_owned())
+    }
+
+    fn api(&self, line: &str, body: &str) -> (u16, Value) {
+        let head = format!("host: {}\r\ncontent-type: application/json\r\n", self.admin);
+        let (status, body) = self.ask(self.admin, line, &head, body);
+        (status, serde_json::from_str(&body).unwrap_or(Value::String(body)))
+    }
+
+    /// Posts a record as a producer would; its event's id.
+    fn post(&self, record: &Value) -> String {
+        let head = format!("host: {}\r\ncontent-type: application/json\r\n", self.listen);
+        let (status, body) = self.ask(self.listen, "POST /shop/orders", &head, &record.to_string());
+        assert_eq!(status, 202, "{body}");
+        let start = body.find("evt_").expect("an event's id");
+        body[start..start + 30].to_owned()
+    }
+
+    fn tenon(&self, line: &str) -> Ran {
+        let output = Command::new(env!("CARGO_BIN_EXE_tenon"))
+            .args(line.split_whitespace())
+            .env("TENON_ADMIN", self.admin.to_string())
+            .stdin(Stdio::null())
+            .output()
+            .expect("the program runs");
+        Ran {
+            code: output.status.code().expect("not killed"),
+            stdout: String::from_utf8(output.stdout).expect("text"),
+            stderr: String::from_utf8(output.stderr).expect("text"),
+        }
+    }
+
+    /// Asks until the answer fits. The daemon works beside us and tells nobody when it is done.
+    fn until(&self, line: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        for _ in 0..600 {
+            let (_, answer) = self.api(line, "");
+            if fits(&answer) {
+                return answer;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("{line} never answered as expected");
+    }
+
+    fn connector(&self, text: &str) {
+        let out = self.folder.path().join("out.jsonl");
+        let text = text.replace("OUT", out.to_str().expect("a path of text"));
+        fs::write(self.folder.path().join("connectors/shop.toml"), text).expect("written");
+    }
+
+    fn delivered(&self) -> String {
+        fs::read_to_string(self.folder.path().join("out.jsonl")).unwrap_or_default()
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([name, &pid]).status().expect("kill runs");
+        assert!(sent.success());
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn steps(trace: &Value) -> Vec<&str> {
+    let steps = trace["runs"][0]["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
+    steps.iter().filter_map(|step| step["what"].as_str()).collect()
+}
+
+#[test]
+fn an_operators_day() {
+    let mut daemon = Daemon::start(SHOP);
+    let ran = daemon.tenon("status");
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stdout.contains("\nshop       1.0.0    running"), "{}", ran.stdout);
+
+    // One event that arrives, one that dies of its map.
+    let good =
+        daemon.post(&json!({"id": 1, "total": "1.50", "customer": {"email": "a@b.example"}}));
+    let bad = daemon.post(&json!({"id": 2, "total": {}, "customer": {"email": "c@d.example"}}));
+    let path = format!("GET /api/v1/events/{good}?body=1");
+    let trace = daemon.until(&path, |trace| steps(trace).contains(&"delivered"));
+    assert_eq!(trace["runs"][0]["body"]["record"]["customer"]["email"], "[redacted]");
+    assert!(daemon.delivered().contains(r#""total":"1.50""#));
+    let ran = daemon.tenon(&format!("trace {good} --body"));
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(
+        ran.stdout.contains("delivered") && !ran.stdout.contains("a@b.example"),
+        "{}",
+        ran.stdout
+    );
+
+    daemon.until("GET /api/v1/dlq", |list| list["total"] == 1);
+    let ran = daemon.tenon("dlq list --reason map_failed --json");
+    let list: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    let letter = list["letters"][0]["id"].as_str().expect("an id").to_owned();
+    assert_eq!(list["letters"][0]["event"], bad.as_str());
+    let ran = daemon.tenon(&format!("dlq show {letter} --body"));
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stdout.contains("total") && !ran.stdout.contains("c@d.example"), "{}", ran.stdout);
+    assert_eq!(daemon.tenon("status").stdout.matches("1 dead letter").count(), 1);
+
+    // Mend the map, reload, and send the dead letter on its way again.
+    daemon.connector(&SHOP.replace("total = \"$.total | decimal\"", "total = \"$.total\""));
+    let ran = daemon.tenon("reload --wait --json");
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    let ran = daemon.tenon("dlq replay --connector shop --dry-run");
+    assert_eq!(ran.stdout, format!("would replay 1 dead letter\n  {letter}\n"));
+    let ran = daemon.tenon(&format!("dlq replay {letter}"));
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "replayed 1 dead letter\n"), "{}", ran.stderr);
+    daemon.until("GET /api/v1/status", |status| status["unsettled"] == 0);
+    assert!(daemon.delivered().contains(r#""id":2"#), "{}", daemon.delivered());
+    assert_eq!(daemon.tenon(&format!("dlq show {letter}")).code, 2, "it is gone");
+
+    // A file that does not compile leaves its predecessor running, and says so.
+    daemon.connector(&SHOP.replace("key =", "kee ="));
+    let ran = daemon.tenon("reload");
+    assert_eq!(ran.code, 1, "{}", ran.stdout);
+    assert!(ran.stderr.contains("kee") && ran.stdout.contains("failed"), "{}", ran.stderr);
+    let ran = daemon.tenon("status shop");
+    assert_eq!(ran.code, 1);
+    assert!(ran.stdout.contains("outdated"), "{}", ran.stdout);
+
+    daemon.signal("-TERM");
+    daemon.logged("stopped");
+    assert_eq!(daemon.child.wait().expect("it ends").code(), Some(0));
+}
+
+#[test]
+fn history_is_replayed_with_a_dry_run_first() {
+    let daemon = Daemon::start(SHOP);
+    for id in 1..=3 {
+        daemon.post(&json!({"id": id, "total": "1"}));
+    }
+    daemon.until("GET /api/v1/status", |status| status["unsettled"] == 0);
+    assert_eq!(daemon.delivered().lines().count(), 3);
+    let ran = daemon.tenon("replay --from -1h --connector shop --dry-run --json");
+    let report: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    assert_eq!((ran.code, &report["matched"], &report["replayed"]), (0, &json!(3), &json!(0)));
+    let ran = daemon.tenon("replay --from -1h --key 2");
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "replayed 1 of 1 event\n"), "{}", ran.stderr);
+    daemon.until("GET /api/v1/status", |status| status["unsettled"] == 0);
+    assert_eq!(daemon.delivered().lines().count(), 4);
+    assert_eq!(daemon.tenon("replay --from now --to -1h").code, 2);
+}
+
+#[test]
+fn letters_are_discarded_on_purpose_only() {
+    let daemon = Daemon::start(SHOP);
+    for id in 1..=2 {
+        daemon.post(&json!({"id": id, "total": []}));
+    }
+    daemon.until("GET /api/v1/dlq", |list| list["total"] == 2);
+    let ran = daemon.tenon("dlq discard --all");
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("--yes"), "{}", ran.stderr);
+    assert_eq!(daemon.tenon("dlq discard --yes").code, 2, "neither letters nor filter");
+    let (status, answer) = daemon.api("POST /api/v1/dlq/discard", "{}");
+    assert_eq!((status, &answer["error"]["code"]), (400, &json!("bad_request")));
+    let ran = daemon.tenon("dlq discard --all --yes --limit 1");
+    assert_eq!(ran.stdout, "discarded 1 dead letter\n1 more match; run it again\n");
+    let ran = daemon.tenon("dlq discard --connector shop --yes");
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "discarded 1 dead letter\n"));
+    assert_eq!(daemon.tenon("dlq list").stdout, "no dead letters\n");
+}
+
+#[test]
+fn the_api_is_for_programs_on_this_machine() {
+    let daemon = Daemon::start(SHOP);
+    let own = format!("host: {}\r\n", daemon.admin);
+    let ask = |line: &str, head: &str, body: &str| daemon.ask(daemon.admin, line, head, body).0;
+    for path in ["/healthz", "/readyz", "/metrics", "/api/v1/status"] {
+        assert_eq!(ask(&format!("GET {path}"), &own, ""), 200, "{path}");
+    }
+    assert_eq!(ask("GET /api/v1/status", "host: evil.example\r\n", ""), 403);
+    assert_eq!(
+        ask("POST /api/v1/reload", &format!("{own}origin: http://evil.example\r\n"), ""),
+        403
+    );
+    assert_eq!(ask("POST /api/v1/resume", &own, r#"{"connector":"shop"}"#), 415);
+    let json = format!("{own}content-type: application/json\r\n");
+    assert_eq!(ask("POST /api/v1/resume", &json, r#"{"connector":"shop"}"#), 200);
+    assert_eq!(ask("POST /api/v1/resume", &json, r#"{"connector":"nobody"}"#), 404);
+    assert_eq!(ask("POST /api/v1/resume", &json, "{"), 400);
+    assert_eq!(ask("POST /api/v1/resume", &json, &" ".repeat(70_000)), 413);
+    assert_eq!(ask("GET /", &own, ""), 404);
+    let (status, answer) = daemon.api("DELETE /api/v1/dlq/dl_99", "");
+    assert_eq!((status, &answer["error"]["message"]), (404, &json!("no dead letter dl_99")));
+    let id = "evt_aaaaaaaaaaaaaaaaaaaaaaaaaa";
+    assert_eq!(daemon.api(&format!("GET /api/v1/events/{id}"), "").0, 404);
+}
+
+#[test]
+fn hang_up_reloads() {
+    let daemon = Daemon::start(SHOP);
+    let is_at =
+        |generation: u64| move |status: &Value| status["connectors"][0]["generation"] == generation;
+    daemon.until("GET /api/v1/status", is_at(1));
+    daemon.connector(&SHOP.replace("1.0.0", "1.0.1"));
+    daemon.signal("-HUP");
+    daemon.until("GET /api/v1/status", is_at(2));
+}
+
+#[test]
+fn a_second_signal_does_not_wait_for_laggards() {
+    // A destination that takes the request and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/orders", silent.local_addr().expect("an address"));
+    let to_http = format!("type = \"http\"\nmethod = \"POST\"\nurl = \"{url}\"");
+    let mut daemon = Daemon::start(&SHOP.replace("type = \"file\"\npath = \"OUT\"", &to_http));
+    daemon.post(&json!({"id": 1, "total": "1"}));
+    let _held = silent.accept().expect("an attempt");
+    daemon.signal("-TERM");
+    daemon.logged("shutting down: connectors");
+    daemon.signal("-TERM");
+    assert_eq!(daemon.child.wait().expect("it ends").code(), Some(130));
+}
