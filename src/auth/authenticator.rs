@@ -160,7 +160,8 @@ impl Authenticator {
         matches!(plan.kind, AuthKind::OAuth2(_))
     }
 
-    /// Forgets what belongs to a connector that is gone. Stored refresh tokens stay.
+    /// Forgets what belongs to a connector that is gone, or whose variables changed (a table that
+    /// changed is noticed). Stored refresh tokens stay.
     pub fn forget(&self, connector: &str) {
         self.entries.lock().remove(connector);
     }
@@ -203,7 +204,7 @@ impl Authenticator {
             if now < valid.refresh_at {
                 return Ok(valid);
             }
-            return Ok(self.renewed_early(entry, asked, valid, now).await);
+            return Ok(Box::pin(self.renewed_early(entry, asked, valid, now)).await);
         }
         let mut turn = entry.turn.lock().await;
         let now = self.world.clock.now();
@@ -219,7 +220,8 @@ impl Authenticator {
             Some(error) if others_failed => return Err(error.clone()),
             _ => {}
         }
-        self.round(entry, &mut turn, asked).await
+        // Boxed, like the above: rare, and larger than what every request passes through.
+        Box::pin(self.round(entry, &mut turn, asked)).await
     }
 
     /// The token is old but valid. One caller fetches another; whoever comes meanwhile, and whoever

@@ -179,7 +179,8 @@ impl Inner {
                 Err(Failure::Unsent(returned)) => request = *returned,
             }
         }
-        self.exchange_afresh(key, request, max_bytes, unfit).await
+        // Boxed: a dial with a handshake would make each exchange's future several times larger.
+        Box::pin(self.exchange_afresh(key, request, max_bytes, unfit)).await
     }
 
     async fn exchange_afresh(
