@@ -6,8 +6,8 @@ use serde_json::{Map, Number, Value};
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    later,
-    table::{At, Finding, Given, Kind, Loc, Node, Reader, Shape, list_of},
+    hints,
+    table::{At, Finding, Given, Kind, Loc, Node, Reader, Shape, one_of},
     units::{self, NotAQuantity, Rate},
 };
 use crate::diagnostic::{Code, codes, nearest};
@@ -425,6 +425,9 @@ fn pairs<T: Kind>(entries: &DeTable<'_>, reader: &mut Reader<'_>) -> Vec<(String
     for (key, node) in entries {
         let key_at = reader.loc(key.span());
         let at = reader.loc(node.span());
+        if matches!(T::SHAPE, Shape::Table(_) | Shape::Either(..)) {
+            reader.enter(key.get_ref());
+        }
         if let Some(value) = T::read(node, reader) {
             pairs.push((key.get_ref().to_string(), At { value, at, key: key_at }));
         }
@@ -569,12 +572,12 @@ pub(crate) fn word(
         return Some(word);
     }
     let help = if later.contains(&text) {
-        Some(later::word(text))
+        Some(hints::word(text))
     } else {
         nearest(text, words.iter().copied()).map(|near| format!("did you mean \"{near}\"?"))
     };
     let message = format!("`{}` cannot be \"{}\"", reader.key(), text.escape_debug());
-    let label = format!("expected one of {}", list_of(words.iter().copied()));
+    let label = one_of(words.iter().copied());
     let at = reader.loc(node.span());
     reader.report(Finding::new(codes::UNKNOWN_WORD, at, message, label).maybe_help(help));
     None

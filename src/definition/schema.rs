@@ -71,9 +71,8 @@ fn constant(text: &str) -> Option<Value> {
 
 fn shape(shape_: &Shape, definitions: &mut BTreeMap<String, Value>) -> Value {
     match *shape_ {
-        Shape::Prose => json!({ "type": "string" }),
         Shape::Plain => json!({ "type": "string", "minLength": 1 }),
-        Shape::Expression => json!({ "type": "string" }),
+        Shape::Prose | Shape::Expression => json!({ "type": "string" }),
         Shape::Boolean => json!({ "type": "boolean" }),
         Shape::Integer { min, max } => integer(min, max),
         Shape::Duration => pattern("^([0-9]+(ms|s|m|h|d|w))+$"),

@@ -17,6 +17,7 @@ pub fn is_syntax(code: Code) -> bool {
 pub fn parse<'i>(text: &'i str, reader: &mut Reader<'_>) -> Spanned<DeTable<'i>> {
     let (document, errors) = DeTable::parse_recoverable(text);
     let mut reported: Vec<Loc> = Vec::new();
+    let mut broken_lines: Vec<usize> = Vec::new();
     for error in errors {
         let range = error.span().unwrap_or(0..0);
         let at = reader.loc(range.clone());
@@ -30,7 +31,13 @@ pub fn parse<'i>(text: &'i str, reader: &mut Reader<'_>) -> Spanned<DeTable<'i>>
                 reader.report(duplicate(text, at, first));
             }
         } else {
-            reader.report(syntax_error(text, at, error.message()));
+            // What follows on a broken line is a consequence.
+            let line =
+                text.as_bytes().iter().take(range.start).filter(|byte| **byte == b'\n').count();
+            if !broken_lines.contains(&line) {
+                broken_lines.push(line);
+                reader.report(syntax_error(text, at, error.message()));
+            }
         }
     }
     document
@@ -55,17 +62,21 @@ fn duplicate(text: &str, at: Loc, first: Option<Loc>) -> Finding {
 
 fn syntax_error(text: &str, at: Loc, message: &str) -> Finding {
     let (headline, expected) = message.split_once(", expected ").unwrap_or((message, ""));
-    let label = if expected.is_empty() { String::new() } else { format!("expected {expected}") };
+    let label = match expected {
+        "" => String::new(),
+        "literal string" => "expected text in quotes".to_owned(),
+        expected => format!("expected {expected}"),
+    };
     let line_start = text[..(at.start as usize).min(text.len())].rfind('\n').map_or(0, |n| n + 1);
     let line = text[line_start..].lines().next().unwrap_or_default();
     let help = if line.trim_start().starts_with(['{', '}'])
         || line.contains(": ") && !line.contains('=')
     {
         Some("TOML writes `key = value`, one a line")
-    } else if headline.contains("string") || line.matches('"').count() % 2 == 1 {
-        Some("strings end on the line they begin; longer ones stand in three quotes")
-    } else if line.contains('=') && headline.contains("literal") {
+    } else if headline.contains("must be quoted") {
         Some("text stands in quotes: key = \"value\"")
+    } else if line.matches('"').count() % 2 == 1 {
+        Some("strings end on the line they begin; longer ones stand in three quotes")
     } else {
         None
     };

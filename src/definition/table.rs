@@ -6,7 +6,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::later;
+use super::hints;
 use crate::diagnostic::{Code, codes, nearest};
 
 /// A value as TOML gives it, with its span.
@@ -256,12 +256,14 @@ pub struct Reader<'a> {
     pub findings: Vec<Finding>,
     /// The key that is being read, for messages.
     key: &'a str,
+    /// The name that the author gave to the table that is being read.
+    name: String,
 }
 
 impl<'a> Reader<'a> {
     /// A reader at the beginning of a file.
     pub fn new(file: u16, text: &'a str) -> Self {
-        Self { file, text, findings: Vec::new(), key: "" }
+        Self { file, text, findings: Vec::new(), key: "", name: String::new() }
     }
 
     /// The place of a byte range in this file.
@@ -273,6 +275,17 @@ impl<'a> Reader<'a> {
     /// The key that is being read.
     pub fn key(&self) -> &str {
         self.key
+    }
+
+    /// Says which of the tables with names of the author's choice is being read.
+    pub fn enter(&mut self, name: &str) {
+        self.name.clear();
+        self.name.push_str(name);
+    }
+
+    /// A table as messages call it: `[stream.orders.poll]`.
+    fn title(&self, table: &Table) -> String {
+        table.title.replace("NAME", &self.name)
     }
 
     /// Notes a problem.
@@ -323,13 +336,14 @@ impl<'a> Reader<'a> {
         let near = nearest(name, names());
         let label = match near {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("expected one of {}", list_of(names())),
+            None => one_of(names()),
         };
-        let help = later::key(name, table).or_else(|| {
-            let near = near.and_then(|near| table.keys.iter().find(|key| key.name == near))?;
-            Some(format!("`{}`: {}", near.name, sentence(near.doc)))
-        });
-        let message = format!("unknown key `{name}` in {}", table.title);
+        let near = near.and_then(|near| table.keys.iter().find(|key| key.name == near));
+        let help = match near {
+            Some(near) => Some(format!("`{}`: {}", near.name, sentence(near.doc))),
+            None => hints::key(name, table),
+        };
+        let message = format!("unknown key `{}` in {}", name.escape_debug(), self.title(table));
         self.report(Finding::new(codes::UNKNOWN_KEY, at, message, label).maybe_help(help));
     }
 
@@ -343,7 +357,7 @@ impl<'a> Reader<'a> {
         let help = missing
             .iter()
             .map(|key| {
-                format!("add `{} = ...`, {}: {}", key.name, key.shape.words(), sentence(key.doc))
+                format!("add `{} = ...` ({}): {}", key.name, key.shape.words(), sentence(key.doc))
             })
             .collect::<Vec<_>>()
             .join("\n");
@@ -351,7 +365,7 @@ impl<'a> Reader<'a> {
             Finding::new(
                 codes::MISSING_KEY,
                 at,
-                format!("missing {noun} {names} in {}", table.title),
+                format!("missing {noun} {names} in {}", self.title(table)),
                 format!("{noun} {names} expected here"),
             )
             .help(help),
@@ -387,15 +401,30 @@ pub fn list_of<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     out
 }
 
+/// "expected one of `a`, `b`", or "expected `a`" where there is no choice.
+pub fn one_of<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let list = list_of(names);
+    if list.contains(", ") { format!("expected one of {list}") } else { format!("expected {list}") }
+}
+
 /// "a string", "an integer".
 pub fn with_article(noun: &str) -> String {
     let article = if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
     format!("{article} {noun}")
 }
 
-/// A doc line as part of a sentence: trimmed, without its full stop.
-pub fn sentence(doc: &str) -> &str {
-    doc.trim().trim_end_matches('.')
+/// A doc line as part of a sentence: without its full stop, and not beginning one.
+pub fn sentence(doc: &str) -> String {
+    let doc = doc.trim().trim_end_matches('.');
+    let mut chars = doc.chars();
+    match (chars.next(), chars.next()) {
+        (Some(first), Some(second))
+            if first.is_ascii_uppercase() && !second.is_ascii_uppercase() =>
+        {
+            format!("{}{}", first.to_ascii_lowercase(), &doc[1..])
+        }
+        _ => doc.to_owned(),
+    }
 }
 
 /// What the author may have meant by a value of another type.

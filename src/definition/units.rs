@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn rates() {
         assert_eq!(rate("10/s"), Ok(Rate { count: 10, per: Duration::from_secs(1) }));
-        assert_eq!(rate("1000/h"), Ok(Rate { count: 1000, per: Duration::from_secs(3600) }));
+        assert_eq!(rate("1000/h"), Ok(Rate { count: 1000, per: Duration::from_hours(1) }));
         assert_eq!(rate("5/10s"), Ok(Rate { count: 5, per: Duration::from_secs(10) }));
         for text in ["", "10", "0/s", "1/0s", "/s", "1/", "1.5/s", "1/fortnight"] {
             assert!(rate(text).is_err(), "{text}");

@@ -28,7 +28,7 @@ pub enum VarEntry {
     /// A value; in a connector that others use, its default.
     Value(Value),
     /// A declaration.
-    Declared(VarDef),
+    Declared(Box<VarDef>),
 }
 
 impl Kind for VarEntry {
@@ -36,7 +36,9 @@ impl Kind for VarEntry {
 
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
         match node.get_ref() {
-            DeValue::Table(_) => VarDef::read(node, reader).map(Self::Declared),
+            DeValue::Table(_) => {
+                VarDef::read(node, reader).map(|def| Self::Declared(Box::new(def)))
+            }
             _ => Scalar::read(node, reader).map(|scalar| Self::Value(scalar.0)),
         }
     }

@@ -1,5 +1,7 @@
 //! One look for people (rustc's), one for programs (JSON), one for pull requests (annotations).
 
+use std::fmt::Write as _;
+
 use annotate_snippets::{AnnotationKind, Element, Level, Renderer, Snippet, renderer::DecorStyle};
 use serde_json::{Value, json};
 
@@ -104,13 +106,15 @@ pub fn to_github(diagnostics: &[Diagnostic]) -> String {
             .filter(|part| !part.is_empty())
             .collect::<Vec<_>>()
             .join("\n");
-        out.push_str(&format!(
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            out,
             "::{} file={file},line={line},col={column},endLine={end_line},endColumn={end_column},\
-             title={}::{}\n",
+             title={}::{}",
             diagnostic.severity.word(),
             diagnostic.code,
             escape(&text),
-        ));
+        );
     }
     out
 }

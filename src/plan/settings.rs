@@ -114,10 +114,10 @@ impl Default for Settings {
             },
             bus: BusSettings {
                 kind: BusKind::Embedded,
-                history: Duration::from_secs(7 * 86_400),
+                history: Duration::from_hours(7 * 24),
                 max_disk_bytes: 10 << 30,
                 segment_bytes: 64 << 20,
-                dead_letters: Duration::from_secs(90 * 86_400),
+                dead_letters: Duration::from_hours(90 * 24),
                 cache_bytes: 64 << 20,
             },
         }

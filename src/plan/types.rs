@@ -12,9 +12,13 @@ use crate::map::{Expr, Mapping, Schema, Tree};
 pub struct ConnectorPlan {
     /// Its identity: state, dedupe and cursors are keyed by `name/stream`.
     pub name: Arc<str>,
+    /// Three numbers with dots; `0.0.0` where the file names none.
     pub version: String,
+    /// What it does, in a line.
     pub summary: Option<String>,
+    /// Who answers for it.
     pub owner: Option<String>,
+    /// Where its runbook is.
     pub docs: Option<String>,
     /// The instance's `tenant`.
     pub tenant: Option<String>,
@@ -29,9 +33,13 @@ pub struct ConnectorPlan {
     pub secret_names: Arc<BTreeMap<String, String>>,
     /// Every secret the connector needs, by the name that is looked up.
     pub secrets_used: Vec<String>,
+    /// One supervised pipeline each, in the order of the file.
     pub streams: Vec<Arc<StreamPlan>>,
+    /// By name.
     pub destinations: BTreeMap<Arc<str>, Arc<DestinationPlan>>,
+    /// Credentials, by name.
     pub auths: BTreeMap<Arc<str>, Arc<AuthPlan>>,
+    /// What it promises.
     pub slo: Option<SloPlan>,
 }
 
@@ -42,30 +50,42 @@ pub struct ContentHash(pub [u8; 16]);
 /// One kind of event: one supervised pipeline.
 #[derive(Clone, Debug)]
 pub struct StreamPlan {
+    /// Unique within the connector.
     pub name: Arc<str>,
     /// One expression, or the parts of a list. Empty: the record's hash is the key.
     pub key: Vec<Expr>,
+    /// Which state of the thing an event is about; `None`: the hash of the record.
     pub revision: Option<RevisionPlan>,
+    /// Whose budget the event spends.
     pub tenant: Option<Expr>,
+    /// Whether a record becomes an event.
     pub when: Option<Expr>,
+    /// Whether the record says that the thing is gone.
     pub delete: Option<Expr>,
+    /// What `map` sees besides the record, evaluated when the event comes in.
     pub with: Vec<(String, Expr)>,
+    /// How long a claim is remembered.
     pub dedupe: Dedupe,
     /// Destinations, by name, each in the connector's `destinations`.
     pub to: Vec<Arc<str>>,
     /// `None`: the record as it is, byte for byte.
     pub map: Option<Arc<Mapping>>,
+    /// What the mapped record must satisfy.
     pub schema: Option<Arc<Schema>>,
     /// Field paths (`customer.email`) masked in logs and views; the schema's `x-pii` included.
     pub redact: Vec<String>,
+    /// An endpoint that the producer posts to.
     pub webhook: Option<Arc<WebhookPlan>>,
+    /// A request that is repeated.
     pub poll: Option<Arc<PollPlan>>,
+    /// When the poll runs; present where `poll` is.
     pub schedule: Option<SchedulePlan>,
 }
 
 /// `revision`.
 #[derive(Clone, Debug)]
 pub struct RevisionPlan {
+    /// Gives the revision.
     pub expr: Expr,
     /// It passed `timestamp` or `integer`, or is a number: it restores order, too.
     pub ordered: bool,
@@ -74,7 +94,9 @@ pub struct RevisionPlan {
 /// `dedupe`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dedupe {
+    /// So long.
     Window(Duration),
+    /// Without end.
     Forever,
 }
 
@@ -83,7 +105,9 @@ pub enum Dedupe {
 pub struct WebhookPlan {
     /// Begins with `/`, no trailing slash, exact match.
     pub path: String,
+    /// At least one.
     pub methods: Vec<Method>,
+    /// How a request proves where it comes from.
     pub verify: Arc<VerifyPlan>,
     /// All that may verify now; for `none` empty.
     pub secrets: Vec<SecretPlan>,
@@ -91,20 +115,25 @@ pub struct WebhookPlan {
     pub user: Option<Expr>,
     /// `events`: one event per match of this path within the body; `None`: the body is the event.
     pub events: Option<Expr>,
+    /// The answer, instead of 202 and the event's id.
     pub reply: Option<ReplyPlan>,
+    /// Longer bodies are answered by 413.
     pub max_body_bytes: usize,
 }
 
 /// One of several live secrets.
 #[derive(Clone, Debug)]
 pub struct SecretPlan {
+    /// Gives the secret; evaluated at every use.
     pub value: Expr,
+    /// After this it verifies no more.
     pub not_after: Option<crate::world::Timestamp>,
 }
 
 /// `reply = { status, body }` instead of 202 and the event's id.
 #[derive(Clone, Debug)]
 pub struct ReplyPlan {
+    /// From 200 to 299.
     pub status: u16,
     /// A constant JSON document, or text.
     pub body: Option<Value>,
@@ -113,22 +142,32 @@ pub struct ReplyPlan {
 /// `[verify.NAME]`.
 #[derive(Clone, Debug)]
 pub struct VerifyPlan {
+    /// The table's or the preset's.
     pub name: String,
+    /// What makes the signature.
     pub algorithm: Algorithm,
     /// The signed bytes, in order.
     pub signed: Vec<SignedPart>,
     /// 401 unless the file says otherwise.
     pub on_fail: u16,
+    /// From the secret's text to the key.
     pub key: KeyPlan,
+    /// Where the signatures stand; `None` for `basic` and `none`.
     pub signature: Option<SignaturePlan>,
+    /// Where the time of signing stands.
     pub timestamp: Option<TimestampPlan>,
+    /// A request that wants an answer, not an event.
     pub challenge: Option<ChallengePlan>,
 }
 
+/// What makes a signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
+    /// RFC 2104 with SHA-1.
     HmacSha1,
+    /// RFC 2104 with SHA-256.
     HmacSha256,
+    /// RFC 2104 with SHA-512.
     HmacSha512,
     /// A shared token, compared in constant time with the located signature.
     Token,
@@ -141,6 +180,7 @@ pub enum Algorithm {
 /// A part of what is signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SignedPart {
+    /// As it stands.
     Text(String),
     /// The raw bytes.
     Body,
@@ -150,24 +190,32 @@ pub enum SignedPart {
     Timestamp,
     /// The full URL as the producer called it (scheme and host from `public_url` of tenon.toml, or the Host header).
     Url,
+    /// The request's method, upper case.
     Method,
     /// A request header, lower-case name; missing fails verification.
     Header(String),
 }
 
+/// How bytes are written as text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Encoding {
+    /// As they are.
     #[default]
     Raw,
+    /// Hexadecimal digits of either case.
     Hex,
+    /// RFC 4648, with padding.
     Base64,
+    /// RFC 4648 with the alphabet of URLs.
     Base64Url,
 }
 
 /// `[verify.NAME.key]`: from the secret's text to the key's bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyPlan {
+    /// A prefix that is cut off first.
     pub strip: Option<String>,
+    /// How the rest encodes the key.
     pub decode: Encoding,
 }
 
@@ -180,64 +228,91 @@ pub struct SignaturePlan {
     pub list: Option<String>,
     /// Prefix an item must have; it is cut off. Items without it are ignored.
     pub take: Option<String>,
+    /// How an item is encoded.
     pub decode: Encoding,
 }
 
 /// `[verify.NAME.timestamp]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimestampPlan {
+    /// Lower-case header name.
     pub header: String,
+    /// Separator between the header's parts.
     pub list: Option<String>,
+    /// Prefix of the part that counts; it is cut off.
     pub take: Option<String>,
+    /// How it is written.
     pub unit: TimeUnit,
+    /// How old it may be.
     pub past: Duration,
+    /// How far it may lie ahead.
     pub future: Duration,
 }
 
+/// How a time is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeUnit {
+    /// Since 1970.
     Seconds,
+    /// Since 1970.
     Milliseconds,
+    /// `2026-11-20T12:00:00Z`.
     Rfc3339,
 }
 
 /// A request that wants an answer, not an event. Verified first.
 #[derive(Clone, Debug)]
 pub struct ChallengePlan {
+    /// Whether a request is one.
     pub when: Expr,
+    /// The answer's body.
     pub json: Tree,
 }
 
 /// `[stream.X.poll]` merged over `[source]`.
 #[derive(Clone, Debug)]
 pub struct PollPlan {
+    /// The HTTP method.
     pub method: Method,
     /// The whole URL without the query: base and path joined.
     pub url: Expr,
+    /// Parameters in the order written, the source's first.
     pub query: Vec<(String, Expr)>,
+    /// The source's first.
     pub headers: Vec<(String, Expr)>,
+    /// What is sent, with its content type.
     pub body: Option<RequestBody>,
+    /// One of the connector's `auths`.
     pub auth: Option<Arc<str>>,
     /// `None`: an array's items, or the one object.
     pub records: Option<RecordsPlan>,
+    /// How pages follow each other.
     pub page: PagePlan,
+    /// What has been read so far.
     pub cursor: Option<CursorPlan>,
+    /// Of one request, from dialling to the last byte.
     pub timeout: Duration,
+    /// Longest answer that is read, after decompression.
     pub max_response_bytes: usize,
     /// Shared by all streams of the connector's source: same list for each.
     pub rate: Vec<Rate>,
+    /// Requests at once.
     pub concurrency: usize,
 }
 
+/// What a request sends.
 #[derive(Clone, Debug)]
 pub enum RequestBody {
+    /// A JSON document.
     Json(Tree),
+    /// `application/x-www-form-urlencoded`.
     Form(Vec<(String, Expr)>),
 }
 
 /// `records`.
 #[derive(Clone, Debug)]
 pub struct RecordsPlan {
+    /// Leads from the answer's body to the records.
     pub path: Expr,
     /// Members before the first wildcard: `["data", "orders"]`. They must exist unless `optional`.
     pub prefix: Vec<String>,
@@ -248,31 +323,43 @@ pub struct RecordsPlan {
 /// `page`.
 #[derive(Clone, Debug)]
 pub struct PagePlan {
+    /// By what a page is asked for.
     pub by: PageBy,
+    /// Records a page.
     pub size: Option<u64>,
+    /// The query parameter that takes the size.
     pub size_param: Option<String>,
     /// `stop`.
     pub stop: Option<Expr>,
 }
 
+/// By what a page is asked for.
 #[derive(Clone, Debug)]
 pub enum PageBy {
     /// One request.
     None,
+    /// By its number.
     Page {
+        /// The query parameter that takes it.
         param: String,
+        /// The number of the first page.
         first: i64,
     },
+    /// By how many records come before it.
     Offset {
+        /// The query parameter that takes it.
         param: String,
     },
     /// The token at `next` of the response goes into `param`, or where `{{ page.token }}` stands.
     Cursor {
+        /// Gives it; nothing, null or empty: this was the last page.
         next: Expr,
+        /// The query parameter that takes it.
         param: Option<String>,
     },
     /// A URL at `next` of the response.
     Next {
+        /// Gives it; nothing, null or empty: this was the last page.
         next: Expr,
     },
     /// RFC 8288, rel=next.
@@ -284,11 +371,17 @@ pub enum PageBy {
 pub struct CursorPlan {
     /// `None`: the window itself is the cursor.
     pub field: Option<Expr>,
+    /// How values are written, and their JSON type.
     pub format: CursorFormat,
+    /// Where the first run begins.
     pub start: Option<CursorStart>,
+    /// The query parameter that takes the window's start.
     pub start_param: Option<String>,
+    /// The query parameter that takes the window's end.
     pub end_param: Option<String>,
+    /// The longest span asked for at once.
     pub window: Option<Duration>,
+    /// How far each run goes back behind the cursor.
     pub lookback: Option<Duration>,
     /// `sorted = "asc"`: moves page by page; otherwise when the window's last page is durable.
     pub sorted: Sorted,
@@ -296,23 +389,33 @@ pub struct CursorPlan {
     pub filter: bool,
 }
 
+/// In which order the API answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sorted {
+    /// In any.
     No,
+    /// The oldest first.
     Ascending,
 }
 
+/// How a cursor's values are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CursorFormat {
+    /// `2026-11-20T12:00:00Z`, a string.
     Rfc3339,
+    /// Seconds since 1970, a number.
     EpochSeconds,
+    /// Milliseconds since 1970, a number.
     EpochMillis,
     /// A strftime pattern, read as UTC where it has no zone.
     Pattern(String),
+    /// A number that is no time.
     Integer,
+    /// Compared as text.
     Text,
 }
 
+/// Where the first run begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CursorStart {
     /// As written.
@@ -324,60 +427,84 @@ pub enum CursorStart {
 /// `"50/s"`: at most `count` within `per`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
+    /// At least 1.
     pub count: u32,
+    /// Not zero.
     pub per: Duration,
 }
 
 /// `[schedule]`.
 #[derive(Clone, Debug)]
 pub struct SchedulePlan {
+    /// When runs are due.
     pub when: ScheduleWhen,
+    /// How far they are spread.
     pub jitter: Jitter,
 }
 
+/// When runs are due.
 #[derive(Clone, Debug)]
 pub enum ScheduleWhen {
+    /// From the start of a run to the start of the next.
     Every(Duration),
     /// Five fields, or six with seconds first; in the zone `tz`.
     Cron {
+        /// As croner reads it; it fires.
         pattern: String,
+        /// An IANA name that exists.
         tz: String,
     },
 }
 
+/// How far runs are spread.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Jitter {
     /// A share of the interval, `0.0..=1.0`.
     Ratio(f64),
+    /// At most so long.
     Duration(Duration),
 }
 
 /// `[destination.NAME]`.
 #[derive(Clone, Debug)]
 pub struct DestinationPlan {
+    /// Unique within the connector.
     pub name: Arc<str>,
+    /// What it is.
     pub kind: DestinationKind,
+    /// Whether events wait for each other.
     pub order: Order,
     /// In-flight attempts at once.
     pub concurrency: usize,
+    /// How much it allows; empty: anything.
     pub rate: Vec<Rate>,
+    /// Of one attempt.
     pub timeout: Duration,
+    /// How failed attempts are repeated.
     pub retry: RetryPlan,
 }
 
+/// What a destination is.
 #[derive(Clone, Debug)]
 pub enum DestinationKind {
+    /// An HTTP API.
     Http {
+        /// The HTTP method.
         method: Method,
+        /// The whole URL.
         url: Expr,
+        /// In the order written.
         headers: Vec<(String, Expr)>,
         /// `None`: `out` as JSON.
         body: Option<Tree>,
+        /// One of the connector's `auths`.
         auth: Option<Arc<str>>,
+        /// Longest answer that is read, after decompression.
         max_response_bytes: usize,
     },
     /// JSON lines.
     File {
+        /// The file that is written to; rotated ones stand beside it.
         path: PathBuf,
         /// A new file once this is passed; `None` never.
         rotate_bytes: Option<u64>,
@@ -386,18 +513,23 @@ pub enum DestinationKind {
         /// Rotated files kept.
         keep: Option<usize>,
     },
+    /// Standard output, one JSON document a line.
     Stdout,
 }
 
+/// Whether events wait for each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
+    /// They do not.
     None,
+    /// Those of one key do.
     Key,
 }
 
 /// `[retry]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPlan {
+    /// At least 1; the first attempt counts.
     pub attempts: u32,
     /// First backoff.
     pub from: Duration,
@@ -410,43 +542,82 @@ pub struct RetryPlan {
 /// `[auth.NAME]`.
 #[derive(Clone, Debug)]
 pub struct AuthPlan {
+    /// Unique within the connector.
     pub name: Arc<str>,
+    /// How a request carries the credentials.
     pub kind: AuthKind,
 }
 
+/// How a request carries credentials.
 #[derive(Clone, Debug)]
 pub enum AuthKind {
-    Bearer { token: Expr },
-    Basic { user: Expr, password: Expr },
-    Header { name: String, value: Expr },
-    Query { name: String, value: Expr },
+    /// `Authorization: Bearer TOKEN`.
+    Bearer {
+        /// The token.
+        token: Expr,
+    },
+    /// `Authorization: Basic`.
+    Basic {
+        /// The user's name.
+        user: Expr,
+        /// The password; may be empty.
+        password: Expr,
+    },
+    /// A header.
+    Header {
+        /// The header's or parameter's name.
+        name: String,
+        /// Its value.
+        value: Expr,
+    },
+    /// A query parameter.
+    Query {
+        /// The header's or parameter's name.
+        name: String,
+        /// Its value.
+        value: Expr,
+    },
+    /// A token that is got and renewed.
     OAuth2(OAuth2Plan),
 }
 
+/// How a token is got.
 #[derive(Clone, Debug)]
 pub struct OAuth2Plan {
+    /// With what.
     pub grant: Grant,
+    /// How the client proves itself.
     pub client_auth: ClientAuth,
+    /// Where.
     pub token_url: Expr,
+    /// The client.
     pub client_id: Expr,
+    /// Its secret.
     pub client_secret: Option<Expr>,
+    /// What the token may do, joined by blanks.
     pub scopes: Vec<String>,
     /// Further form fields (`audience`).
     pub params: Vec<(String, Expr)>,
 }
 
+/// With what a token is got.
 #[derive(Clone, Debug)]
 pub enum Grant {
+    /// With the client's own credentials.
     ClientCredentials,
     /// The first refresh token; later ones come from state.
     RefreshToken {
+        /// The first refresh token.
         refresh_token: Expr,
     },
 }
 
+/// How a client proves itself to the token's URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientAuth {
+    /// In the `Authorization` header.
     Basic,
+    /// In the form.
     Body,
 }
 
@@ -457,5 +628,6 @@ pub struct SloPlan {
     pub success: Option<f64>,
     /// Quantile and bound: `(0.99, 5 s)`.
     pub latency: Option<(f64, Duration)>,
+    /// The time over which it is measured.
     pub window: Duration,
 }

@@ -8,11 +8,11 @@ use super::{
     context::Context,
     sites, url,
 };
+use crate::definition::auth::{AuthDef, AuthType, ClientAuthDef, GrantDef, keys_of};
 use crate::{
     definition::{
-        auth::{AuthDef, AuthType, ClientAuthDef, GrantDef, keys_of},
         kinds::Plain,
-        table::{At, Given, Loc, list_of},
+        table::{At, Given, Loc, Table, list_of, sentence},
     },
     diagnostic::{Code, codes},
     map::Expr,
@@ -64,6 +64,7 @@ pub(super) fn resolve(
 pub(super) fn check_keys(
     context: &mut Context<'_>,
     (title, word, at): (&str, &str, Loc),
+    table: &'static Table,
     given: &[(&'static str, Loc)],
     (required, allowed): (&[&str], &[&str]),
     code: Code,
@@ -76,12 +77,19 @@ pub(super) fn check_keys(
     if !missing.is_empty() {
         let names = list_of(missing.iter().copied());
         let noun = if missing.len() == 1 { "key" } else { "keys" };
-        context.error(
-            code,
-            at,
-            format!("missing {noun} {names} in {title}"),
-            format!("type \"{word}\" needs {names}"),
-        );
+        let docs = table.keys.iter().filter(|key| missing.contains(&key.name)).map(|key| {
+            // Docs of such keys begin with the types that they belong to.
+            let doc = key.doc.rsplit_once("`: ").map_or(key.doc, |(_, doc)| doc);
+            format!("add `{} = ...`: {}", key.name, sentence(doc))
+        });
+        context
+            .error(
+                code,
+                at,
+                format!("missing {noun} {names} in {title}"),
+                format!("type \"{word}\" needs {names}"),
+            )
+            .help(docs.collect::<Vec<_>>().join("\n"));
     }
     for (name, key) in given {
         if !required.contains(name) && !allowed.contains(name) {
@@ -105,10 +113,16 @@ fn compile(context: &mut Context<'_>, name: &str, def: &AuthDef) -> Option<AuthK
     let allowed: Vec<&str> = optional.iter().chain(&["type"]).copied().collect();
     let title = format!("[auth.{name}]");
     let heading = (title.as_str(), kind.word(), def.at);
-    let complete =
-        check_keys(context, heading, &def.given(), (required, &allowed), codes::AUTH_KEYS);
+    let complete = check_keys(
+        context,
+        heading,
+        &AuthDef::TABLE,
+        &def.given(),
+        (required, &allowed),
+        codes::AUTH_KEYS,
+    );
     let path = format!("auth.{name}");
-    let mut expr = |context: &mut Context<'_>, given, key: &str| {
+    let expr = |context: &mut Context<'_>, given, key: &str| {
         context.maybe(given, &sites::SETTINGS, &format!("{path}.{key}"))
     };
     Some(match kind {

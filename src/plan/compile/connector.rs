@@ -44,6 +44,9 @@ pub(super) fn compile(
     let whole = Whole { own, body: base.unwrap_or(own), is_instance };
     if let Some(base) = base {
         check_instance(context, own, base);
+        if !base.uses.is_absent() {
+            return None;
+        }
     }
     aliases(context, whole);
     let vars = vars::compile(context, whole);

@@ -11,7 +11,7 @@ use crate::{
     definition::{
         connector::ConnectorDef,
         kinds::{Expression, Name, TreeDef},
-        table::{At, Finding, Given, Loc, list_of},
+        table::{At, Finding, Given, Loc, list_of, one_of},
     },
     diagnostic::{Code, Diagnostic, Severity, SourceFile, Span, codes, nearest},
     map::{Expr, ExprProblem, ExprProblemKind, Library, Place, Site, Tree},
@@ -97,12 +97,13 @@ impl<'a> Context<'a> {
         let uses = own.uses.get()?;
         let named = Path::new(&uses.value.0);
         let beside = path.parent().unwrap_or(Path::new("")).join(named);
-        let candidates = [beside, self.root.join(named)];
+        let mut candidates = vec![beside, self.root.join(named)];
+        candidates.dedup();
         if let Some(file) = candidates.iter().find_map(|candidate| self.open(candidate)) {
             return Some(file);
         }
-        let tried = candidates.map(|candidate| candidate.to_string_lossy().into_owned());
-        let label = format!("looked for {}", list_of(tried.iter().map(String::as_str)));
+        let tried: Vec<_> = candidates.iter().map(|path| path.to_string_lossy()).collect();
+        let label = format!("looked for {}", list_of(tried.iter().map(AsRef::as_ref)));
         self.error(codes::UNKNOWN_USE, uses.at, "no such connector file", label)
             .help("the path is relative to this file's folder, or to the project's");
         None
@@ -140,8 +141,8 @@ impl<'a> Context<'a> {
         let known: Vec<&str> = known.into_iter().collect();
         let label = match nearest(wrong, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
-            None if known.is_empty() => format!("there is no {noun} here"),
-            None => format!("expected one of {}", list_of(known)),
+            None if known.is_empty() => format!("this file defines no {noun}"),
+            None => one_of(known),
         };
         self.error(code, at, format!("unknown {noun} `{}`", wrong.escape_debug()), label)
     }
@@ -182,7 +183,7 @@ impl<'a> Context<'a> {
             Err(problems) => {
                 self.report_all(problems.into_iter().map(|problem| {
                     let at = locate(problem.range.clone());
-                    finding_of(problem, text, at)
+                    finding_of(problem, text, at, site)
                 }));
                 None
             }
@@ -212,15 +213,7 @@ impl<'a> Context<'a> {
                     let at = locate(range_of(text, "secret", &secret));
                     self.secrets.push((secret, at));
                 }
-                ("secret", None) => {
-                    self.error(
-                        codes::DYNAMIC_SECRET,
-                        locate(0..text.len()),
-                        "a secret must be named",
-                        "expected `secret.NAME`",
-                    )
-                    .help("write {{ secret.NAME }}; an instance renames it under [secrets]");
-                }
+                ("secret", None) => self.report(dynamic_secret(locate(0..text.len()))),
                 _ => {}
             }
         }
@@ -351,7 +344,7 @@ impl<'a> Context<'a> {
 /// A problem just reported.
 pub(super) struct Reported<'a>(Option<&'a mut Finding>);
 
-impl<'a> Reported<'a> {
+impl Reported<'_> {
     /// Adds the way out.
     pub fn help(self, help: impl Into<String>) -> Self {
         let Self(Some(finding)) = self else { return self };
@@ -380,6 +373,15 @@ pub(super) fn within(given: &At<Expression>, range: Range<usize>) -> Loc {
     Loc { file: given.at.file, start: begin + start as u32, end: begin + end as u32 }
 }
 
+/// What is not given is fine, what is given but wrong fails the whole: to be followed by `?`.
+#[allow(clippy::option_option)] // Absent, wrong and right are three things.
+pub(super) fn complete<T>(given: Option<Option<T>>) -> Option<Option<T>> {
+    match given {
+        None => Some(None),
+        Some(value) => value.map(Some),
+    }
+}
+
 /// Where `name` with `member` stands in a text, or all of it.
 fn range_of(text: &str, name: &str, member: &str) -> Range<usize> {
     let forms = [
@@ -393,7 +395,12 @@ fn range_of(text: &str, name: &str, member: &str) -> Range<usize> {
         .unwrap_or(0..text.len())
 }
 
-fn finding_of(problem: ExprProblem, text: &str, at: Loc) -> Finding {
+fn dynamic_secret(at: Loc) -> Finding {
+    Finding::new(codes::DYNAMIC_SECRET, at, "a secret must be named", "expected `secret.NAME`")
+        .help("write {{ secret.NAME }}; an instance renames it under [secrets]")
+}
+
+fn finding_of(problem: ExprProblem, text: &str, at: Loc, site: &Site) -> Finding {
     let code = match problem.kind {
         ExprProblemKind::Path => codes::BAD_PATH,
         ExprProblemKind::Template => codes::BAD_TEMPLATE,
@@ -402,6 +409,9 @@ fn finding_of(problem: ExprProblem, text: &str, at: Loc) -> Finding {
         ExprProblemKind::Reference => codes::UNKNOWN_TABLE,
     };
     let name = text.get(problem.range.clone()).unwrap_or_default();
+    if problem.kind == ExprProblemKind::Name && name == "secret" && site.names.contains(&name) {
+        return dynamic_secret(at);
+    }
     let elsewhere =
         (problem.kind == ExprProblemKind::Name).then(|| sites::where_name_exists(name)).flatten();
     match (elsewhere, problem.help) {

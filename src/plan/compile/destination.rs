@@ -30,8 +30,8 @@ const DEFAULT_ROTATE_BYTES: u64 = 64 << 20;
 const DEFAULT_RETRY: RetryPlan = RetryPlan {
     attempts: 12,
     from: Duration::from_secs(1),
-    to: Duration::from_secs(3600),
-    within: Duration::from_secs(24 * 3600),
+    to: Duration::from_hours(1),
+    within: Duration::from_hours(24),
 };
 
 /// The destinations of a connector.
@@ -77,7 +77,9 @@ fn compile(
     let allowed: Vec<&str> = optional.iter().chain(COMMON_KEYS).copied().collect();
     let title = format!("[{path}]");
     let heading = (title.as_str(), kind.word(), def.at);
-    auth::check_keys(context, heading, &def.given(), (required, &allowed), codes::DESTINATION_KEYS);
+    let (table, given) = (&DestinationDef::TABLE, def.given());
+    let keys = (required, allowed.as_slice());
+    auth::check_keys(context, heading, table, &given, keys, codes::DESTINATION_KEYS);
     let kind = match kind {
         DestinationType::Http => http(context, def, &path, auths),
         DestinationType::File => file(def),

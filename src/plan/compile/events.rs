@@ -6,7 +6,7 @@ use super::{
     super::{Dedupe, RevisionPlan, StreamPlan},
     auth::Auths,
     connector::Whole,
-    context::Context,
+    context::{Context, complete},
     destination::Destinations,
     library, poll, schedule, schema, sites, webhook,
 };
@@ -19,7 +19,7 @@ use crate::{
     diagnostic::codes,
 };
 
-const DEFAULT_DEDUPE: Duration = Duration::from_secs(7 * 86_400);
+const DEFAULT_DEDUPE: Duration = Duration::from_hours(7 * 24);
 
 pub(super) fn compile_all(
     context: &mut Context<'_>,
@@ -28,6 +28,16 @@ pub(super) fn compile_all(
     destinations: &Destinations,
 ) -> Vec<StreamPlan> {
     let streams = whole.body.stream.value().map_or(&[][..], |named| named.0.as_slice());
+    if let (true, Some(name)) = (whole.body.stream.is_absent(), whole.body.name.get()) {
+        context
+            .error(
+                codes::NO_SOURCE,
+                name.at,
+                "the connector has no stream",
+                "nothing ever happens here",
+            )
+            .help("add a table [stream.NAME.webhook] or [stream.NAME.poll]");
+    }
     webhook::check_shared_routes(context, whole.body);
     streams
         .iter()
@@ -92,7 +102,7 @@ fn compile(
     Some(StreamPlan {
         name: Arc::from(name),
         key: key.into_iter().collect::<Option<_>>()?,
-        revision: flatten(revision)?,
+        revision: complete(revision)?,
         tenant,
         when,
         delete,
@@ -103,21 +113,13 @@ fn compile(
             None => Dedupe::Window(DEFAULT_DEDUPE),
         },
         to,
-        map: flatten(map)?.map(Arc::new),
-        schema: flatten(schema)?,
+        map: complete(map)?.map(Arc::new),
+        schema: complete(schema)?,
         redact,
         webhook: webhook.map(Arc::new),
         poll: poll.map(Arc::new),
         schedule,
     })
-}
-
-/// What was given but is wrong fails the whole; what was not given is `None`.
-fn flatten<T>(given: Option<Option<T>>) -> Option<Option<T>> {
-    match given {
-        None => Some(None),
-        Some(value) => value.map(Some),
-    }
 }
 
 /// `/customer/email` as `customer.email`.

@@ -30,6 +30,11 @@ impl Hasher {
         self.entries(entries);
     }
 
+    /// Something that was hashed before.
+    pub fn content(&mut self, content: ContentHash) {
+        self.part(b'#', &content.0);
+    }
+
     /// Any text, such as a preset's.
     pub fn text(&mut self, text: &str) {
         self.part(b's', text.as_bytes());
@@ -50,7 +55,9 @@ impl Hasher {
             }
             Value::Array(items) => {
                 self.part(b'[', &[]);
-                items.iter().for_each(|item| self.json(item));
+                for item in items {
+                    self.json(item);
+                }
                 self.part(b']', &[]);
             }
             Value::String(text) => self.text(text),
@@ -84,7 +91,9 @@ impl Hasher {
             DeValue::Table(table) => self.entries(table.iter()),
             DeValue::Array(items) => {
                 self.part(b'[', &[]);
-                items.iter().for_each(|item| self.value(item.get_ref()));
+                for item in items {
+                    self.value(item.get_ref());
+                }
                 self.part(b']', &[]);
             }
             DeValue::String(text) => self.text(text),

@@ -56,23 +56,16 @@ pub(super) fn stream_map(
     let mut complete = true;
     let mut all = None;
     if let Some((_, field)) = rest.first() {
-        match &field.value {
-            TreeDef::Leaf(leaf) => {
-                let leaf = At { value: leaf.clone(), at: field.at, key: field.key };
-                all = context.expr(&leaf, &sites::MAP, &format!("{path}.*"));
-                complete = all.is_some();
-            }
-            _ => {
-                context
-                    .error(
-                        codes::WRONG_TYPE,
-                        field.at,
-                        "`*` cannot be a constant",
-                        "expected a path or a template",
-                    )
-                    .help("write \"*\" = \"$ | omit('internal_*')\"");
-                complete = false;
-            }
+        if let TreeDef::Leaf(leaf) = &field.value {
+            let leaf = At { value: leaf.clone(), at: field.at, key: field.key };
+            all = context.expr(&leaf, &sites::MAP, &format!("{path}.*"));
+            complete = all.is_some();
+        } else {
+            let message = "`*` cannot be a constant";
+            context
+                .error(codes::WRONG_TYPE, field.at, message, "expected a path or a template")
+                .help("write \"*\" = \"$ | omit('internal_*')\"");
+            complete = false;
         }
     }
     let fields = context.fields(&fields, &sites::MAP, path)?;
@@ -86,7 +79,9 @@ fn in_order<'m>(context: &mut Context<'_>, maps: &'m Named<Fields>) -> Vec<&'m s
         .iter()
         .map(|(_, fields)| {
             let mut texts = Vec::new();
-            fields.value.0.iter().for_each(|(_, field)| texts_of(&field.value, &mut texts));
+            for (_, field) in &fields.value.0 {
+                texts_of(&field.value, &mut texts);
+            }
             let uses = |name: &str| texts.iter().any(|text| applies(text, name));
             (0..maps.0.len()).filter(|index| uses(&maps.0[*index].0)).collect()
         })
@@ -99,6 +94,9 @@ fn in_order<'m>(context: &mut Context<'_>, maps: &'m Named<Fields>) -> Vec<&'m s
         let next = ready.or_else(|| {
             let index = (0..maps.0.len()).find(|index| !done.contains(index))?;
             report_circle(context, &maps.0[index]);
+            // It exists, whatever else is wrong with it.
+            let name = maps.0[index].0.clone();
+            context.library.maps.insert(name, Arc::new(Tree::Table(Vec::new())));
             Some(index)
         });
         let Some(next) = next else { break };
@@ -123,9 +121,15 @@ fn texts_of<'t>(tree: &'t TreeDef, texts: &mut Vec<&'t str>) {
         TreeDef::Leaf(leaf) => texts.push(&leaf.text),
         TreeDef::Constant(_) => {}
         TreeDef::Table(fields) => {
-            fields.iter().for_each(|(_, field)| texts_of(&field.value, texts))
+            for (_, field) in fields {
+                texts_of(&field.value, texts);
+            }
         }
-        TreeDef::Array(items) => items.iter().for_each(|item| texts_of(&item.value, texts)),
+        TreeDef::Array(items) => {
+            for item in items {
+                texts_of(&item.value, texts);
+            }
+        }
     }
 }
 

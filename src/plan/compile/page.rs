@@ -46,9 +46,7 @@ pub(super) fn compile(
     }
     let at = if own.at.end > 0 { own.at } else { shared.at };
     let by = own.by.or(&shared.by);
-    let Some(kind) = by.value().copied().or(by.is_absent().then_some(PageKind::None)) else {
-        return None;
-    };
+    let kind = by.value().copied().or(by.is_absent().then_some(PageKind::None))?;
     let mut given = own.given();
     for (name, place) in shared.given() {
         if !given.iter().any(|(own, _)| *own == name) {

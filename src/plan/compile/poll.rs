@@ -8,7 +8,7 @@ use super::{
     super::{PollPlan, RecordsPlan, RequestBody},
     auth::{self, Auths},
     connector::Whole,
-    context::{Context, within},
+    context::{Context, complete, within},
     cursor,
     destination::{duration, method_of, rates},
     page, sites, url,
@@ -40,8 +40,8 @@ impl Uses {
         })
     }
 
-    fn add(&mut self, expr: &Expr) {
-        self.0.extend(expr.uses());
+    fn add<'e>(&mut self, exprs: impl IntoIterator<Item = &'e Expr>) {
+        self.0.extend(exprs.into_iter().flat_map(Expr::uses));
     }
 }
 
@@ -61,8 +61,8 @@ pub(super) fn compile(
 
     let before = context.has_errors();
     let url = request_url(context, def, source, poll.at, &path);
-    let query_def = merge(&source.query, &def.query, |a, b| a == b);
-    let headers_def = merge(&source.headers, &def.headers, |a, b| a.eq_ignore_ascii_case(b));
+    let query_def = merge(&source.query, &def.query, str::eq);
+    let headers_def = merge(&source.headers, &def.headers, str::eq_ignore_ascii_case);
     let query: Vec<(String, Expr)> = query_def
         .iter()
         .filter_map(|(key, value)| {
@@ -74,25 +74,20 @@ pub(super) fn compile(
     let body = request_body(context, def, &path);
 
     let mut uses = Uses::default();
-    url.iter().for_each(|url| uses.add(url));
-    query.iter().chain(&headers).for_each(|(_, expr)| uses.add(expr));
+    let pairs = query.iter().chain(&headers).map(|(_, expr)| expr);
+    uses.add(url.iter().chain(pairs));
     match &body {
-        Some(RequestBody::Json(tree)) => tree.leaves().iter().for_each(|(_, expr)| uses.add(expr)),
-        Some(RequestBody::Form(fields)) => fields.iter().for_each(|(_, expr)| uses.add(expr)),
+        Some(RequestBody::Json(tree)) => uses.add(tree.leaves().into_iter().map(|(_, expr)| expr)),
+        Some(RequestBody::Form(fields)) => uses.add(fields.iter().map(|(_, expr)| expr)),
         None => {}
     }
     // What is wrong with a request hides what it uses: better to say nothing than something false.
     let uses = if context.has_errors() && !before { None } else { Some(uses) };
 
-    let records = match def.records.get() {
-        Some(given) => Some(records(context, given, &path)?),
-        None => None,
-    };
+    let records = def.records.get().map(|given| records(context, given, &path));
     let page = page::compile(context, def, source, uses.as_ref(), &path);
-    let cursor = match def.cursor.get() {
-        Some(cursor) => Some(cursor::compile(context, cursor, uses.as_ref(), &path)?),
-        None => None,
-    };
+    let cursor =
+        def.cursor.get().map(|cursor| cursor::compile(context, cursor, uses.as_ref(), &path));
     let concurrency =
         def.concurrency.or(&source.concurrency).value().map_or(1, |int| int.0 as usize);
     let max = def.max_response.or(&source.max_response).value();
@@ -104,9 +99,9 @@ pub(super) fn compile(
         query,
         headers,
         body,
-        records,
+        records: complete(records)?,
         page: page?,
-        cursor,
+        cursor: complete(cursor)?,
         timeout: duration(def.timeout.or(&source.timeout), DEFAULT_TIMEOUT),
         max_response_bytes: usize::try_from(max).unwrap_or(usize::MAX),
         rate: rates(&source.rate),

@@ -161,9 +161,10 @@ fn compile_cron(
     let parsed = match parser.parse(&pattern) {
         Ok(parsed) => parsed,
         Err(error) => {
-            let label = error.to_string();
+            let text = error.to_string();
+            let label = text.rsplit(": ").next().unwrap_or_default().trim_end_matches('.');
             context
-                .error(codes::BAD_CRON, cron.at, "not a cron pattern", label.trim_end_matches('.'))
+                .error(codes::BAD_CRON, cron.at, "not a cron pattern", label.to_lowercase())
                 .help("five fields: minute, hour, day of month, month, day of week; for example \"*/5 * * * *\"");
             return None;
         }

@@ -7,16 +7,23 @@ use std::{
 
 use serde_json::Value;
 
-use super::context::Context;
+use super::{super::ContentHash, context::Context, hash::Hasher};
 use crate::{
     definition::{kinds::Plain, presets::SCHEMAS, table::At},
     diagnostic::codes,
     map::Schema,
 };
 
-/// Compiled schemas by name and text, as long as a plan uses them: ten thousand connectors that
-/// deliver orders share one.
-static SHARED: Mutex<Option<HashMap<(String, String), Weak<Schema>>>> = Mutex::new(None);
+/// A compiled schema, as long as a plan uses it.
+struct Shared {
+    schema: Weak<Schema>,
+    content: ContentHash,
+}
+
+/// By name and text: ten thousand connectors that deliver orders share one.
+type Cache = HashMap<(String, String), Shared>;
+
+static CACHE: Mutex<Option<Cache>> = Mutex::new(None);
 
 pub(super) fn resolve(context: &mut Context<'_>, given: &At<Plain>) -> Option<Arc<Schema>> {
     let name = given.value.0.as_str();
@@ -34,9 +41,11 @@ pub(super) fn resolve(context: &mut Context<'_>, given: &At<Plain>) -> Option<Ar
         ));
         return None;
     };
-    context.hash.text(text);
     match compile(name, text) {
-        Ok(schema) => Some(schema),
+        Ok((schema, content)) => {
+            context.hash.content(content);
+            Some(schema)
+        }
         Err(problem) => {
             context
                 .error(
@@ -51,17 +60,22 @@ pub(super) fn resolve(context: &mut Context<'_>, given: &At<Plain>) -> Option<Ar
     }
 }
 
-fn compile(name: &str, text: &str) -> Result<Arc<Schema>, String> {
+fn compile(name: &str, text: &str) -> Result<(Arc<Schema>, ContentHash), String> {
     let key = (name.to_owned(), text.to_owned());
-    let mut guard = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-    let shared = guard.get_or_insert_with(HashMap::new);
-    if let Some(schema) = shared.get(&key).and_then(Weak::upgrade) {
-        return Ok(schema);
+    let mut guard = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
+    let cache = guard.get_or_insert_with(HashMap::new);
+    if let Some(shared) = cache.get(&key)
+        && let Some(schema) = shared.schema.upgrade()
+    {
+        return Ok((schema, shared.content));
     }
     let document: Value =
         serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
     let schema = Arc::new(Schema::compile(name, &document)?);
-    shared.retain(|_, schema| schema.strong_count() > 0);
-    shared.insert(key, Arc::downgrade(&schema));
-    Ok(schema)
+    let mut hasher = Hasher::new();
+    hasher.json(&document);
+    let content = hasher.finish();
+    cache.retain(|_, shared| shared.schema.strong_count() > 0);
+    cache.insert(key, Shared { schema: Arc::downgrade(&schema), content });
+    Ok((schema, content))
 }

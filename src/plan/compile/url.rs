@@ -45,7 +45,8 @@ fn problem(text: &str) -> Option<Problem> {
     if !fits && !may_fit {
         let help = match head.split_once("://") {
             Some((other, _)) => format!("`{other}` is not a scheme that is spoken here"),
-            None => format!("write https://{head}..."),
+            None if literal_end.is_some() => format!("write https://{head}..."),
+            None => format!("write https://{head}"),
         };
         return Some((0..head.len(), "expected https:// or http://".to_owned(), help));
     }

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     path::Path,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use super::{
@@ -29,8 +30,8 @@ use crate::{
     map::Tree,
 };
 
-const DEFAULT_PAST: std::time::Duration = std::time::Duration::from_secs(300);
-const DEFAULT_FUTURE: std::time::Duration = std::time::Duration::from_secs(60);
+const DEFAULT_PAST: Duration = Duration::from_mins(5);
+const DEFAULT_FUTURE: Duration = Duration::from_mins(1);
 const DEFAULT_STATUS: u16 = 401;
 
 /// The presets that need no table at all.
@@ -123,7 +124,7 @@ fn compile(context: &mut Context<'_>, name: &str, def: &VerifyDef) -> Option<Ver
     let path = format!("verify.{name}");
     let algorithm = *def.algorithm.value()?;
     check_tables(context, name, def, algorithm);
-    let signed = signed(context, def, algorithm);
+    let signed = signed(context, name, def, algorithm);
     let signature = match def.signature.value() {
         Some(signature) => Some(SignaturePlan {
             header: lower_header(context, &signature.header)?,
@@ -254,6 +255,7 @@ fn challenge_plan(
 /// What is signed, in parts. Without `signed`: the body.
 fn signed(
     context: &mut Context<'_>,
+    name: &str,
     def: &VerifyDef,
     algorithm: AlgorithmDef,
 ) -> Option<Vec<SignedPart>> {
@@ -282,7 +284,7 @@ fn signed(
                     "nothing says where the timestamp stands",
                     "`timestamp` is used here",
                 )
-                .help("add a table [verify.NAME.timestamp] with its `header`");
+                .help(format!("add a table [verify.{name}.timestamp] with its `header`"));
         }
         (false, Some(timestamp)) => unsigned_timestamp(context, timestamp.key),
         _ => {}
@@ -323,12 +325,11 @@ fn parts(context: &mut Context<'_>, given: &At<Expression>) -> Option<Vec<Signed
             );
             return None;
         };
-        match part(text[open + 2..close].trim()) {
-            Some(part) => parts.push(part),
-            None => {
-                unknown_part(context, given, open + 2..close);
-                complete = false;
-            }
+        if let Some(part) = part(text[open + 2..close].trim()) {
+            parts.push(part);
+        } else {
+            unknown_part(context, given, open + 2..close);
+            complete = false;
         }
         at = close + 2;
     }
@@ -365,13 +366,12 @@ fn part(inner: &str) -> Option<SignedPart> {
         "method" | "request.method" => SignedPart::Method,
         _ => {
             let header = inner.strip_prefix("request.headers")?;
-            let name = match header.strip_prefix('.') {
-                Some(name) => name,
-                None => {
-                    let quoted = header.strip_prefix('[')?.strip_suffix(']')?.trim();
-                    let quote = quoted.chars().next().filter(|c| matches!(c, '\'' | '"'))?;
-                    quoted.strip_prefix(quote)?.strip_suffix(quote)?
-                }
+            let name = if let Some(name) = header.strip_prefix('.') {
+                name
+            } else {
+                let quoted = header.strip_prefix('[')?.strip_suffix(']')?.trim();
+                let quote = quoted.chars().next().filter(|c| matches!(c, '\'' | '"'))?;
+                quoted.strip_prefix(quote)?.strip_suffix(quote)?
             };
             let name = http::HeaderName::from_bytes(name.as_bytes()).ok()?;
             SignedPart::Header(name.as_str().to_owned())

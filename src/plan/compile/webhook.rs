@@ -36,15 +36,17 @@ struct Merged<'d> {
     secrets: &'d Given<Vec<At<SecretEntry>>>,
 }
 
+/// The stream's own key, or the shared one.
+fn or<'d, T>(
+    own: &'d Given<T>,
+    shared: Option<&'d SharedWebhookDef>,
+    key: fn(&SharedWebhookDef) -> &Given<T>,
+) -> &'d Given<T> {
+    shared.map_or(own, |shared| own.or(key(shared)))
+}
+
 fn merge<'d>(own: &'d WebhookDef, source: Option<&'d SourceDef>) -> Merged<'d> {
     let shared = source.and_then(|source| source.webhook.value());
-    fn or<'d, T>(
-        own: &'d Given<T>,
-        shared: Option<&'d SharedWebhookDef>,
-        key: fn(&SharedWebhookDef) -> &Given<T>,
-    ) -> &'d Given<T> {
-        shared.map_or(own, |shared| own.or(key(shared)))
-    }
     // A stream's own secrets replace the shared one, whichever way they are written.
     let owns = !own.secret.is_absent() || !own.secrets.is_absent();
     let secrets_of = shared.filter(|_| !owns);

@@ -1,0 +1,82 @@
+//! Help for keys that are not where they were written: those that exist elsewhere, and those that
+//! the language names and the engine does not run yet. This is the one list of the latter.
+
+use super::{
+    auth::AuthDef,
+    connector::ConnectorDef,
+    cursor::CursorDef,
+    destination::DestinationDef,
+    page::PageDef,
+    poll::PollDef,
+    retry::RetryDef,
+    schedule::ScheduleDef,
+    slo::SloDef,
+    source::SourceDef,
+    stream::StreamDef,
+    table::{Table, list_of},
+    verify::VerifyDef,
+    webhook::WebhookDef,
+};
+
+/// Key, and what it would do. Such a key is an unknown key, and the message says plainly that it is
+/// not a typing error.
+const LATER: &[(&str, &str)] = &[
+    ("batch", "deliveries of several events in one request"),
+    ("breaker", "circuit breakers"),
+    ("decode", "polls of CSV, XML, JSON lines and archives"),
+    ("detail", "one further request per listed record"),
+    ("each", "fan-out over the records of another stream"),
+    ("job", "asynchronous report jobs"),
+    ("like", "a stream as a copy of its sibling"),
+    ("max", "a provider's cap on pages"),
+    ("newer", "writes that keep the newer row"),
+    ("oldest", "a provider's retention as the cursor's limit"),
+    ("on", "response rules"),
+    ("rollout", "shadow, canary and flags"),
+    ("until", "a cursor that ends"),
+];
+
+/// Where a misplaced key may belong, the likeliest first.
+static TABLES: &[&Table] = &[
+    &StreamDef::TABLE,
+    &PollDef::TABLE,
+    &WebhookDef::TABLE,
+    &SourceDef::TABLE,
+    &DestinationDef::TABLE,
+    &ConnectorDef::TABLE,
+    &CursorDef::TABLE,
+    &PageDef::TABLE,
+    &AuthDef::TABLE,
+    &ScheduleDef::TABLE,
+    &RetryDef::TABLE,
+    &VerifyDef::TABLE,
+    &SloDef::TABLE,
+];
+
+/// A help line names at most so many tables.
+const MAX_HOMES: usize = 3;
+
+/// The help line for a key that does not exist in `table` and is near to none that does.
+pub fn key(name: &str, table: &Table) -> Option<String> {
+    if let Some((_, what)) = LATER.iter().find(|(key, _)| *key == name) {
+        return Some(format!(
+            "`{name}` ({what}) is part of the language, but this version does not have it yet"
+        ));
+    }
+    // `tenon.toml` has nothing in common with connectors.
+    if !TABLES.iter().any(|known| known.title == table.title) {
+        return None;
+    }
+    let homes: Vec<&str> = TABLES
+        .iter()
+        .filter(|home| home.keys.iter().any(|key| key.name == name))
+        .map(|home| home.title)
+        .take(MAX_HOMES)
+        .collect();
+    (!homes.is_empty()).then(|| format!("`{name}` is a key of {}", list_of(homes).replace('`', "")))
+}
+
+/// The help line for a word that will exist.
+pub fn word(word: &str) -> String {
+    format!("`{word}` is part of the language, but this version does not have it yet")
+}
