@@ -29,8 +29,8 @@ fn document(table: &'static Table, title: &str) -> Value {
     }
     let mut schema = Map::new();
     schema.insert("$schema".to_owned(), json!("https://json-schema.org/draft/2020-12/schema"));
-    schema.insert("title".to_owned(), json!(title));
     schema.append(&mut root);
+    schema.insert("title".to_owned(), json!(title));
     schema.insert("$defs".to_owned(), json!(definitions));
     Value::Object(schema)
 }
@@ -43,6 +43,7 @@ fn object(table: &'static Table, definitions: &mut BTreeMap<String, Value>) -> M
     let required: Vec<&str> =
         table.keys.iter().filter(|key| key.required).map(|key| key.name).collect();
     let mut object = Map::new();
+    object.insert("title".to_owned(), json!(table.title));
     object.insert("description".to_owned(), json!(table.doc.trim()));
     object.insert("type".to_owned(), json!("object"));
     object.insert("properties".to_owned(), Value::Object(properties));
