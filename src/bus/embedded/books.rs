@@ -7,7 +7,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::{
     claims::{Claims, forever_mark, forever_slot, second_of},
-    core::Core,
+    core::{Core, Newest},
     format::{
         append::StoredClaim,
         checkpoint::{Position, encode_lane, encode_region},
@@ -32,10 +32,11 @@ pub(super) fn day_of(at: Timestamp) -> u32 {
     u32::try_from(at.0.max(0) / 86_400_000).unwrap_or(u32::MAX)
 }
 
-/// A map of pairs that is kept in sled by appending blocks, and compacted when they are mostly old.
+/// How a map of pairs is kept in sled: by appending blocks of what changed, and by writing all of it
+/// anew once the blocks are mostly old.
 #[derive(Default)]
 pub(super) struct PairLog {
-    dirty: HashMap<u64, u64>,
+    dirty: HashSet<u64>,
     first_block: u32,
     next_block: u32,
     written: u64,
@@ -51,20 +52,26 @@ impl PairLog {
         self.written += pairs;
     }
 
-    pub fn put(&mut self, slot: u64, value: u64) {
-        self.dirty.insert(slot, value);
+    /// Notes that the pair under `slot` changed.
+    pub fn touch(&mut self, slot: u64) {
+        self.dirty.insert(slot);
     }
 
-    /// What changed since the last checkpoint, or everything (`all`: slot, value, day) where most of
-    /// what was written is old.
-    fn write(
+    /// Writes what changed since the last checkpoint, or everything where most of what was written
+    /// is old. `map` is the map as it stands, `pair` a value of it and the day it is from.
+    fn write<V>(
         &mut self,
         shelf: Shelf,
-        today: u32,
-        live: u64,
-        all: impl Iterator<Item = (u64, u64, u32)>,
+        map: &HashMap<u64, V>,
+        pair: impl Fn(&V) -> (u64, u32),
         out: &mut Vec<Write>,
     ) {
+        let mut by_day: HashMap<u32, Vec<(u64, u64)>> = HashMap::new();
+        let mut put = |slot: u64, value: &V| {
+            let (value, day) = pair(value);
+            by_day.entry(day).or_default().push((slot, value));
+        };
+        let live = map.len() as u64;
         if self.written > live * COMPACT_AT + BLOCK_PAIRS as u64 {
             for number in self.first_block..self.next_block {
                 let key = number.to_be_bytes().to_vec();
@@ -72,17 +79,14 @@ impl PairLog {
             }
             (self.first_block, self.written) = (self.next_block, 0);
             self.dirty.clear();
-            let mut by_day: HashMap<u32, Vec<(u64, u64)>> = HashMap::new();
-            for (slot, value, day) in all {
-                by_day.entry(day).or_default().push((slot, value));
-            }
-            for (day, pairs) in by_day {
-                self.write_blocks(shelf, day, &pairs, out);
-            }
-            return;
+            map.iter().for_each(|(slot, value)| put(*slot, value));
+        } else {
+            let changed = self.dirty.drain().filter_map(|slot| Some((slot, map.get(&slot)?)));
+            changed.for_each(|(slot, value)| put(slot, value));
         }
-        let pairs: Vec<(u64, u64)> = self.dirty.drain().collect();
-        self.write_blocks(shelf, today, &pairs, out);
+        for (day, pairs) in by_day {
+            self.write_blocks(shelf, day, &pairs, out);
+        }
     }
 
     fn write_blocks(&mut self, shelf: Shelf, day: u32, pairs: &[(u64, u64)], out: &mut Vec<Write>) {
@@ -131,14 +135,14 @@ impl Books {
         if claim == StoredClaim::Forever {
             let slot = forever_slot(connector, stream, key);
             self.forever.insert(slot, forever_mark(id));
-            self.forever_log.put(slot, forever_mark(id));
+            self.forever_log.touch(slot);
         }
     }
 
     /// Takes in a durable settlement. Whether its pair was still unsettled.
     pub fn settle(&mut self, lane: u32, settled: &Settled) -> bool {
-        if let Some((slot, order)) = settled.revision {
-            self.revision_log.put(slot, order as u64);
+        if let Some((slot, _)) = settled.revision {
+            self.revision_log.touch(slot);
         }
         match settled.settlement {
             Settlement::Retry { due, attempts, first_attempt_at, .. } => {
@@ -160,13 +164,9 @@ impl Books {
             out.push(Write { shelf: Shelf::Unsettled, key, value });
         }
         self.claims.write_blocks(position.segment, &mut out);
-        let today = day_of(self.now);
-        let forever = self.forever.iter().map(|(slot, mark)| (*slot, *mark, 0));
-        let live = self.forever.len() as u64;
-        self.forever_log.write(Shelf::Forever, 0, live, forever, &mut out);
-        let newest = core.newest.iter().map(|(slot, n)| (*slot, n.order as u64, n.day));
-        let live = core.newest.len() as u64;
-        self.revision_log.write(Shelf::Revisions, today, live, newest, &mut out);
+        self.forever_log.write(Shelf::Forever, &self.forever, |mark| (*mark, 0), &mut out);
+        let newest = |newest: &Newest| (newest.order as u64, newest.day);
+        self.revision_log.write(Shelf::Revisions, &core.newest, newest, &mut out);
         for key in self.dirty_state.drain() {
             let value = state.stored(&key);
             out.push(Write { shelf: Shelf::State, key: key.into_bytes(), value });

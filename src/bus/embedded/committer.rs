@@ -164,9 +164,11 @@ impl Committer {
                 self.publish_settlements();
                 self.shared.figures.commits.fetch_add(1, Ordering::Relaxed);
                 self.upkeep.written(self.group.len());
+                self.tell_refusal();
                 answer(appends, place);
             }
             Err(why) => {
+                self.tell_refusal();
                 for mut op in appends {
                     op.answer(Err(AppendError::Unavailable(why.clone())));
                 }
@@ -180,6 +182,7 @@ impl Committer {
         let Some(what) = self.over_budget(more as u64) else {
             return;
         };
+        self.tell_refusal();
         appends.retain_mut(|op| {
             let refused = !op.events.is_empty();
             if refused {

@@ -49,7 +49,6 @@ impl Letters {
 
     /// Takes in a durable discard.
     pub fn remove(&mut self, id: DeadId) -> bool {
-        self.last_id = self.last_id.max(id.0);
         let Some(kept) = self.by_id.remove(&id.0) else {
             return false;
         };
@@ -221,7 +220,10 @@ pub(super) fn replay(
             Err(_) => return false,
         },
         Kind::Discard => match letter::decode_discard(body) {
-            Ok(id) => drop(letters.remove(id)),
+            Ok(id) => {
+                letters.last_id = letters.last_id.max(id.0);
+                letters.remove(id);
+            }
             Err(_) => return false,
         },
         Kind::Quarantined => {}

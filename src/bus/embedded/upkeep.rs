@@ -41,6 +41,8 @@ pub(super) struct Upkeep {
     /// Why events are refused for want of room, and how many bytes they asked for.
     full: Option<String>,
     asked_bytes: u64,
+    /// Whether health says that the bus refuses.
+    told: bool,
 }
 
 impl Default for Upkeep {
@@ -48,12 +50,14 @@ impl Default for Upkeep {
         let now = Instant::now();
         Self {
             last_checkpoint: now,
-            next_tick: now + TICK_EVERY,
+            // The first look is at start: much may have expired while nothing ran.
+            next_tick: now,
             bytes_since: 0,
             handed: 0,
             wants_room: false,
             full: None,
             asked_bytes: 0,
+            told: false,
         }
     }
 }
@@ -125,12 +129,16 @@ impl Committer {
         self.upkeep.full.clone()
     }
 
-    fn tell_refusal(&mut self) {
+    /// Shows in the bus's health why nothing is taken, before anybody is answered so.
+    pub(super) fn tell_refusal(&mut self) {
         if self.upkeep.full.is_some() {
             self.over_budget(self.upkeep.asked_bytes);
         }
-        let why = self.journal.trouble().map(str::to_owned).or_else(|| self.upkeep.full.clone());
-        *self.shared.refusing.lock() = why;
+        let why = self.journal.trouble().or(self.upkeep.full.as_deref());
+        if why.is_some() || self.upkeep.told {
+            self.upkeep.told = why.is_some();
+            *self.shared.refusing.lock() = why.map(str::to_owned);
+        }
     }
 
     /// Removes segments that nobody needs: settled, checkpointed, and older than history reaches or
