@@ -326,9 +326,10 @@ impl Lanes {
             if !queue.returned.is_empty() {
                 queue.returned.remove(&entry.seq);
             }
-            let retried = match queue.retried.is_empty() {
-                true => None,
-                false => queue.retried.get(&entry.seq).copied(),
+            let retried = if queue.retried.is_empty() {
+                None
+            } else {
+                queue.retried.get(&entry.seq).copied()
             };
             taken.push(Taken { seq: entry.seq, retried });
         }

@@ -402,9 +402,10 @@ impl Bus for MemoryBus {
     fn health(&self) -> BusHealth {
         let inner = self.inner.lock();
         BusHealth {
-            refusing: match inner.closed {
-                true => Some("the bus is closed".to_owned()),
-                false => inner.refuse.clone(),
+            refusing: if inner.closed {
+                Some("the bus is closed".to_owned())
+            } else {
+                inner.refuse.clone()
             },
             unsettled: inner.lanes.unsettled(),
             dedupe_keys: (inner.claims.len() + inner.forever.len()) as u64,
@@ -443,7 +444,7 @@ mod tests {
             with: None,
             traceparent: None,
         };
-        NewEvent { event: Arc::new(event), claim: Claim::Window(Duration::from_secs(60)) }
+        NewEvent { event: Arc::new(event), claim: Claim::Window(Duration::from_mins(1)) }
     }
 
     fn batch(events: Vec<NewEvent>) -> Append {

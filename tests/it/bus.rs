@@ -20,10 +20,10 @@ use tenon::{
 fn settings() -> BusSettings {
     BusSettings {
         kind: tenon::plan::BusKind::Embedded,
-        history: Duration::from_secs(7 * 86_400),
+        history: Duration::from_hours(7 * 24),
         max_disk_bytes: 64 << 20,
         segment_bytes: 64 << 10,
-        dead_letters: Duration::from_secs(90 * 86_400),
+        dead_letters: Duration::from_hours(90 * 24),
         cache_bytes: 1 << 20,
     }
 }

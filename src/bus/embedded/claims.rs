@@ -42,8 +42,8 @@ pub(super) fn forever_slot(connector: &str, stream: &str, key: &str) -> u64 {
 
 /// What stands for a revision under its slot: the beginning of the event's id.
 pub(super) fn forever_mark(id: EventId) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = id.0;
-    u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    let [first, _] = id.0.as_chunks::<8>().0 else { return 0 };
+    u64::from_le_bytes(*first)
 }
 
 /// One table: an id's 96 bits above, the second in which its claim ends below; 0 is free.
@@ -258,7 +258,7 @@ mod tests {
     fn blocks_are_written_once_full_and_again_while_open() {
         let mut claims = Claims::default();
         let at = Timestamp(1_000_000);
-        for n in 0..BLOCK_IDS as u32 + 1 {
+        for n in 0..=(BLOCK_IDS as u32) {
             claims.note(id(n), StoredClaim::Until(1_100), 3, at, 1_000);
         }
         let mut writes = Vec::new();

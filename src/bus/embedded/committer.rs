@@ -335,9 +335,9 @@ impl Committer {
     }
 
     /// When to look around without being woken.
-    fn wake_at(&self) -> Option<Instant> {
+    fn wake_at(&self) -> Instant {
         let probe = self.journal.probe_at();
-        Some(probe.map_or(self.upkeep.wake_at(), |probe| probe.min(self.upkeep.wake_at())))
+        probe.map_or(self.upkeep.wake_at(), |probe| probe.min(self.upkeep.wake_at()))
     }
 }
 

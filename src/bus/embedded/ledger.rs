@@ -146,9 +146,10 @@ impl Ledger {
             offset: e.offset,
             lane: e.lane,
             key: e.key,
-            retried: match self.retried.is_empty() {
-                true => None,
-                false => self.retried.get(&(seq_at(key.0, e.offset), e.lane)).copied(),
+            retried: if self.retried.is_empty() {
+                None
+            } else {
+                self.retried.get(&(seq_at(key.0, e.offset), e.lane)).copied()
             },
         })
     }

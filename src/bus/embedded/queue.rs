@@ -186,7 +186,7 @@ impl Queue {
     }
 
     /// Waits for work, at most until `deadline`.
-    pub fn collect(&self, deadline: Option<Instant>) -> Work {
+    pub fn collect(&self, deadline: Instant) -> Work {
         let mut waiting = self.waiting.lock();
         loop {
             let now = Instant::now();
@@ -194,13 +194,11 @@ impl Queue {
             let settlements =
                 waiting.work.settlements.len() >= SETTLEMENTS_AT_ONCE || due(waiting.settle_by);
             let ready = !waiting.work.ops.is_empty() || waiting.work.stop.is_some();
-            if ready || settlements || waiting.nudged || due(deadline) {
+            if ready || settlements || waiting.nudged || deadline <= now {
                 break;
             }
-            match waiting.settle_by.into_iter().chain(deadline).min() {
-                Some(until) => drop(self.wake.wait_until(&mut waiting, until)),
-                None => self.wake.wait(&mut waiting),
-            }
+            let until = waiting.settle_by.map_or(deadline, |by| by.min(deadline));
+            self.wake.wait_until(&mut waiting, until);
         }
         waiting.nudged = false;
         waiting.bytes = 0;

@@ -24,10 +24,10 @@ const CHECKPOINT_BYTES: usize = 32 << 20;
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 
 /// How often to look for what has expired.
-const TICK_EVERY: Duration = Duration::from_secs(60);
+const TICK_EVERY: Duration = Duration::from_mins(1);
 
 /// Newest revisions are kept at least this long.
-const REVISIONS_KEPT: Duration = Duration::from_secs(30 * 86_400);
+const REVISIONS_KEPT: Duration = Duration::from_hours(30 * 24);
 
 /// When what was last done, and what is asked for.
 pub(super) struct Upkeep {

@@ -120,7 +120,7 @@ async fn what_was_acknowledged_outlives_a_crash() {
     let taken = take_all(&rig.bus);
     rig.bus.settle(erp, taken[0].seq, DELIVERED);
     let retry = Settlement::Retry {
-        due: rig.clock.now().plus(Duration::from_secs(60)),
+        due: rig.clock.now().plus(Duration::from_mins(1)),
         attempts: 3,
         first_attempt_at: Timestamp(5),
         error: "503".into(),
@@ -303,7 +303,7 @@ async fn settled_history_goes_with_age_and_its_state_stays() {
     let Rig { temp, clock, disk, bus, settings } = rig;
     drop(bus);
     let before = disk.names("journal");
-    clock.sleep_until(clock.now().plus(Duration::from_secs(8 * 86_400))).await;
+    clock.sleep_until(clock.now().plus(Duration::from_hours(8 * 24))).await;
     let bus = open_with(temp.path(), Arc::new(disk.clone()), &clock, settings.clone());
     // The first answer comes after the first look at what has expired.
     bus.put_state("other", Some(vec![1])).await.unwrap();

@@ -18,7 +18,7 @@ use tenon::{
 use super::{clock, disk::SimDisk, open_with, settings};
 
 /// Longer than any delay below, so that after it everything is due.
-const LONG: Duration = Duration::from_secs(600);
+const LONG: Duration = Duration::from_mins(10);
 
 #[derive(Clone, Debug)]
 enum Op {
