@@ -1,6 +1,8 @@
 //! Dotted names within templates (`record.customer.email`, `record.lines[0].sku`), walked without
 //! the template engine.
 
+use std::fmt;
+
 use serde_json::Value;
 
 use super::{
@@ -12,10 +14,8 @@ use super::{
 /// A name and the members and indexes after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Chain {
-    pub root: Box<str>,
+    pub root: &'static str,
     pub steps: Box<[Step]>,
-    /// As written, for messages.
-    pub text: Box<str>,
 }
 
 /// What a chain leads to.
@@ -37,7 +37,7 @@ impl Chain {
 
     /// `secret.NAME`'s name.
     pub fn secret(&self) -> Option<&str> {
-        if &*self.root == "secret" { self.member() } else { None }
+        if self.root == "secret" { self.member() } else { None }
     }
 
     /// Follows it.
@@ -48,7 +48,7 @@ impl Chain {
                 None => Target::Missing,
             };
         }
-        match scope.root(&self.root) {
+        match scope.root(self.root) {
             None => Target::Missing,
             Some(Root::Item(value)) => follow(value, &self.steps),
             Some(Root::Shared(value)) => follow(value, &self.steps),
@@ -64,11 +64,19 @@ impl Chain {
             Target::Json(value) if !(value.is_array() || value.is_object()) => {
                 json::owned_to_template(value.clone())
             }
-            Target::Json(value) => match scope.root(&self.root) {
+            Target::Json(value) => match scope.root(self.root) {
                 Some(Root::Shared(document)) => json::part(document, &self.steps),
                 _ => json::owned_to_template(value.clone()),
             },
         }
+    }
+}
+
+impl fmt::Display for Chain {
+    /// As it would be written: `record.lines[0]['odd name']`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.root)?;
+        self.steps.iter().try_for_each(|step| write!(f, "{step}"))
     }
 }
 

@@ -40,7 +40,6 @@ pub(super) struct Checker<'a> {
     ends: Vec<*const ast::Filter<'a>>,
     /// What the text refers to by `apply` and `lookup`.
     pub used: Library,
-    pub uses: Vec<(String, Option<String>)>,
     pub problems: Vec<ExprProblem>,
 }
 
@@ -56,7 +55,6 @@ impl<'a> Checker<'a> {
             slots: Vec::new(),
             ends: Vec::new(),
             used: Library::default(),
-            uses: Vec::new(),
             problems: Vec::new(),
         }
     }
@@ -98,6 +96,11 @@ impl<'a> Checker<'a> {
         }
         text.push_str(&self.text[at..]);
         (text, slots)
+    }
+
+    /// A name of the place, as the place has it.
+    pub fn site_name(&self, name: &str) -> Option<&'static str> {
+        self.site.names.iter().copied().find(|known| *known == name)
     }
 
     /// What `apply` and `lookup` may refer to.
@@ -191,7 +194,7 @@ impl<'a> Checker<'a> {
             return;
         }
         let names = self.site.names;
-        if !names.contains(&root) {
+        let Some(root) = self.site_name(root) else {
             let help = if names.is_empty() {
                 "nothing may be named here".to_owned()
             } else {
@@ -205,25 +208,26 @@ impl<'a> Checker<'a> {
             );
             *problem = problem.clone().nearest(root, names.iter().copied(), Some(help));
             return;
-        }
-        let text = &self.text[range.clone()];
-        let chain = Chain { root: root.into(), steps: steps.into(), text: text.into() };
-        self.uses.push((root.to_owned(), chain.member().map(str::to_owned)));
-        // The engine's spans are its own affair: only a span that reads as this very name is used.
-        let exact = parse_expr(text).ok().and_then(|tree| {
-            let (root, steps) = chain_of(&tree)?;
-            Some(*root == *chain.root && *steps == *chain.steps)
-        }) == Some(true);
-        if root == "secret" && (chain.member().is_none() || !exact) {
+        };
+        // The engine's spans are its own affair: a dotted name is taken out as a whole only where its
+        // bytes read as this very name, and by its root alone otherwise (`(record.a).b`).
+        let exact = parse_expr(&self.text[range.clone()])
+            .is_ok_and(|tree| chain_of(&tree) == Some((root, steps.clone())));
+        if root == "secret" && !(exact && matches!(steps.first(), Some(Step::Name(_)))) {
             let problem = self.problem(
                 range,
                 ExprProblemKind::Name,
                 "a secret is named as it stands: which ones are needed is known at load",
             );
             problem.help = Some("write `secret.NAME`".to_owned());
-        } else if exact {
-            self.slots.push((range, Slot { chain, keep_missing }));
+            return;
         }
+        let (range, steps, keep_missing) = match exact {
+            true => (range, steps, keep_missing),
+            false => (range.start..range.start + root.len(), Vec::new(), false),
+        };
+        let chain = Chain { root, steps: steps.into() };
+        self.slots.push((range, Slot { chain, keep_missing }));
     }
 
     fn filter(&mut self, node: &ast::Filter<'a>, span: Span, keep_missing: bool) {

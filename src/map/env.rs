@@ -6,8 +6,6 @@ use serde_json::Value;
 
 use crate::world::{Secret, Secrets};
 
-use super::json;
-
 /// The names an evaluation sees. Cheap to make and to extend per event: documents are shared, and
 /// handed to templates without being converted.
 #[derive(Clone, Default)]
@@ -142,14 +140,4 @@ pub(super) enum Root<'a> {
     Item(&'a Value),
     Shared(&'a Arc<Value>),
     Dynamic(&'a minijinja::Value),
-}
-
-impl Root<'_> {
-    pub fn to_template(&self) -> minijinja::Value {
-        match self {
-            Self::Item(value) => json::to_template(&Arc::new((*value).clone())),
-            Self::Shared(value) => json::to_template(value),
-            Self::Dynamic(value) => (*value).clone(),
-        }
-    }
 }

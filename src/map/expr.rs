@@ -9,7 +9,7 @@ use crate::world::Secret;
 use super::{
     Env, EvalError, ExprProblem, Library, Place, Site,
     chain::{Chain, Target},
-    env::Scope,
+    env::{Scope, has_body},
     fault::{Fault, kind},
     filters::{Filter, Flow},
     json,
@@ -31,7 +31,6 @@ struct Inner {
     /// A missing value is null.
     lenient: bool,
     needs_secret: bool,
-    uses: Box<[(String, Option<String>)]>,
     code: Code,
 }
 
@@ -56,7 +55,7 @@ struct Piece {
     origin: Origin,
     stages: Box<[Stage]>,
     /// The name of the last filter, wherever it is applied.
-    last_filter: Option<Box<str>>,
+    last_filter: Option<&'static str>,
 }
 
 enum Origin {
@@ -104,7 +103,6 @@ impl Expr {
             root: "",
             lenient: false,
             needs_secret: false,
-            uses: Box::default(),
             code: Code::Constant(value),
         }))
     }
@@ -125,7 +123,13 @@ impl Expr {
     /// Root names that it uses with the first member: `("vars", Some("shop"))`,
     /// `("secret", Some("X"))`, `("out", None)`. A path's root is the name that `$` is there.
     pub fn uses(&self) -> Vec<(String, Option<String>)> {
-        self.0.uses.to_vec()
+        let mut uses = Vec::new();
+        self.0.code.each_name(self.0.root, &mut |root, member| {
+            uses.push((root.to_owned(), member.map(str::to_owned)));
+        });
+        uses.sort();
+        uses.dedup();
+        uses
     }
 
     /// Whether it needs a secret, and so [`Expr::secret`].
@@ -140,7 +144,7 @@ impl Expr {
 
     /// The name of the last filter: `timestamp`, `integer` and `number` make a value an order.
     pub fn ends_in(&self) -> Option<&str> {
-        self.single()?.last_filter.as_deref()
+        self.single()?.last_filter
     }
 
     /// Whether `| default([])` ends it.
@@ -197,9 +201,11 @@ impl Expr {
     /// As [`Expr::text`], for settings that may hold secrets: the only way to evaluate an expression
     /// that uses `secret`. What is left out is an error.
     pub fn secret(&self, env: &Env) -> Result<Secret, EvalError> {
-        let unset = self.0.uses.iter().find_map(|(root, member)| match (root.as_str(), member) {
-            ("secret", Some(name)) => env.secret(name).is_none().then_some(name),
-            _ => None,
+        let mut unset = None;
+        self.0.code.each_name(self.0.root, &mut |root, member| {
+            if root == "secret" && member.is_some_and(|name| env.secret(name).is_none()) {
+                unset = member.map(str::to_owned);
+            }
         });
         if let Some(name) = unset {
             return Err(self.error(Fault::Here(format!("the secret {name} is not set"))));
@@ -353,7 +359,7 @@ impl Expr {
 
     fn missing(&self, piece: &Piece, missed: Option<&str>, scope: &Scope<'_>) -> Fault {
         match &piece.origin {
-            Origin::Chain(chain) => template::missing(Some(&chain.text)),
+            Origin::Chain(chain) => template::missing(Some(&chain.to_string())),
             Origin::Jinja(_) => template::missing(missed),
             Origin::Path(path) => match scope.document(self.0.root) {
                 None => Fault::Here("there is no document".to_owned()),
@@ -366,11 +372,47 @@ impl Expr {
     }
 }
 
+impl Code {
+    /// Every root name with its first member, as often as it stands there; `root` is what `$` is.
+    fn each_name(&self, root: &str, tell: &mut dyn FnMut(&str, Option<&str>)) {
+        match self {
+            Self::Constant(_) => {}
+            Self::Single(piece) => piece.each_name(root, tell),
+            Self::Concat(parts) => {
+                for part in parts {
+                    if let Part::Piece(piece) = part {
+                        piece.each_name(root, tell);
+                    }
+                }
+            }
+            Self::Statements(program) => {
+                program.chains().for_each(|chain| tell(chain.root, chain.member()));
+            }
+        }
+    }
+}
+
 impl Piece {
+    fn each_name(&self, root: &str, tell: &mut dyn FnMut(&str, Option<&str>)) {
+        match &self.origin {
+            Origin::Path(_) if has_body(root) => tell(root, Some("body")),
+            Origin::Path(path) => tell(root, path.first_name()),
+            Origin::Chain(chain) => tell(chain.root, chain.member()),
+            Origin::Jinja(program) => {
+                program.chains().for_each(|chain| tell(chain.root, chain.member()));
+            }
+        }
+        for stage in &self.stages {
+            if let Stage::Jinja { program, .. } = stage {
+                program.chains().for_each(|chain| tell(chain.root, chain.member()));
+            }
+        }
+    }
+
     /// `{{ page.token }}` and nothing else: an entry that is left out while there is none.
     fn is_page(&self) -> bool {
         self.stages.is_empty()
-            && matches!(&self.origin, Origin::Chain(chain) if &*chain.root == "page")
+            && matches!(&self.origin, Origin::Chain(chain) if chain.root == "page")
     }
 }
 

@@ -2,7 +2,10 @@
 //! else is left to `jsonpath-rust`, minus what that library accepts and should not, or answers
 //! wrongly: nested filters and ill-typed expressions are refused at load.
 
-use std::{fmt::Write, ops::Range};
+use std::{
+    fmt::{self, Write},
+    ops::Range,
+};
 
 use jsonpath_rust::{
     parser::{
@@ -26,6 +29,21 @@ pub(super) enum Step {
     Index(i64),
     /// Every item of an array, every member's value of an object.
     All,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_plain = |name: &str| {
+            name.starts_with(|first: char| first == '_' || first.is_alphabetic())
+                && name.chars().all(|one| one == '_' || one.is_alphanumeric())
+        };
+        match self {
+            Self::Name(name) if is_plain(name) => write!(f, ".{name}"),
+            Self::Name(name) => write!(f, "['{}']", name.escape_debug()),
+            Self::Index(index) => write!(f, "[{index}]"),
+            Self::All => f.write_str("[*]"),
+        }
+    }
 }
 
 /// A compiled path.
@@ -115,6 +133,14 @@ impl Path {
         matches!(self.rest, Rest::Nothing)
     }
 
+    /// The member of the document that it begins with.
+    pub fn first_name(&self) -> Option<&str> {
+        match self.prefix.first() {
+            Some(Step::Name(name)) => Some(name),
+            _ => None,
+        }
+    }
+
     /// The names before the first step that is not a name.
     pub fn leading_names(&self) -> Vec<String> {
         self.prefix
@@ -164,16 +190,7 @@ impl Path {
         let mut at = document;
         for one in &self.prefix {
             let Some(next) = child(at, one) else { break };
-            match one {
-                Step::Name(name) => {
-                    text.push('.');
-                    text.push_str(name);
-                }
-                Step::Index(index) => {
-                    let _ = write!(text, "[{index}]");
-                }
-                Step::All => break,
-            }
+            let _ = write!(text, "{one}");
             at = next;
         }
         text

@@ -7,7 +7,7 @@
 use std::{
     fmt, io,
     sync::{
-        Arc, LazyLock,
+        Arc, LazyLock, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -19,6 +19,7 @@ use minijinja::{
 
 use super::{
     Library,
+    chain::Chain,
     check::Slot,
     env::{Env, Scope},
     fault::Fault,
@@ -142,6 +143,11 @@ pub(super) fn has_filter(name: &str) -> bool {
     perform("filter", name)
 }
 
+/// The name of a filter that there is.
+pub(super) fn filter_name(name: &str) -> Option<&'static str> {
+    filters::NAMES.iter().chain(FILTERS).copied().find(|known| *known == name)
+}
+
 /// Whether the engine has a test of that name.
 pub(super) fn has_test(name: &str) -> bool {
     perform("test", name)
@@ -230,9 +236,12 @@ fn raise(fault: Fault) -> Error {
     Error::new(ErrorKind::InvalidOperation, "").with_source(fault)
 }
 
-/// A compiled expression or template.
+/// An expression or template for the engine. What it compiles to takes some 9 KiB, so that is made at
+/// the first evaluation: ten thousand idle connectors need none.
 pub(super) struct Jinja {
-    program: Program,
+    text: Box<str>,
+    has_statements: bool,
+    program: OnceLock<Program>,
     links: Arc<Links>,
 }
 
@@ -253,34 +262,57 @@ struct Links {
 pub(super) enum Given {
     Value(Value),
     /// The expression's value is missing; the name that was, where that is known.
-    Missing(Option<Box<str>>),
+    Missing(Option<String>),
     /// `optional` says so.
     LeftOut,
 }
 
 impl Jinja {
+    /// What stands between `{{` and `}}`.
     pub fn expression(
         text: String,
         slots: Vec<Slot>,
         library: Library,
         lenient: bool,
     ) -> Result<Self, Error> {
-        let environment: &'static Environment<'static> = if lenient { &LENIENT } else { &STRICT };
-        let program = environment.compile_expression_owned(text)?;
-        let links = Arc::new(Links { slots: slots.into(), library, lenient });
-        Ok(Self { program: Program::Expression(Box::new(program)), links })
+        Self::checked(text, false, Links { slots: slots.into(), library, lenient })
     }
 
+    /// A template with statements.
     pub fn template(
         text: String,
         slots: Vec<Slot>,
         library: Library,
         lenient: bool,
     ) -> Result<Self, Error> {
-        let mut environment = if lenient { LENIENT.clone() } else { STRICT.clone() };
-        environment.add_template_owned("", text)?;
-        let links = Arc::new(Links { slots: slots.into(), library, lenient });
-        Ok(Self { program: Program::Template(Box::new(environment)), links })
+        Self::checked(text, true, Links { slots: slots.into(), library, lenient })
+    }
+
+    fn checked(text: String, has_statements: bool, links: Links) -> Result<Self, Error> {
+        let jinja = Self {
+            text: text.into(),
+            has_statements,
+            program: OnceLock::new(),
+            links: Arc::new(links),
+        };
+        jinja.compile().map(|_| jinja)
+    }
+
+    fn compile(&self) -> Result<Program, Error> {
+        let environment: &'static Environment<'static> =
+            if self.links.lenient { &LENIENT } else { &STRICT };
+        let text = self.text.to_string();
+        if self.has_statements {
+            let mut environment = environment.clone();
+            environment.add_template_owned("", text)?;
+            return Ok(Program::Template(Box::new(environment)));
+        }
+        environment.compile_expression_owned(text).map(|one| Program::Expression(Box::new(one)))
+    }
+
+    /// The dotted names in it.
+    pub fn chains(&self) -> impl Iterator<Item = &Chain> {
+        self.links.slots.iter().map(|slot| &slot.chain)
     }
 
     /// Evaluates it; `input` is what is filtered.
@@ -293,9 +325,11 @@ impl Jinja {
             missed: AtomicUsize::new(usize::MAX),
         });
         let names = Value::from_dyn_object(Arc::clone(&context));
-        let value = match &self.program {
-            Program::Expression(program) => program.eval(names),
-            Program::Template(environment) => render(environment, names),
+        let value = match self.program.get() {
+            Some(program) => program.run(names),
+            None => {
+                self.compile().and_then(|program| self.program.get_or_init(|| program).run(names))
+            }
         };
         let value = value.map_err(|error| explain(&error, &context))?;
         if value.as_str().is_some_and(|text| text.len() > MAX_OUTPUT_BYTES) {
@@ -314,6 +348,15 @@ impl Jinja {
 impl fmt::Debug for Jinja {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Jinja")
+    }
+}
+
+impl Program {
+    fn run(&self, names: Value) -> Result<Value, Error> {
+        match self {
+            Self::Expression(program) => program.eval(names),
+            Self::Template(environment) => render(environment, names),
+        }
     }
 }
 
@@ -355,9 +398,9 @@ impl Context {
         Scope { env: &self.env, item: None, secrets: self.secrets }
     }
 
-    fn missed_name(&self) -> Option<Box<str>> {
+    fn missed_name(&self) -> Option<String> {
         let slot = self.links.slots.get(self.missed.load(Ordering::Relaxed))?;
-        Some(slot.chain.text.clone())
+        Some(slot.chain.to_string())
     }
 
     fn slot(&self, index: usize) -> Option<Value> {
@@ -386,10 +429,7 @@ impl Object for Context {
         match key {
             CONTEXT => Some(Value::from_dyn_object(Arc::clone(self))),
             INPUT => self.input.clone(),
-            _ => match key.strip_prefix(SLOT).and_then(|index| index.parse().ok()) {
-                Some(index) => self.slot(index),
-                None => self.scope().root(key).map(|root| root.to_template()),
-            },
+            _ => self.slot(key.strip_prefix(SLOT)?.parse().ok()?),
         }
     }
 }

@@ -9,8 +9,7 @@ use serde_json::Value;
 use crate::map::{
     ExprProblem, ExprProblemKind, Library, Place, Site,
     chain::Chain,
-    check::{Checker, chain_of, root_span},
-    env::has_body,
+    check::{Checker, chain_of},
     json,
     lex::{self, SYNTAX},
     path::Path,
@@ -40,23 +39,24 @@ pub(super) fn compile(
     } else {
         Some(Code::Constant(Value::from(text)))
     };
-    let (problems, mut uses) = (checker.problems, checker.uses);
+    let problems = checker.problems;
     match code {
-        Some(code) if problems.is_empty() => {
-            uses.sort();
-            uses.dedup();
-            Ok(Expr(Arc::new(Inner {
-                source: text.into(),
-                place,
-                root: site.root.unwrap_or_default(),
-                needs_secret: uses.iter().any(|(root, _)| root == "secret"),
-                lenient: site.lenient,
-                uses: uses.into(),
-                code,
-            })))
-        }
+        Some(code) if problems.is_empty() => Ok(Expr(Arc::new(Inner {
+            source: text.into(),
+            place,
+            root: site.root.unwrap_or_default(),
+            needs_secret: needs_secret(&code),
+            lenient: site.lenient,
+            code,
+        }))),
         _ => Err(problems),
     }
+}
+
+fn needs_secret(code: &Code) -> bool {
+    let mut needs = false;
+    code.each_name("", &mut |root, _| needs |= root == "secret");
+    needs
 }
 
 fn path<'a>(text: &'a str, site: &Site, checker: &mut Checker<'a>) -> Option<Code> {
@@ -69,10 +69,7 @@ fn path<'a>(text: &'a str, site: &Site, checker: &mut Checker<'a>) -> Option<Cod
             "there is no document here that a path could read",
         )
         .help("a text that begins with `$` is written {{ '$5' }}"),
-        (Some(root), Ok(path)) => {
-            let first = path.leading_names().into_iter().next();
-            let member = if has_body(root) { Some("body".to_owned()) } else { first };
-            checker.uses.push((root.to_owned(), member));
+        (Some(_), Ok(path)) => {
             let (stages, last_filter) = path_filters(text, end, site, checker)?;
             return Some(Code::Single(Piece { origin: Origin::Path(path), stages, last_filter }));
         }
@@ -87,7 +84,7 @@ fn path<'a>(text: &'a str, site: &Site, checker: &mut Checker<'a>) -> Option<Cod
     None
 }
 
-type Stages = (Box<[Stage]>, Option<Box<str>>);
+type Stages = (Box<[Stage]>, Option<&'static str>);
 
 /// The filters that stand after a path, from the byte `start` on.
 fn path_filters<'a>(
@@ -109,7 +106,7 @@ fn path_filters<'a>(
         let range = range.start + start..range.end + start;
         let (stage, name) = path_filter(text, range, site, checker)?;
         stages.push(stage);
-        last = Some(name);
+        last = name;
     }
     Some((stages.into(), last))
 }
@@ -119,7 +116,7 @@ fn path_filter<'a>(
     range: Range<usize>,
     site: &Site,
     checker: &mut Checker<'a>,
-) -> Option<(Stage, Box<str>)> {
+) -> Option<(Stage, Option<&'static str>)> {
     // The engine reads a filter only behind a value; the bytes before it are not the file's.
     let behind = format!("{}|", template::INPUT);
     let whole = format!("{behind}{}", &text[range.clone()]);
@@ -146,11 +143,10 @@ fn path_filter<'a>(
     let native = inner.compile_filter(filter).and_then(Result::ok);
     let (replaced, slots) = inner.take_slots();
     checker.problems.append(&mut inner.problems);
-    checker.uses.append(&mut inner.uses);
     if failed {
         return None;
     }
-    let name = filter.name.into();
+    let name = template::filter_name(filter.name);
     if let Some(native) = native {
         return Some((Stage::Native(native), name));
     }
@@ -243,10 +239,10 @@ fn expression<'a>(
         return Some(Part::Constant(value));
     }
     let last_filter = match &tree {
-        ast::Expr::Filter(filter) => Some(filter.name.into()),
+        ast::Expr::Filter(filter) => template::filter_name(filter.name),
         _ => None,
     };
-    if let Some((chain, stages)) = lower(&tree, written, checker) {
+    if let Some((chain, stages)) = lower(&tree, checker) {
         return Some(Part::Piece(Piece { origin: Origin::Chain(chain), stages, last_filter }));
     }
     let used = std::mem::take(&mut checker.used);
@@ -265,11 +261,7 @@ fn expression<'a>(
 }
 
 /// A dotted name, and filters of ours with constant arguments: no need for the engine.
-fn lower(
-    tree: &ast::Expr<'_>,
-    text: &str,
-    checker: &mut Checker<'_>,
-) -> Option<(Chain, Box<[Stage]>)> {
+fn lower(tree: &ast::Expr<'_>, checker: &mut Checker<'_>) -> Option<(Chain, Box<[Stage]>)> {
     let mut stages = Vec::new();
     let mut at = tree;
     while let ast::Expr::Filter(node) = at {
@@ -278,9 +270,8 @@ fn lower(
     }
     stages.reverse();
     let (root, steps) = chain_of(at)?;
-    let (root, start, end) = (root.into(), root_span(at).start_offset, at.span().end_offset);
-    let written = text.get(start as usize..end as usize).unwrap_or(text).trim();
-    let chain = Chain { root, steps: steps.into(), text: written.into() };
+    let root = checker.site_name(root)?;
+    let chain = Chain { root, steps: steps.into() };
     Some((chain, stages.into()))
 }
 

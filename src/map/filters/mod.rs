@@ -2,7 +2,37 @@
 //!
 //! A filter is compiled once, its arguments checked, and applied to borrowed values. `default` and
 //! `optional` say what becomes of what is missing; every other filter lets it pass, so that
-//! `$.a | decimal | default('0')` reads as it works.
+//! `$.a | decimal | default('0')` reads as it works. A null goes straight to the next `default` or
+//! `optional` where one follows, and is a value like any other where none does.
+//!
+//! | filter | takes | gives |
+//! |---|---|---|
+//! | `default(x)`, `d(x)` | anything | `x` for what is missing or null |
+//! | `optional` | anything | leaves the entry out where it is missing; null stays null |
+//! | `string` | text, number, boolean | a text |
+//! | `integer` | number or text without a fraction | an integer of 64 bits |
+//! | `number` | number, or text that looks like one | a JSON number |
+//! | `decimal(scale)` | digits, as a text or a number | a text with all its digits, or rounded half away from zero and padded to `scale` |
+//! | `boolean` | true/false, yes/no, on/off, 1/0 | a boolean |
+//! | `timestamp(in..., tz=)` | RFC 3339, RFC 2822, a number (seconds; milliseconds from 10^11), or the formats given: `rfc3339 rfc2822 epoch_s epoch_ms` or like `%Y-%m-%d` | RFC 3339 in UTC |
+//! | `date(in..., tz=)` | the same | `2026-11-20`: as written, or in `tz` |
+//! | `strftime(out, tz=)` | a time | printed, in `tz` or UTC |
+//! | `json` | anything | its JSON as a text |
+//! | `lookup('name', else=)` | text, number, boolean | what `[lookup.name]` lists, or `else` |
+//! | `apply('name')` | object, or array of them | mapped by `[map.name]` |
+//! | `omit('a', 'b_*')`, `pick(...)` | object, or array of them | without, or with only, the members of these names |
+//! | `entries` | object | `[{"key": ..., "value": ...}]` |
+//! | `lower_keys` | object, or array of them | keys in lower case |
+//! | `zip_object` | rows, the first naming the columns | objects |
+//! | `zip_object('a', 'b')` | a row, or rows | an object, or objects |
+//! | `lower`, `upper`, `trim(chars)` | text | a text |
+//! | `split(separator)` | text | its parts; its words without a separator |
+//! | `join(separator)` | array of texts, numbers, booleans | a text |
+//! | `first`, `last` | array | its item; missing where there is none |
+//! | `sum` | array of numbers or digits | exact: a number, or a text of digits once one of them is a text |
+//! | `sha256` | text, or anything as JSON | 64 hex digits |
+//! | `base64` | text, or anything as JSON | RFC 4648, padded |
+//! | `urlencode` | text, number, boolean; object | percent-encoded; `a=1&b=2` |
 
 mod convert;
 mod decimal;
