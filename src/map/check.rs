@@ -222,9 +222,10 @@ impl<'a> Checker<'a> {
             problem.help = Some("write `secret.NAME`".to_owned());
             return;
         }
-        let (range, steps, keep_missing) = match exact {
-            true => (range, steps, keep_missing),
-            false => (range.start..range.start + root.len(), Vec::new(), false),
+        let (range, steps, keep_missing) = if exact {
+            (range, steps, keep_missing)
+        } else {
+            (range.start..range.start + root.len(), Vec::new(), false)
         };
         let chain = Chain { root, steps: steps.into() };
         self.slots.push((range, Slot { chain, keep_missing }));
