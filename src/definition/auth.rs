@@ -1,7 +1,8 @@
 //! `[auth.NAME]`: credentials for polls and destinations.
 
 use super::{
-    kinds::{Expression, Pairs, Plain},
+    collections::Pairs,
+    kinds::{Expression, Plain},
     table::{At, choice, table},
 };
 

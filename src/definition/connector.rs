@@ -3,8 +3,9 @@
 use super::{
     auth::AuthDef,
     change::ChangeDef,
+    collections::{Fields, Named, OneOrMany, Pairs, Scalar},
     destination::DestinationDef,
-    kinds::{Fields, Name, Named, OneOrMany, Pairs, Plain, Prose, Scalar, Version},
+    kinds::{Name, Plain, Prose, Version},
     retry::RetryDef,
     schedule::ScheduleDef,
     slo::SloDef,

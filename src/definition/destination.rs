@@ -1,7 +1,8 @@
 //! `[destination.NAME]`: where events go.
 
 use super::{
-    kinds::{Expression, Int, OneOrMany, Pairs, Plain, Size, SizeOrNever, Span, TreeDef},
+    collections::{OneOrMany, Pairs, TreeDef},
+    kinds::{Expression, Int, Plain, Size, SizeOrNever, Span},
     poll::MethodDef,
     retry::RetryDef,
     table::{choice, table},

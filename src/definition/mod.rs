@@ -11,6 +11,7 @@ use crate::diagnostic::SourceFile;
 
 pub mod auth;
 pub mod change;
+pub mod collections;
 pub mod connector;
 pub mod cursor;
 pub mod destination;
@@ -36,8 +37,9 @@ pub mod webhook;
 
 pub use schema::{json_schema, settings_json_schema};
 
+use collections::Named;
 use connector::ConnectorDef;
-use kinds::{Named, Prose};
+use kinds::Prose;
 use settings::SettingsDef;
 use table::{Finding, Kind, Node, Reader, table};
 use verify::VerifyDef;

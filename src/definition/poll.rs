@@ -1,8 +1,9 @@
 //! `[stream.NAME.poll]`: one request, repeated over pages and windows.
 
 use super::{
+    collections::{Pairs, TreeDef},
     cursor::CursorDef,
-    kinds::{Expression, Int, Pairs, Plain, Size, Span, TreeDef},
+    kinds::{Expression, Int, Plain, Size, Span},
     page::PageDef,
     table::{choice, table},
 };

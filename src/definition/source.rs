@@ -1,7 +1,8 @@
 //! `[source]`: the system that events come from, and what its streams share.
 
 use super::{
-    kinds::{Expression, Int, OneOrMany, Pairs, Plain, Size, Span},
+    collections::{OneOrMany, Pairs},
+    kinds::{Expression, Int, Plain, Size, Span},
     page::PageDef,
     table::table,
     units::Rate,

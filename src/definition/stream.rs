@@ -1,7 +1,8 @@
 //! `[stream.NAME]`: one kind of event, one supervised pipeline.
 
 use super::{
-    kinds::{Expression, Fields, Lifetime, OneOrMany, Pairs, Plain},
+    collections::{Fields, OneOrMany, Pairs},
+    kinds::{Expression, Lifetime, Plain},
     poll::PollDef,
     schedule::ScheduleDef,
     table::{At, table},

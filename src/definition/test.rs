@@ -1,9 +1,6 @@
 //! `[[test]]`: what goes in and what has to come out.
 
-use super::{
-    kinds::{Any, Prose},
-    table::table,
-};
+use super::{collections::Any, kinds::Prose, table::table};
 
 table! {
     /// A test of the whole pipeline.

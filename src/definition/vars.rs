@@ -4,7 +4,8 @@ use serde_json::Value;
 use toml::de::DeValue;
 
 use super::{
-    kinds::{Prose, Scalar},
+    collections::Scalar,
+    kinds::Prose,
     table::{At, Kind, Node, Reader, Shape, table},
 };
 

@@ -1,7 +1,8 @@
 //! `[verify.NAME]`: how a webhook's signature is checked. Data, never code.
 
 use super::{
-    kinds::{Expression, Fields, Int, Plain, Span},
+    collections::Fields,
+    kinds::{Expression, Int, Plain, Span},
     table::{choice, table},
 };
 

@@ -1,7 +1,8 @@
 //! `[stream.NAME.webhook]`: an endpoint that a producer posts to.
 
 use super::{
-    kinds::{Any, Expression, Int, OneOrMany, Plain, Size},
+    collections::{Any, OneOrMany},
+    kinds::{Expression, Int, Plain, Size},
     poll::MethodDef,
     table::{At, Kind, Node, Reader, Shape, table},
 };

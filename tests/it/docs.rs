@@ -199,8 +199,7 @@ fn the_reference_lists_every_key() {
     }
     let all = titled.keys();
     let minor = ["[source.webhook]", "`reply`", "an item of `secrets`"];
-    let missing: Vec<_> =
-        all.filter(|n| !shown.contains(**n) && !minor.contains(*n)).collect();
+    let missing: Vec<_> = all.filter(|n| !shown.contains(**n) && !minor.contains(*n)).collect();
     assert!(missing.is_empty(), "tables without a place in the reference: {missing:?}");
 }
 

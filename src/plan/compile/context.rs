@@ -9,8 +9,9 @@ use std::{
 use super::{CompiledFile, ConnectorPlan, Sources, hash::Hasher, sites};
 use crate::{
     definition::{
+        collections::TreeDef,
         connector::ConnectorDef,
-        kinds::{Expression, Name, TreeDef},
+        kinds::{Expression, Name},
         table::{At, Finding, Given, Loc, list_of, one_of},
     },
     diagnostic::{Code, Diagnostic, Severity, SourceFile, Span, codes, nearest},

@@ -13,8 +13,9 @@ use super::{
 };
 use crate::{
     definition::{
+        collections::{OneOrMany, items},
         destination::{COMMON_KEYS, DestinationDef, DestinationType, OrderDef, keys_of},
-        kinds::{OneOrMany, Span, items},
+        kinds::Span,
         poll::MethodDef,
         retry::RetryDef,
         table::{At, Given},

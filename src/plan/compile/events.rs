@@ -11,11 +11,7 @@ use super::{
     library, poll, schedule, schema, sites, webhook,
 };
 use crate::{
-    definition::{
-        kinds::{Lifetime, items},
-        stream::StreamDef,
-        table::At,
-    },
+    definition::{collections::items, kinds::Lifetime, stream::StreamDef, table::At},
     diagnostic::codes,
 };
 

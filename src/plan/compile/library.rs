@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{context::Context, sites};
 use crate::{
     definition::{
+        collections::{Fields, Named, TreeDef},
         connector::ConnectorDef,
-        kinds::{Fields, Named, TreeDef},
         table::At,
     },
     diagnostic::codes,

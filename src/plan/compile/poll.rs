@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     definition::{
-        kinds::{Expression, Pairs},
+        collections::Pairs,
+        kinds::Expression,
         poll::{MethodDef, PollDef},
         source::SourceDef,
         stream::StreamDef,

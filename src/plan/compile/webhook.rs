@@ -13,8 +13,9 @@ use super::{
 };
 use crate::{
     definition::{
+        collections::items,
         connector::ConnectorDef,
-        kinds::{Expression, Moment, Plain, items},
+        kinds::{Expression, Moment, Plain},
         source::SourceDef,
         stream::StreamDef,
         table::{At, Given, Loc, list_of},
