@@ -23,10 +23,6 @@ pub fn settings_json_schema() -> Value {
 fn document(table: &'static Table, title: &str) -> Value {
     let mut definitions = BTreeMap::new();
     let mut root = object(table, &mut definitions);
-    if table.title == ConnectorDef::TABLE.title {
-        // Editors show unknown keys of `[stream.X]` and so on all the same.
-        root.insert("required".to_owned(), json!(["name"]));
-    }
     let mut schema = Map::new();
     schema.insert("$schema".to_owned(), json!("https://json-schema.org/draft/2020-12/schema"));
     schema.append(&mut root);
