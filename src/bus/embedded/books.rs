@@ -164,6 +164,8 @@ impl Books {
             out.push(Write { shelf: Shelf::Unsettled, key, value });
         }
         self.claims.write_blocks(position.segment, &mut out);
+        let segments = position.segments.iter().map(|f| f.number).collect();
+        self.claims.expire_blocks(second_of(self.now), &segments, &mut out);
         self.forever_log.write(Shelf::Forever, &self.forever, |mark| (*mark, 0), &mut out);
         let newest = |newest: &Newest| (newest.order as u64, newest.day);
         self.revision_log.write(Shelf::Revisions, &core.newest, newest, &mut out);

@@ -5,7 +5,9 @@
 //! are split in shards that grow by a quarter one at a time, so 10 million ids stay below 250 MB
 //! and no growth is felt. In sled the ids stand in blocks that expire whole.
 
-use hashbrown::HashMap;
+use std::collections::BTreeSet;
+
+use hashbrown::{HashMap, HashSet};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::{
@@ -118,6 +120,8 @@ struct OpenBlock {
 pub(super) struct Claims {
     shards: Vec<Shard>,
     open: HashMap<(u32, u32), OpenBlock>,
+    /// The blocks that stand in sled, in order of expiry.
+    stored: BTreeSet<BlockKey>,
     full: Vec<(BlockKey, Vec<EventId>)>,
     next_shard: usize,
 }
@@ -125,7 +129,13 @@ pub(super) struct Claims {
 impl Default for Claims {
     fn default() -> Self {
         let shards = std::iter::repeat_with(Shard::default).take(SHARDS).collect();
-        Self { shards, open: HashMap::new(), full: Vec::new(), next_shard: 0 }
+        Self {
+            shards,
+            open: HashMap::new(),
+            stored: BTreeSet::new(),
+            full: Vec::new(),
+            next_shard: 0,
+        }
     }
 }
 
@@ -146,8 +156,13 @@ impl Claims {
         }
     }
 
-    /// Goes on behind a block that was read, instead of writing over it.
-    pub fn go_on_behind(&mut self, key: BlockKey) {
+    /// Takes note of a block that stands in sled. One of a segment that may still get events, from
+    /// `segment` on, is gone on behind instead of written over.
+    pub fn stored(&mut self, key: BlockKey, segment: u32) {
+        self.stored.insert(key);
+        if key.segment < segment {
+            return;
+        }
         let block = self.open.entry((key.until_s, key.segment)).or_insert_with(|| OpenBlock {
             number: 0,
             ids: Vec::new(),
@@ -189,7 +204,9 @@ impl Claims {
 
     /// The blocks that changed, for a checkpoint while `segment` is written.
     pub fn write_blocks(&mut self, segment: u32, out: &mut Vec<Write>) {
+        let stored = &mut self.stored;
         let mut put = |key: BlockKey, ids: &[EventId]| {
+            stored.insert(key);
             out.push(Write { shelf: Shelf::Claims, key: key.encode(), value: Some(encode(ids)) });
         };
         for (key, ids) in self.full.drain(..) {
@@ -197,11 +214,20 @@ impl Claims {
         }
         for ((until_s, of), block) in &mut self.open {
             if std::mem::take(&mut block.dirty) {
-                let key = BlockKey { until_s: *until_s, segment: *of, number: block.number };
-                put(key, &block.ids);
+                put(BlockKey { until_s: *until_s, segment: *of, number: block.number }, &block.ids);
             }
         }
         self.open.retain(|(_, of), _| *of >= segment);
+    }
+
+    /// Removes the blocks whose claims have ended and whose segments are not among `segments`.
+    pub fn expire_blocks(&mut self, now_s: u32, segments: &HashSet<u32>, out: &mut Vec<Write>) {
+        let ended = self.stored.iter().take_while(|key| key.until_s < now_s);
+        let gone = ended.filter(|key| !segments.contains(&key.segment)).copied();
+        for key in gone.collect::<Vec<_>>() {
+            self.stored.remove(&key);
+            out.push(Write { shelf: Shelf::Claims, key: key.encode(), value: None });
+        }
     }
 
     /// Drops what has expired from one shard after the other; called now and then.
@@ -271,5 +297,12 @@ mod tests {
         claims.write_blocks(4, &mut writes);
         assert_eq!(BlockKey::decode(&writes[0].key).unwrap().until_s, 0);
         assert!(claims.open.is_empty());
+        writes.clear();
+        claims.expire_blocks(5_000, &HashSet::from_iter([3]), &mut writes);
+        assert!(writes.is_empty(), "a trace still finds the segment by its blocks");
+        claims.expire_blocks(1_000, &HashSet::new(), &mut writes);
+        assert_eq!(writes.len(), 1, "what is claimed stays");
+        claims.expire_blocks(5_000, &HashSet::new(), &mut writes);
+        assert_eq!(writes.len(), 3);
     }
 }

@@ -151,6 +151,7 @@ impl Committer {
     pub(super) fn commit(&mut self, mut appends: Vec<AppendOp>) {
         self.refuse_over_budget(&mut appends);
         self.group.clear();
+        self.group.shrink_to(2 * GROUP_BYTES);
         self.decide(&mut appends);
         self.encode(&mut appends);
         if self.group.is_empty() {

@@ -59,7 +59,7 @@ pub fn verify(folder: &Path) -> Result<DoctorReport, OpenError> {
 
 /// [`verify`] on a disk of one's own.
 pub fn verify_on(folder: &Path, disk: &Arc<dyn Disk>) -> Result<DoctorReport, OpenError> {
-    let folder = Folder::open(folder)?;
+    let folder = Folder::open_existing(folder)?;
     inspect(&folder, disk)
 }
 
@@ -71,7 +71,7 @@ pub fn repair(folder: &Path) -> Result<DoctorReport, OpenError> {
 
 /// [`repair`] on a disk of one's own.
 pub fn repair_on(folder: &Path, disk: &Arc<dyn Disk>) -> Result<DoctorReport, OpenError> {
-    let folder = Folder::open(folder)?;
+    let folder = Folder::open_existing(folder)?;
     let report = inspect(&folder, disk)?;
     let quarantine = Quarantine::new(Arc::clone(disk), folder.quarantine());
     if report.findings.iter().any(|f| f.what == "bad_index") {

@@ -93,6 +93,13 @@ impl Folder {
         self.path.join("quarantine")
     }
 
+    /// Opens a folder that must be there.
+    pub fn open_existing(path: &Path) -> Result<Self, OpenError> {
+        let format = path.join("FORMAT");
+        fs::metadata(&format).map_err(trying(format!("looking for {}", format.display())))?;
+        Self::open(path)
+    }
+
     /// Makes the folder where there is none, locks it and checks its version.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let shown = path.display();

@@ -50,6 +50,12 @@ pub(super) struct Write {
     pub value: Option<Vec<u8>>,
 }
 
+/// Reads from sled, which panics on some damage: a database that does cannot be used either.
+pub(super) fn caught<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    let caught = catch_unwind(AssertUnwindSafe(read));
+    caught.unwrap_or_else(|_| Err("sled panicked".to_owned()))
+}
+
 /// The open database.
 pub(super) struct Index {
     db: sled::Db,
@@ -57,9 +63,9 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// Opens the database, or says why not. sled panics on some damage, so that is caught too.
+    /// Opens the database, or says why not.
     pub fn open(folder: &Path) -> Result<Self, String> {
-        let opened = catch_unwind(AssertUnwindSafe(|| {
+        let open = || {
             let config = sled::Config::new().path(folder).cache_capacity(CACHE_BYTES);
             let db = config.flush_every_ms(None).open()?;
             let shelves = SHELVES
@@ -67,12 +73,8 @@ impl Index {
                 .map(|(shelf, name)| Ok((*shelf, db.open_tree(name)?)))
                 .collect::<sled::Result<Vec<_>>>()?;
             sled::Result::Ok(Self { db, shelves })
-        }));
-        match opened {
-            Ok(Ok(index)) => Ok(index),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("sled panicked".to_owned()),
-        }
+        };
+        caught(|| open().map_err(|error| error.to_string()))
     }
 
     fn shelf(&self, shelf: Shelf) -> Option<&sled::Tree> {

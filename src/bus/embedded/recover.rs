@@ -20,7 +20,7 @@ use super::{
         segment::{FRAME_BYTES, HEADER_BYTES, Kind, Tail, begin_frame, end_frame, seal_frames},
         settlement::{self, Settled},
     },
-    index::{Index, POSITION, Shelf},
+    index::{self, Index, POSITION, Shelf},
     letters::{self, Letters},
     quarantine::Quarantine,
     scan::scan,
@@ -228,9 +228,7 @@ fn load(index: &Index, now: Timestamp) -> Result<Loaded, String> {
     books.ledger.take_dirty();
     index.each(Shelf::Claims, |key, value| {
         let block = BlockKey::decode(key).map_err(bad("a dedupe block's name"))?;
-        if block.segment >= position.segment {
-            books.claims.go_on_behind(block);
-        }
+        books.claims.stored(block, position.segment);
         if block.until_s > now_s {
             let ids = claims::decode(value).map_err(bad("a dedupe block"))?;
             ids.for_each(|id| books.claims.restore(id, block.until_s, now_s));
@@ -296,7 +294,7 @@ fn read(
     index: &Index,
     now: Timestamp,
 ) -> io::Result<Result<Recovered, String>> {
-    let mut loaded = match load(index, now) {
+    let mut loaded = match index::caught(|| load(index, now)) {
         Ok(loaded) => loaded,
         Err(why) => return Ok(Err(why)),
     };

@@ -211,16 +211,14 @@ impl Committer {
         let jobs: SyncSender<Job> = jobs.clone();
         let (segment, offset) = self.journal.end();
         let segments = self.shared.segments.all();
-        let numbers = segments.iter().map(|f| f.number).collect();
         let position = Position { segment, offset, segments };
-        let now_s = second_of(self.books.now);
         let writes = {
             let (core, state) = (self.shared.core.lock(), self.shared.state.read());
             self.books.checkpoint(position, &core, &state)
         };
         self.upkeep.last_checkpoint = Instant::now();
         self.upkeep.bytes_since = 0;
-        match jobs.try_send(Job { writes, segment, now_s, segments: numbers }) {
+        match jobs.try_send(Job { writes, segment }) {
             Ok(()) => self.upkeep.handed += 1,
             // The next start builds what is missing from the journal, which keeps all it holds.
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {

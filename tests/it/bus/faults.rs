@@ -382,6 +382,8 @@ async fn the_doctor_finds_damage_and_mends_it() {
         bus.append(Append { events, state: Vec::new() }).await.unwrap();
     }
     assert!(doctor::verify(temp.path()).is_err(), "a folder in use is left alone");
+    let nowhere = temp.path().join("nowhere");
+    assert!(doctor::verify(&nowhere).is_err() && !nowhere.exists());
     bus.close().await;
     drop(bus);
     let report = doctor::verify(temp.path()).unwrap();
@@ -465,6 +467,36 @@ proptest! {
                 events: vec![claimed(event("new", "1", clock.now()))],
                 state: Vec::new(),
             }).await.expect("the bus goes on");
+        });
+    }
+
+    /// The index can be rebuilt, so damage to it costs nothing.
+    #[test]
+    fn a_damaged_index_costs_nothing(at in any::<usize>(), run_bytes in 1..5_000usize) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let rig = Rig::new();
+            for n in 0..12 {
+                rig.append(&n.to_string()).await;
+            }
+            rig.bus.put_state("cursor", Some(b"7".to_vec())).await.unwrap();
+            rig.bus.close().await;
+            let Rig { temp, clock, disk, bus, .. } = rig;
+            drop(bus);
+            let path = temp.path().join("index/db");
+            let mut bytes = std::fs::read(&path).unwrap();
+            let from = at % bytes.len();
+            let to = (from + run_bytes).min(bytes.len());
+            bytes[from..to].iter_mut().for_each(|byte| *byte ^= 0x55);
+            std::fs::write(&path, bytes).unwrap();
+            let bus = open(temp.path(), Arc::new(disk), &clock);
+            assert_eq!(bus.state("cursor").as_deref(), Some(&b"7"[..]));
+            assert_eq!(take_all(&bus).len(), 12);
+            let again = claimed(event("3", "1", clock.now()));
+            let batch = Append { events: vec![again], state: Vec::new() };
+            assert_eq!(bus.append(batch).await, Ok(vec![Accepted::Duplicate]));
+            bus.close().await;
         });
     }
 }

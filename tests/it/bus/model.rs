@@ -178,9 +178,10 @@ impl Pair {
             let mut event = event(&key, &revision.to_string(), now);
             let named = DESTINATIONS.iter().enumerate().filter(|(n, _)| to & (1 << n) != 0);
             event.to = named.map(|(_, d)| Arc::from(*d)).collect();
-            let claim = match forever {
-                true => Claim::Forever,
-                false => Claim::Window(Duration::from_secs(1_000_000)),
+            let claim = if forever {
+                Claim::Forever
+            } else {
+                Claim::Window(Duration::from_secs(1_000_000))
             };
             NewEvent { event: Arc::new(event), claim }
         };
