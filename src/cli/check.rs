@@ -8,12 +8,18 @@ use super::{Exit, Outcome, Trouble, render};
 use crate::{
     diagnostic::{Code, Diagnostic, Severity, render_human, to_github, to_json},
     engine::files::{FolderSources, connector_files, project_root},
-    plan::{CompiledFile, check_set, compile_file},
+    plan::{CompiledFile, Settings, Sources as _, check_set, compile_file, compile_settings},
+    world::{FolderSecrets, Secrets as _},
 };
 
+/// The runtime's own file among the connectors.
+const SETTINGS: &str = "tenon.toml";
+
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Rejects what `run` would, and reaches no network.\n\
-                        Exit code 1: errors (with --deny warnings, warnings too).")]
+#[command(
+    after_help = "Rejects what `run` would, the project's tenon.toml too, and reaches no network.\n\
+                        Exit code 1: errors (with --deny warnings, warnings too)."
+)]
 pub struct Args {
     /// Files and folders
     #[arg(default_value = ".")]
@@ -74,23 +80,38 @@ struct Checked {
 }
 
 fn check(paths: &[PathBuf]) -> Result<Checked, Trouble> {
-    let files = connector_files(paths)?;
-    if files.is_empty() {
-        return Err(Trouble::new("no connectors here: no *.toml under the given paths"));
-    }
     let root = project_root(paths);
     let sources = FolderSources::new();
+    let mut files = connector_files(paths)?;
+    // The settings that `run` would find are checked with the connectors, named or not.
+    files.retain(|file| !file.ends_with(SETTINGS));
+    let settings_file = root.join(SETTINGS);
+    let settings_file = settings_file.strip_prefix(".").unwrap_or(&settings_file);
+    let has_settings = usize::from(settings_file.is_file());
+    let (settings, in_settings) = match sources.read(settings_file) {
+        Some(text) => compile_settings(&text),
+        None if has_settings == 0 => (Settings::default(), Vec::new()),
+        None => return Err(Trouble::new(format!("{} is no text", settings_file.display()))),
+    };
+    if files.is_empty() && has_settings == 0 {
+        return Err(Trouble::new("no connectors here: no *.toml under the given paths"));
+    }
+    let secrets = FolderSecrets::new(settings.secrets);
     let compiled: Vec<CompiledFile> =
         files.iter().map(|file| compile_file(&root, file, &sources)).collect();
     let across = check_set(&compiled.iter().collect::<Vec<_>>());
     let mut diagnostics: Vec<Diagnostic> = Vec::new();
-    for found in compiled.into_iter().flat_map(|file| file.diagnostics).chain(across) {
+    let each = compiled.into_iter().flat_map(|file| {
+        let unset = file.unset_secrets(Severity::Notice, |name| secrets.get(name).is_some());
+        file.diagnostics.into_iter().chain(unset)
+    });
+    for found in in_settings.into_iter().chain(each).chain(across) {
         // Two instances of one file find its problems twice.
         if !diagnostics.contains(&found) {
             diagnostics.push(found);
         }
     }
-    Ok(Checked { files: files.len(), diagnostics })
+    Ok(Checked { files: files.len() + has_settings, diagnostics })
 }
 
 struct Summary {

@@ -63,6 +63,11 @@ enum LogFormat {
 }
 
 pub fn run(args: Args) -> Outcome {
+    // The engine waits for connectors that are yet to come; a misspelt folder would wait for ever.
+    for path in &args.paths {
+        std::fs::metadata(path)
+            .map_err(|error| Trouble::new(format!("{}: {error}", path.display())))?;
+    }
     let settings = settings(&args)?;
     admin::check_address(settings.admin).map_err(Trouble::new)?;
     log::install(&settings.log).map_err(Trouble::new)?;
@@ -144,10 +149,12 @@ fn greet(engine: &Engine, admin: SocketAddr, is_memory: bool) {
     if !std::io::stderr().is_terminal() {
         return;
     }
-    let connectors = engine.status().connectors.len() as u64;
-    let connectors = render::counted(connectors, "connector");
+    let connectors = engine.status().connectors;
+    let troubled = connectors.iter().filter(|connector| connector.state != "running").count();
+    let troubled = if troubled > 0 { format!(", {troubled} in trouble") } else { String::new() };
+    let connectors = render::counted(connectors.len() as u64, "connector");
     render::note(&format!(
-        "tenon: {connectors}; webhooks on http://{listen}, admin API on http://{admin} \
+        "tenon: {connectors}{troubled}; webhooks on http://{listen}, admin API on http://{admin} \
          (`tenon status`); Ctrl-C stops"
     ));
     if is_memory {

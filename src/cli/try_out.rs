@@ -183,10 +183,10 @@ async fn poll(
         limiter: Arc::new(Limiter::new(&plan.rate)),
     };
     let records = poller.sample(args.max).await.map_err(|failure| {
-        Trouble::new(match failure {
-            PollFailure::Later { message, .. } => message,
-            PollFailure::Held(message) | PollFailure::Failed(message) => message,
-        })
+        let (PollFailure::Later { message, .. }
+        | PollFailure::Held(message)
+        | PollFailure::Failed(message)) = failure;
+        Trouble::new(message)
     })?;
     Ok(records.into_iter().map(|value| (Bytes::from(value.to_string()), value)).collect())
 }

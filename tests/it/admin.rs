@@ -52,6 +52,10 @@ struct Ran {
 impl Daemon {
     /// Starts on one connector, and waits for the log line that says where it listens.
     fn start(connector: &str) -> Self {
+        Self::start_with(connector, &[])
+    }
+
+    fn start_with(connector: &str, flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let out = folder.path().join("out.jsonl");
         let text = connector.replace("OUT", out.to_str().expect("a path of text"));
@@ -62,6 +66,7 @@ impl Daemon {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tenon"))
             .args(["run", "connectors", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
             .args(["--log-format", "json", "--allow-egress", "127.0.0.0/8"])
+            .args(flags)
             .current_dir(folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -93,7 +98,7 @@ impl Daemon {
     }
 
     /// One request: status and body. `head` is what follows the request line.
-    fn ask(&self, to: SocketAddr, line: &str, head: &str, body: &str) -> (u16, String) {
+    fn ask(to: SocketAddr, line: &str, head: &str, body: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(to).expect("connected");
         stream.set_read_timeout(Some(Duration::from_secs(30))).expect("set");
         let length = body.len();
@@ -111,14 +116,15 @@ impl Daemon {
 
     fn api(&self, line: &str, body: &str) -> (u16, Value) {
         let head = format!("host: {}\r\ncontent-type: application/json\r\n", self.admin);
-        let (status, body) = self.ask(self.admin, line, &head, body);
+        let (status, body) = Self::ask(self.admin, line, &head, body);
         (status, serde_json::from_str(&body).unwrap_or(Value::String(body)))
     }
 
     /// Posts a record as a producer would; its event's id.
     fn post(&self, record: &Value) -> String {
         let head = format!("host: {}\r\ncontent-type: application/json\r\n", self.listen);
-        let (status, body) = self.ask(self.listen, "POST /shop/orders", &head, &record.to_string());
+        let (status, body) =
+            Self::ask(self.listen, "POST /shop/orders", &head, &record.to_string());
         assert_eq!(status, 202, "{body}");
         let start = body.find("evt_").expect("an event's id");
         body[start..start + 30].to_owned()
@@ -280,7 +286,7 @@ fn letters_are_discarded_on_purpose_only() {
 fn the_api_is_for_programs_on_this_machine() {
     let daemon = Daemon::start(SHOP);
     let own = format!("host: {}\r\n", daemon.admin);
-    let ask = |line: &str, head: &str, body: &str| daemon.ask(daemon.admin, line, head, body).0;
+    let ask = |line: &str, head: &str, body: &str| Daemon::ask(daemon.admin, line, head, body).0;
     for path in ["/healthz", "/readyz", "/metrics", "/api/v1/status"] {
         assert_eq!(ask(&format!("GET {path}"), &own, ""), 200, "{path}");
     }
@@ -300,6 +306,16 @@ fn the_api_is_for_programs_on_this_machine() {
     assert_eq!((status, &answer["error"]["message"]), (404, &json!("no dead letter dl_99")));
     let id = "evt_aaaaaaaaaaaaaaaaaaaaaaaaaa";
     assert_eq!(daemon.api(&format!("GET /api/v1/events/{id}"), "").0, 404);
+}
+
+#[test]
+fn a_bus_in_memory_is_said_aloud() {
+    let mut daemon = Daemon::start_with(SHOP, &["--memory"]);
+    let line = daemon.logged("the bus is in memory: nothing is durable, a stop loses every event");
+    assert_eq!(line["level"], "WARN");
+    daemon.post(&json!({"id": 1, "total": "1"}));
+    daemon.until("GET /api/v1/status", |status| status["unsettled"] == 0);
+    assert!(!daemon.folder.path().join("state").exists());
 }
 
 #[test]

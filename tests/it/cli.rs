@@ -2,7 +2,10 @@
 //! and its words.
 
 use std::{
+    fmt::Write as _,
     fs,
+    io::{Read as _, Write as _},
+    net::TcpListener,
     path::Path,
     process::{Command, Stdio},
     sync::Arc,
@@ -124,7 +127,7 @@ fn every_verb_explains_itself() {
     for verb in verbs {
         let ran = run(&format!("{verb} --help"));
         assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{verb}");
-        all.push_str(&format!("$ tenon {verb} --help\n{}\n", ran.stdout));
+        let _ = writeln!(all, "$ tenon {verb} --help\n{}", ran.stdout);
         let widest = ran.stdout.lines().map(|line| line.chars().count()).max();
         assert!(widest.is_some_and(|columns| columns <= 120), "{verb}: {widest:?} columns");
     }
@@ -133,9 +136,16 @@ fn every_verb_explains_itself() {
 
 #[test]
 fn wrong_usage_is_exit_code_2_on_stderr() {
-    for line in
-        ["", "fly", "run", "replay", "dlq show x", "status --admin nowhere", "check nowhere.toml"]
-    {
+    for line in [
+        "",
+        "fly",
+        "run",
+        "replay",
+        "dlq show x",
+        "status --admin nowhere",
+        "check nowhere.toml",
+        "run nowhere.d",
+    ] {
         let ran = run(line);
         assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{line}: {}", ran.stderr);
         assert!(!ran.stderr.is_empty(), "{line}");
@@ -207,6 +217,43 @@ fn check_reports_all_problems_of_all_files() {
     let found = report["diagnostics"].as_array().expect("an array");
     assert_eq!(report["summary"]["errors"], found.len());
     assert!(found.iter().all(|one| one["file"] == "broken.toml" && one["line"].is_u64()));
+}
+
+#[test]
+fn check_reads_the_settings_too() {
+    let folder = folder(&[("tenon.toml", "listn = \"127.0.0.1:1\"\n"), ("c/shop.toml", GOOD)]);
+    for line in ["check", "check c", "check tenon.toml"] {
+        let ran = run_in(folder.path(), line);
+        assert_eq!(ran.code, 1, "{line}: {}", ran.stderr);
+        assert!(ran.stdout.contains("did you mean `listen`?"), "{line}: {}", ran.stdout);
+    }
+}
+
+#[test]
+fn warnings_fail_a_check_on_request() {
+    let unsigned_time = GOOD
+        .replace("verify = \"none\"", "verify = \"acme\"\nsecret = \"{{ secret.ACME }}\"")
+        + r#"
+[verify.acme]
+algorithm = "hmac-sha256"
+signed = "{{ body }}"
+
+[verify.acme.signature]
+header = "X-Signature"
+decode = "hex"
+
+[verify.acme.timestamp]
+header = "X-Timestamp"
+unit = "s"
+past = "5m"
+future = "1m"
+"#;
+    let folder = folder(&[("shop.toml", &unsigned_time)]);
+    let ran = run_in(folder.path(), "check");
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stdout.contains("warning[W0501]"), "{}", ran.stdout);
+    assert_eq!(ran.stderr, "checked 1 file: 1 warning, 1 notice\n");
+    assert_eq!(run_in(folder.path(), "check --deny warnings").code, 1);
 }
 
 #[test]
@@ -284,6 +331,59 @@ fn try_shows_what_a_record_becomes() {
     let all = ran.stdout + &ran.stderr;
     assert!(!all.contains("s3cr3t") && !all.contains("a@b.example"), "{all}");
     assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 2, "nothing was written");
+}
+
+/// Answers one request with a page of orders, then is gone.
+fn one_page() -> (String, std::thread::JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let base = format!("http://{}", listener.local_addr().expect("an address"));
+    let served = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a request");
+        let mut request = Vec::new();
+        let mut byte = [0];
+        while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).expect("read") == 1 {
+            request.push(byte[0]);
+        }
+        let body = r#"{"orders": [{"id": 1, "total": "1"}, {"id": 2, "total": "2"}]}"#;
+        let length = body.len();
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
+        write!(stream, "{head}\r\ncontent-length: {length}\r\n\r\n{body}").expect("answered");
+        String::from_utf8(request).expect("text")
+    });
+    (base, served)
+}
+
+#[test]
+fn try_polls_once() {
+    let (base, served) = one_page();
+    let webhook = "[stream.orders.webhook]\npath = \"/shop/orders\"\nverify = \"none\"\n";
+    let poll = format!(
+        "[source]\nbase = \"{base}\"\nauth = \"api\"\n\n[auth.api]\ntype = \"bearer\"\n\
+         token = \"{{{{ secret.API_TOKEN }}}}\"\n\n[schedule]\nevery = \"5m\"\n\n\
+         [stream.orders.poll]\npath = \"/orders\"\nrecords = \"$.orders[*]\"\n"
+    );
+    let folder = folder(&[("shop.toml", &GOOD.replace(webhook, &poll))]);
+    let tried = |flags: &[&str]| {
+        let mut command = tenon(folder.path());
+        command.args(["try", "shop.toml", "--json"]).args(flags).env("API_TOKEN", "s3cr3t-t0ken");
+        ran(&mut command)
+    };
+    let ran = tried(&[]);
+    assert_eq!(ran.code, 2, "{}", ran.stdout);
+    assert!(ran.stderr.contains("127.0.0.1"), "the guard names the address: {}", ran.stderr);
+
+    let ran = tried(&["--allow-egress", "127.0.0.0/8", "--max", "1"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let records: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    assert_eq!(records.as_array().map(Vec::len), Some(1));
+    assert_eq!(records[0]["mapped"]["id"], "shop:1");
+    assert_eq!(
+        records[0]["sent"][0],
+        json!({"type": "file", "destination": "out", "path": "out.jsonl"})
+    );
+    let request = served.join().expect("served");
+    assert!(request.contains("Bearer s3cr3t-t0ken"), "the poll itself is real: {request}");
+    assert!(!folder.path().join("out.jsonl").exists());
 }
 
 #[test]
