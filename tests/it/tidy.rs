@@ -69,11 +69,15 @@ fn sources(folder: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     walk(&root.join(folder), &mut found);
     found.sort();
-    let named = found.into_iter().map(|path| {
-        let text = fs::read_to_string(&path).unwrap();
-        (path.strip_prefix(root).unwrap().display().to_string(), text)
-    });
-    named.collect()
+    found
+        .into_iter()
+        // Unit tests in a file of their own are held to what tests are held to.
+        .filter(|path| !path.to_string_lossy().ends_with("tests.rs"))
+        .map(|path| {
+            let text = fs::read_to_string(&path).unwrap();
+            (path.strip_prefix(root).unwrap().display().to_string(), text)
+        })
+        .collect()
 }
 
 /// What comes before the unit tests.
@@ -121,8 +125,7 @@ fn used_modules(text: &str) -> Vec<(usize, String)> {
                     _ => {}
                 }
                 // Only names at the first level of the braces are modules of the crate.
-                if !word.is_empty() && (open == 1 && c != '}' || open == 0 && c == '}' || c == ':')
-                {
+                if !word.is_empty() && (open == 1 && c != '}' || open == 0 && c == '}') {
                     used.push((number, word.clone()));
                 }
                 word.clear();
@@ -200,8 +203,7 @@ fn nothing_pretends_and_every_file_says_what_it_is() {
 
 #[test]
 fn the_checker_itself_sees_imports() {
-    let text =
-        "use crate::{\n    bus::{Bus, Seq},\n    event::Event,\n};\nlet x = crate::cli::run();\n";
+    let text = "use crate::{\n    bus::{Bus, Seq, auth::X},\n    event::Event,\n};\nlet x = crate::cli::run();\n";
     let found: Vec<String> = used_modules(text).into_iter().map(|(_, name)| name).collect();
     assert_eq!(found, ["bus", "event", "cli"]);
 }
