@@ -11,7 +11,6 @@ mod handle;
 mod progress;
 mod route;
 mod server;
-mod stall;
 mod views;
 
 pub use guard::check_address;

@@ -19,9 +19,8 @@ use super::{
     guard,
     handle::{self, Body},
     route,
-    stall::StallGuard,
 };
-use crate::engine::Engine;
+use crate::{engine::Engine, ingest::webhook::StallGuard};
 
 /// Connections served at once; further ones wait in the listener's queue.
 const MAX_CONNECTIONS: usize = 64;

@@ -15,9 +15,11 @@ mod log_gate;
 mod request;
 mod routes;
 mod server;
+mod stall;
 mod verify;
 
 pub use keys::{Key, KeyProblem};
 pub use routes::Routes;
 pub use server::{WebhookLimits, WebhookObserver, WebhookServer};
+pub use stall::StallGuard;
 pub use verify::{RawBody, Reject, RequestParts, VerifiedBody, verify};

@@ -50,7 +50,8 @@ pub struct WebhookLimits {
     /// From a connection's start, or the last answer, to the end of the next request's headers: so
     /// also how long a connection may idle.
     pub header_timeout: Duration,
-    /// From the end of the headers to the end of the body.
+    /// From the end of the headers to the end of the body; also how long an answer may wait for a
+    /// client that does not read it.
     pub body_timeout: Duration,
     /// Request line and headers.
     pub max_header_bytes: usize,
@@ -177,7 +178,10 @@ impl WebhookServer {
             .max_header_size(self.limits.max_header_bytes)
             .max_buf_size(self.limits.max_header_bytes.max(MIN_BUFFER_BYTES))
             .half_close(false)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(
+                TokioIo::new(StallGuard::new(stream, self.limits.body_timeout)),
+                service,
+            );
         let mut connection = std::pin::pin!(connection);
         // How a connection ends is the client's business: resets and timeouts are no news.
         tokio::select! {

@@ -63,6 +63,18 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for StallGuard<Io> {
         self.watch(context, |io, context| io.poll_write(context, bytes))
     }
 
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.watch(context, |io, context| io.poll_write_vectored(context, parts))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.watch(context, AsyncWrite::poll_flush)
     }
