@@ -139,6 +139,8 @@ impl Engine {
         let server = Arc::clone(&engine.shared.server);
         let stop = engine.stop.clone();
         engine.shared.tasks.spawn(TaskKind::Service, "webhooks", server.serve(listener, stop));
+        let sweep = sweep(engine.shared.egress.clone(), engine.stop.clone());
+        engine.shared.tasks.spawn(TaskKind::Background, "idle connections", sweep);
         if settings.watch {
             let watch = watch::watch(Arc::clone(&engine), paths, engine.stop.clone());
             engine.shared.tasks.spawn(TaskKind::Background, "file watcher", watch);
@@ -245,6 +247,17 @@ impl Engine {
         self.shared.bus.close().await;
         tracing::info!(?late, "stopped");
         late
+    }
+}
+
+/// Closes connections that nobody used for long, also while nothing is sent.
+async fn sweep(egress: Egress, stop: CancellationToken) {
+    const EVERY: Duration = Duration::from_secs(30);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(EVERY) => egress.close_idle(),
+        }
     }
 }
 

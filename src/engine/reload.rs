@@ -185,8 +185,10 @@ impl Engine {
             }
         }))
         .await;
-        for name in &changes.removed {
+        for name in changes.removed.iter().chain(&changes.changed) {
             self.shared.auth.forget(name);
+        }
+        for name in &changes.removed {
             self.shared.metrics.remove(name);
         }
         for (_, connector) in fresh {
