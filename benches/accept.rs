@@ -14,7 +14,7 @@ fn main() {
     delivers();
 }
 
-/// Accepts alone: the stream has no destination.
+/// Accepts alone: the destination takes one event an hour, so that the rest waits in the journal.
 fn accepts() {
     let mut rates = Vec::new();
     for (name, flags) in [("memory", &["--memory"][..]), ("fsync'd", &[])] {
@@ -25,7 +25,7 @@ owner = "bench"
 
 [stream.orders]
 key = "$.id"
-to = []
+
 
 [stream.orders.webhook]
 path = "/orders"
@@ -34,6 +34,7 @@ secret = "{{ secret.BENCH_HOOK }}"
 
 [destination.none]
 type = "stdout"
+rate = "1/h"
 "#;
         let (_folder, connectors, state) = project(connector);
         let daemon = Daemon::start(&connectors, &state, flags);

@@ -125,7 +125,10 @@ fn the_three_kinds_of_string() {
 fn paths() {
     check(&[
         ("{{ (record.customer).first ~ (record)['odd name'] }}", "\"Ada1\""),
-        ("{{ record['odd name'] ~ record['no such'] }}", "`{{ record['odd name'] ~ record['no such'] }}`: found nothing at `record['no such']`"),
+        (
+            "{{ record['odd name'] ~ record['no such'] }}",
+            "`{{ record['odd name'] ~ record['no such'] }}`: found nothing at `record['no such']`",
+        ),
         ("$.customer.email", r#""a@b.example""#),
         ("$['odd name']", "1"),
         ("$.lines[-1].sku", r#""B""#),

@@ -28,6 +28,7 @@ use super::{
     handle::Refused,
     log_gate::LogGate,
     routes::{Endpoint, Routes, SecretProblem},
+    stall::StallGuard,
 };
 use crate::{
     bus::Bus,
