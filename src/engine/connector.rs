@@ -21,9 +21,9 @@ use crate::{
 /// So many panics within [`CRASH_WINDOW`] are a crash loop.
 const CRASHES: usize = 5;
 /// See [`CRASHES`].
-const CRASH_WINDOW: Duration = Duration::from_secs(300);
+const CRASH_WINDOW: Duration = Duration::from_mins(5);
 /// The first wait before a restart; it doubles up to the second.
-const RESTART: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const RESTART: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
 /// How a connector is.
 #[derive(Clone, Debug, PartialEq, Eq)]

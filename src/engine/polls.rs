@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// First and last wait after a run that failed for the source's passing reasons.
-const BACKOFF: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(5));
 
 /// What is stored of a poll's schedule, as JSON under `poll/<connector>/<stream>`. Fields are only
 /// ever added, with defaults.

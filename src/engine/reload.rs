@@ -76,7 +76,10 @@ impl Engine {
         let began = self.shared.world.clock.now();
         let (loaded, _loader) = blocking(move || (loader.load(), loader)).await;
         let mut report = match loaded {
-            Ok(loaded) => self.apply(loaded).await,
+            Ok(loaded) => {
+                tracing::debug!(compiled = loaded.compiled, "connector files read");
+                self.apply(loaded).await
+            }
             Err(error) => ReloadReport {
                 failed: vec![error.to_string()],
                 diagnostics: vec![format!("error: the connectors cannot be read: {error}\n")],

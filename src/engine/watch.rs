@@ -14,7 +14,7 @@ const QUIET: Duration = Duration::from_millis(250);
 /// A stream of changes cannot put a reload off for longer than this.
 const AT_MOST: Duration = Duration::from_secs(2);
 /// Folders on network file systems raise no events.
-const RESCAN: Duration = Duration::from_secs(60);
+const RESCAN: Duration = Duration::from_mins(1);
 
 /// Reloads when something under the connector paths changed, until `stop`.
 pub async fn watch(engine: Arc<Engine>, paths: Vec<PathBuf>, stop: CancellationToken) {
