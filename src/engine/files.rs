@@ -50,15 +50,16 @@ fn search(
         return Ok(());
     }
     for entry in fs::read_dir(folder).map_err(|error| naming(folder, &error))? {
-        let path = entry.map_err(|error| naming(folder, &error))?.path();
+        let entry = entry.map_err(|error| naming(folder, &error))?;
+        let path = entry.path();
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
             continue;
         };
         // An entry may vanish between listing and looking: an editor at work, not an error.
-        let Ok(kind) = fs::metadata(&path) else {
+        let Some(is_dir) = is_dir(&entry, &path) else {
             continue;
         };
-        if kind.is_dir() {
+        if is_dir {
             if !is_skipped_folder(name) {
                 search(&path, depth + 1, folders_seen, found)?;
             }
@@ -67,6 +68,16 @@ fn search(
         }
     }
     Ok(())
+}
+
+/// Whether an entry is a folder, asking the disk only about links: the listing knows the rest.
+fn is_dir(entry: &fs::DirEntry, path: &Path) -> Option<bool> {
+    let kind = entry.file_type().ok()?;
+    if kind.is_symlink() {
+        fs::metadata(path).ok().map(|m| m.is_dir())
+    } else {
+        Some(kind.is_dir())
+    }
 }
 
 fn is_skipped_folder(name: &str) -> bool {

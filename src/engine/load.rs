@@ -21,7 +21,7 @@ use crate::{
 type Stamp = Option<(SystemTime, u64, u64)>;
 
 struct Cached {
-    file: Arc<CompiledFile>,
+    file: CompiledFile,
     stamps: Vec<(PathBuf, Stamp)>,
 }
 
@@ -61,15 +61,16 @@ impl Loader {
         let changed: Vec<&PathBuf> =
             paths.iter().filter(|path| !self.is_fresh(path, &mut stamps)).collect();
         let compiled = changed.len();
-        for file in compile_all(&self.root, &changed) {
-            // The stamp is taken after reading: a file saved in between is compiled once more.
-            let stamps = file.inputs.iter().map(|p| (p.clone(), stamp(p))).collect();
-            self.cache.insert(file.path.clone(), Cached { file: Arc::new(file), stamps });
+        for mut file in compile_all(&self.root, &changed) {
+            let inputs = std::mem::take(&mut file.inputs);
+            let stamps = inputs.into_iter().map(|p| (stamp(&p), p)).map(|(s, p)| (p, s)).collect();
+            file.secrets = Vec::new();
+            self.cache.insert(file.path.clone(), Cached { file, stamps });
         }
         let present: BTreeSet<&PathBuf> = paths.iter().collect();
         self.cache.retain(|path, _| present.contains(path));
         let files: Vec<&CompiledFile> =
-            paths.iter().filter_map(|p| self.cache.get(p)).map(|c| &*c.file).collect();
+            paths.iter().filter_map(|p| self.cache.get(p)).map(|c| &c.file).collect();
         Ok(Loaded { compiled, ..gather(&files) })
     }
 

@@ -63,7 +63,7 @@ pub async fn run(context: LaneContext, stop: CancellationToken) {
     }
     lane.give_back();
     while let Some(lived) = lane.in_hand.next().await {
-        settle(&lane.context, id, vec![lived]).await;
+        Box::pin(settle(&lane.context, id, vec![lived])).await;
     }
 }
 
@@ -97,7 +97,7 @@ impl LaneLoop {
                 while let Some(Some(lived)) = self.in_hand.next().now_or_never() {
                     group.push(lived);
                 }
-                settle(&context, self.id, group).await;
+                Box::pin(settle(&context, self.id, group)).await;
             }
             () = context.destination.resumed(), if held => {}
             () = wait_until(&context.world, self.not_before), if self.not_before.is_some() => {

@@ -109,7 +109,8 @@ impl PollRuntime {
             let began = self.poller.world.clock.now();
             stored = Stored { began: Some(began), not_before: None };
             self.store(&stored).await;
-            match self.once(began).await {
+            // Boxed: a poll that waits for its time is small, a run is not.
+            match Box::pin(self.once(began)).await {
                 Ok(()) => failures = 0,
                 Err(failure) => {
                     failures += 1;

@@ -14,7 +14,6 @@ use futures_util::future::join_all;
 use super::{Engine, connector::Connector, load::Loaded, status::ReloadReport, tasks::blocking};
 use crate::{
     diagnostic::{Diagnostic, render_human},
-    ingest::webhook::Routes,
     plan::{ConnectorPlan, ContentHash},
 };
 
@@ -112,18 +111,17 @@ impl Engine {
         next.retain(|name, _| !changes.removed.contains(name));
         next.extend(fresh.iter().map(|(name, c)| (Arc::clone(name), Arc::clone(c))));
 
-        let plans: Vec<Arc<ConnectorPlan>> = next.values().map(|c| Arc::clone(&c.plan)).collect();
+        let gone = changes.changed.iter().chain(&changes.removed).cloned().collect();
+        let plans: Vec<Arc<ConnectorPlan>> =
+            fresh.iter().map(|(_, c)| Arc::clone(&c.plan)).collect();
         let mut report = ReloadReport {
             diagnostics: loaded.diagnostics.iter().map(rendered).collect(),
             ..ReloadReport::default()
         };
-        match Routes::build(&plans) {
-            Ok(routes) => self.shared.server.set_routes(routes),
-            Err(conflicts) => {
-                report.failed.clone_from(&conflicts);
-                report.diagnostics.extend(conflicts);
-                return report;
-            }
+        if let Err(conflicts) = self.shared.server.change_routes(&gone, &plans) {
+            report.failed.clone_from(&conflicts);
+            report.diagnostics.extend(conflicts);
+            return report;
         }
         self.swap(&running, fresh, &changes).await;
 

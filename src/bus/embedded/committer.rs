@@ -46,6 +46,13 @@ const GROUP_BYTES: usize = 8 << 20;
 /// Settlements in one record at most, so that damage to one costs few.
 const SETTLEMENTS_A_RECORD: usize = 256;
 
+/// After a group of so many operations the next one is given [`LINGER`] to gather: under load that
+/// halves the writes and syncs an event costs, and the producers that wait are many anyway.
+const LINGER_FROM: usize = 8;
+
+/// See [`LINGER_FROM`]. A lone producer never waits for it.
+const LINGER: Duration = Duration::from_micros(500);
+
 /// When to come back where the disk budget is spent.
 const FULL_RETRY_AFTER: Duration = Duration::from_secs(2);
 
@@ -71,6 +78,8 @@ pub(super) struct Committer {
     group_ids: HashSet<EventId>,
     group_forever: HashMap<u64, u64>,
     pub(super) upkeep: super::upkeep::Upkeep,
+    /// The last group was large.
+    busy: bool,
 }
 
 impl Committer {
@@ -92,6 +101,7 @@ impl Committer {
             group_ids: HashSet::new(),
             group_forever: HashMap::new(),
             upkeep: super::upkeep::Upkeep::default(),
+            busy: false,
         }
     }
 
@@ -99,7 +109,11 @@ impl Committer {
     pub fn run(mut self) {
         self.keep_up();
         loop {
+            if self.busy {
+                std::thread::sleep(LINGER);
+            }
             let Work { ops, settlements, stop } = self.shared.queue.collect(self.wake_at());
+            self.busy = ops.len() >= LINGER_FROM;
             if matches!(stop, Some(Stop::Abandon)) {
                 return;
             }

@@ -15,6 +15,7 @@ use std::{
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use super::format::FORMAT_VERSION;
@@ -117,7 +118,7 @@ impl Folder {
             .mode(0o600)
             .open(&lock_path)
             .map_err(trying(format!("opening {}", lock_path.display())))?;
-        match lock.try_lock() {
+        match lock_within(&lock, LOCK_WITHIN) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(OpenError::Locked(path.to_owned())),
             Err(TryLockError::Error(error)) => {
@@ -126,6 +127,21 @@ impl Folder {
         }
         check_format(path)?;
         Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+}
+
+/// How long a lock may take that its holder is about to let go of: a daemon on its way out, or a
+/// process that was being started while the lock was held and has not become another program yet.
+const LOCK_WITHIN: Duration = Duration::from_secs(1);
+
+fn lock_within(lock: &File, within: Duration) -> Result<(), TryLockError> {
+    const PAUSE: Duration = Duration::from_millis(20);
+    let deadline = Instant::now() + within;
+    loop {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(PAUSE),
+            ended => return ended,
+        }
     }
 }
 

@@ -22,7 +22,7 @@ const KEYS_FRESH_MS: i64 = 1_000;
 /// Path → streams. Built from plans without side effects, swapped atomically.
 #[derive(Default)]
 pub struct Routes {
-    endpoints: HashMap<Box<str>, Arc<Endpoint>>,
+    endpoints: HashMap<Arc<str>, Arc<Endpoint>>,
 }
 
 /// What listens on one path: the streams of one connector, behind one verification.
@@ -77,26 +77,44 @@ impl Routes {
     /// All routes of the given connectors. Err: paths that two connectors claim (each is named), or
     /// whose streams disagree on how requests are verified.
     pub fn build(connectors: &[Arc<ConnectorPlan>]) -> Result<Self, Vec<String>> {
-        let mut endpoints: HashMap<Box<str>, Endpoint> = HashMap::new();
-        let mut problems = Vec::new();
+        Self::default().with(|_| false, connectors)
+    }
+
+    /// These routes without those of the connectors that are `gone`, and with those of `connectors`.
+    /// What is not touched is shared with the table it comes from. Err as for [`Routes::build`].
+    pub(super) fn with(
+        &self,
+        gone: impl Fn(&str) -> bool,
+        connectors: &[Arc<ConnectorPlan>],
+    ) -> Result<Self, Vec<String>> {
+        let mut kept = self.endpoints.clone();
+        kept.retain(|_, endpoint| !gone(&endpoint.connector.name));
+        let mut endpoints: HashMap<Arc<str>, Endpoint> = HashMap::new();
+        let (mut problems, mut disagreeing) = (Vec::new(), Vec::new());
+        let mut claimed = |path: &str, first: &str, second: &str| {
+            problems.push(format!(
+                "webhook path `{path}` is claimed by the connectors `{first}` and `{second}`"
+            ));
+        };
         for connector in connectors {
             for stream in &connector.streams {
                 let Some(hook) = &stream.webhook else {
                     continue;
                 };
+                if let Some(endpoint) = kept.get(hook.path.as_str()) {
+                    claimed(&hook.path, &endpoint.connector.name, &connector.name);
+                    continue;
+                }
                 match endpoints.get_mut(hook.path.as_str()) {
                     None => {
                         let endpoint = Endpoint::new(connector, stream, hook);
                         endpoints.insert(hook.path.as_str().into(), endpoint);
                     }
                     Some(endpoint) if endpoint.connector.name != connector.name => {
-                        problems.push(format!(
-                            "webhook path `{}` is claimed by the connectors `{}` and `{}`",
-                            hook.path, endpoint.connector.name, connector.name
-                        ));
+                        claimed(&hook.path, &endpoint.connector.name, &connector.name);
                     }
                     Some(endpoint) if !same_verification(&endpoint.hook, hook) => {
-                        problems.push(format!(
+                        disagreeing.push(format!(
                             "connector `{}`: the streams on webhook path `{}` verify differently",
                             connector.name, hook.path
                         ));
@@ -105,11 +123,12 @@ impl Routes {
                 }
             }
         }
+        problems.extend(disagreeing);
         if !problems.is_empty() {
             return Err(problems);
         }
-        let endpoints = endpoints.into_iter().map(|(path, e)| (path, Arc::new(e))).collect();
-        Ok(Self { endpoints })
+        kept.extend(endpoints.into_iter().map(|(path, endpoint)| (path, Arc::new(endpoint))));
+        Ok(Self { endpoints: kept })
     }
 
     /// What listens on `path`, exactly.

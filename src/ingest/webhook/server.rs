@@ -4,6 +4,7 @@
 //! protocol that is not spoken cannot be abused.
 
 use std::{
+    collections::BTreeSet,
     convert::Infallible,
     net::SocketAddr,
     sync::Arc,
@@ -32,6 +33,7 @@ use super::{
 };
 use crate::{
     bus::Bus,
+    plan::ConnectorPlan,
     world::{Timestamp, World},
 };
 
@@ -119,6 +121,18 @@ impl WebhookServer {
     /// Swaps the routes atomically: a request sees the old table or the new.
     pub fn set_routes(&self, routes: Routes) {
         self.routes.store(Arc::new(routes));
+    }
+
+    /// Swaps the routes of some connectors atomically and leaves the others' as they are: those of
+    /// `gone` go, those of `fresh` come. Err as for [`Routes::build`]; nothing is swapped then.
+    pub fn change_routes(
+        &self,
+        gone: &BTreeSet<Arc<str>>,
+        fresh: &[Arc<ConnectorPlan>],
+    ) -> Result<(), Vec<String>> {
+        let routes = self.routes.load().with(|name| gone.contains(name), fresh)?;
+        self.set_routes(routes);
+        Ok(())
     }
 
     /// Serves until `stop` is done; then accepts no more, lets requests in hand finish, returns.
