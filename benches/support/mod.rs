@@ -221,7 +221,7 @@ impl Daemon {
         let mut daemon = Self { child, hooks, admin, started_in: Duration::ZERO };
         while get(admin, "GET", "/readyz").is_none_or(|(status, _)| status != 200) {
             assert!(daemon.child.try_wait().unwrap().is_none(), "the daemon ended; see its log");
-            assert!(began.elapsed() < Duration::from_secs(300), "not ready after five minutes");
+            assert!(began.elapsed() < Duration::from_mins(5), "not ready after five minutes");
             std::thread::sleep(Duration::from_millis(5));
         }
         daemon.started_in = began.elapsed();

@@ -23,7 +23,7 @@ use tenon::{
         CursorStart, Dedupe, Grant, OAuth2Plan, PageBy, PagePlan, PollPlan, Rate, RecordsPlan,
         Sorted, StreamPlan,
     },
-    world::{Clock, ScriptedClock, ScriptedEntropy, StaticSecrets, Timestamp, World},
+    world::{ScriptedClock, ScriptedEntropy, StaticSecrets, Timestamp, World},
 };
 
 use crate::support::{MockServer, Reply, Seen, gated::GatedBus};
