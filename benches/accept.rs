@@ -41,7 +41,7 @@ rate = "1/h"
         fire(daemon.hooks, "/orders", 0, EVENTS / 10, CONNECTIONS);
         let cpu = daemon.cpu();
         let fired = fire(daemon.hooks, "/orders", 1_000_000, EVENTS, CONNECTIONS);
-        let cpu_us = (daemon.cpu() - cpu).as_micros() as f64 / EVENTS as f64;
+        let cpu_us = daemon.cpu().saturating_sub(cpu).as_micros() as f64 / EVENTS as f64;
         println!(
             "accept, {name:8}: {:>7.0}/s, ack p50 {:?}, p99 {:?}, {cpu_us:.1} us CPU an event",
             fired.per_second, fired.p50, fired.p99
@@ -66,7 +66,7 @@ fn delivers() {
     let fired = fire(daemon.hooks, "/orders", 1_000_000, EVENTS, CONNECTIONS);
     sink.wait_for(EVENTS / 10 + EVENTS);
     let delivered = EVENTS as f64 / began.elapsed().as_secs_f64();
-    let cpu_us = (daemon.cpu() - cpu).as_micros() as f64 / EVENTS as f64;
+    let cpu_us = daemon.cpu().saturating_sub(cpu).as_micros() as f64 / EVENTS as f64;
     println!(
         "accept -> map -> deliver: {:.0}/s accepted, {delivered:.0}/s delivered, ack p50 {:?}, p99 {:?}, \
          {cpu_us:.1} us CPU an event, {:.2} of the bare rate",

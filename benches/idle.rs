@@ -77,7 +77,7 @@ fn main() {
     );
     let cpu = all.cpu();
     std::thread::sleep(Duration::from_secs(20));
-    println!("idle: {:.2} % of a core", (all.cpu() - cpu).as_secs_f64() / 20.0 * 100.0);
+    println!("idle: {:.2} % of a core", all.cpu().saturating_sub(cpu).as_secs_f64() / 20.0 * 100.0);
 
     std::fs::write(full.join("c5000.toml"), connector(5000, 1)).unwrap();
     let began = Instant::now();

@@ -27,7 +27,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut settings = Settings { state: home.join("state"), ..Settings::default() };
     settings.egress.allow.push("127.0.0.0/8".parse()?);
-    settings.log.level = "tenon=info".to_owned();
+    settings.log.level = String::from("tenon=info");
     settings.log.json = false;
     tenon::observe::log::install(&settings.log)?;
 

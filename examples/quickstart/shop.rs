@@ -122,17 +122,15 @@ async fn notify(
 }
 
 async fn serve(shop: Arc<Shop>, stream: TcpStream) {
-    let service = service_fn(move |request| {
-        let shop = Arc::clone(&shop);
-        async move { Ok::<_, Infallible>(answer(&shop, request).await) }
-    });
+    let service =
+        service_fn(move |request| std::future::ready(Ok::<_, Infallible>(answer(&shop, &request))));
     // A client that goes away in the middle is no news.
     let _ = hyper::server::conn::http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service)
         .await;
 }
 
-async fn answer(shop: &Shop, request: Request<Incoming>) -> Response<Full<Bytes>> {
+fn answer(shop: &Shop, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let path = request.uri().path().to_owned();
     if path == "/orders" {
         let query: BTreeMap<String, String> =

@@ -331,7 +331,7 @@ async fn die_after(rig: &Rig, server: &MockServer, requests: usize) {
     let poller = rig.poller();
     tokio::select! {
         biased;
-        _ = async {
+        () = async {
             server.wait_for(requests).await;
             tokio::time::sleep(Duration::from_secs(1)).await;
         } => {}
