@@ -155,11 +155,11 @@ to = "200ms"
     )
 }
 
-/// The records from `since` on, at most 100, in order.
+/// The records from `since` on, at most 500, in order.
 fn page(seen: &Seen, grown: u64) -> Reply {
     let since: u64 = seen.param("since").and_then(|s| s.parse().ok()).unwrap_or(0);
     let records: Vec<_> = (since.max(1)..=grown)
-        .take(100)
+        .take(500)
         .map(|n| serde_json::json!({ "id": format!("rec_{n}"), "seq": n }))
         .collect();
     Reply::json(serde_json::json!({ "records": records }))

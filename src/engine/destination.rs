@@ -1,6 +1,9 @@
 //! A destination at work: open, counted, limited, and parked while it needs a person.
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use tokio::sync::{Semaphore, watch};
 
@@ -23,6 +26,8 @@ pub struct DestinationRuntime {
     pub permits: Semaphore,
     pub metrics: Arc<DestinationMetrics>,
     held: watch::Sender<Option<Arc<str>>>,
+    /// Its last attempt is to be repeated: said once, when it begins and when it ends.
+    failing: AtomicBool,
 }
 
 impl DestinationRuntime {
@@ -50,6 +55,7 @@ impl DestinationRuntime {
             open,
             metrics,
             held: watch::Sender::new(None),
+            failing: AtomicBool::new(false),
         })
     }
 
@@ -100,11 +106,23 @@ impl DestinationRuntime {
         true
     }
 
-    /// Counts one outcome of an attempt.
-    pub fn count(&self, outcome: &Outcome) {
+    /// Counts one outcome of an attempt, and logs where the destination begins to fail and where
+    /// it recovers: a line an event would bury the rest of the log while it is down.
+    pub fn count(&self, connector: &str, outcome: &Outcome) {
+        let destination = &*self.plan.name;
         let counter = match outcome {
-            Outcome::Delivered { .. } => &self.metrics.delivered,
-            Outcome::Retry { .. } => &self.metrics.retried,
+            Outcome::Delivered { .. } => {
+                if self.failing.load(Relaxed) && self.failing.swap(false, Relaxed) {
+                    tracing::info!(connector, destination, "destination recovered");
+                }
+                &self.metrics.delivered
+            }
+            Outcome::Retry { message, .. } => {
+                if !self.failing.swap(true, Relaxed) {
+                    tracing::warn!(connector, destination, message, "destination failing");
+                }
+                &self.metrics.retried
+            }
             Outcome::Deferred { .. } => &self.metrics.deferred,
             Outcome::Held { .. } => &self.metrics.held,
             Outcome::Rejected { .. } => &self.metrics.rejected,

@@ -229,6 +229,8 @@ impl Engine {
     pub async fn shutdown(&self) -> Vec<String> {
         tracing::info!("shutting down: ingest");
         self.stop.cancel();
+        // A reload in hand would start connectors behind our back; the next ones see the stop.
+        let _no_reload = tokio::time::timeout(self.shutdown_within, self.loader.lock()).await;
         tracing::info!("shutting down: connectors");
         let connectors: Vec<_> = self.running.read().connectors.values().cloned().collect();
         let within = self.shutdown_within.mul_f64(0.7);

@@ -174,7 +174,7 @@ async fn live(context: Arc<LaneContext>, lane: LaneId, delivery: Delivery) -> Li
         return Lived { seq: *seq, settlement: Settlement::Superseded, received_at };
     }
     let outcome = outcome(&context, &delivery).await;
-    context.destination.count(&outcome);
+    context.destination.count(&context.lane.connector, &outcome);
     let now = context.world.clock.now();
     let jitter = context.world.entropy.fraction();
     let retry = &context.destination.plan.retry;
@@ -227,7 +227,7 @@ async fn carry_out(
             Settlement::Delivered { attempts, status }
         }
         Next::Retry { due, attempts, first_attempt_at, error } => {
-            tracing::warn!(event = %event.id, connector = &*lane.connector, stream = &*lane.stream,
+            tracing::debug!(event = %event.id, connector = &*lane.connector, stream = &*lane.stream,
                 destination = &*lane.destination, attempt = attempts, due = due.rfc3339(), error, "will retry");
             Settlement::Retry { due, attempts, first_attempt_at, error }
         }

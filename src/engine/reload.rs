@@ -72,6 +72,10 @@ impl Engine {
     pub async fn reload(&self) -> ReloadReport {
         // Held to the end: two reloads at once would each stop what the other starts.
         let mut loader = Arc::clone(&self.loader).lock_owned().await;
+        if self.stop.is_cancelled() {
+            let failed = vec!["shutting down".to_owned()];
+            return ReloadReport { failed, ..ReloadReport::default() };
+        }
         let began = self.shared.world.clock.now();
         let (loaded, _loader) = blocking(move || (loader.load(), loader)).await;
         let mut report = match loaded {
