@@ -40,6 +40,7 @@ base = "http://{}"
 
 [schedule]
 every = "1h"
+jitter = "0s"
 
 [stream.orders]
 key = "$.id"

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     ingest::poll::{PollFailure, PollReport, Poller, next_run},
     observe::{Outcome as Counted, StreamMetrics},
-    plan::SchedulePlan,
+    plan::{SchedulePlan, ScheduleWhen},
     world::Timestamp,
 };
 
@@ -123,6 +123,10 @@ impl PollRuntime {
     fn due(&self, stored: &Stored) -> Timestamp {
         if let Some(at) = stored.not_before {
             return at;
+        }
+        // Whoever adds a connector waits for its first records; jitter spreads the runs after it.
+        if stored.began.is_none() && matches!(self.schedule.when, ScheduleWhen::Every(_)) {
+            return self.poller.world.clock.now();
         }
         let fraction = self.poller.world.entropy.fraction();
         next_run(&self.schedule, stored.began, self.poller.world.clock.now(), fraction)
