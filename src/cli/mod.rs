@@ -145,8 +145,7 @@ fn dispatch(verb: Verb) -> Outcome {
     }
 }
 
-/// The whole command, for completions.
-/// The command line, for whoever checks that what documents show parses.
+/// The whole command: for completions, and for whoever checks that what documents show parses.
 pub fn command() -> clap::Command {
     <Cli as clap::CommandFactory>::command()
 }

@@ -63,7 +63,7 @@ impl Loader {
         let compiled = changed.len();
         for mut file in compile_all(&self.root, &changed) {
             let inputs = std::mem::take(&mut file.inputs);
-            let stamps = inputs.into_iter().map(|p| (stamp(&p), p)).map(|(s, p)| (p, s)).collect();
+            let stamps = inputs.into_iter().map(|p| (p.clone(), stamp(&p))).collect();
             file.secrets = Vec::new();
             self.cache.insert(file.path.clone(), Cached { file, stamps });
         }
