@@ -6,7 +6,10 @@ mod diff;
 mod settings;
 mod types;
 
-pub use compile::{CompiledFile, Sources, check_set, compile_file, compile_settings};
+pub use compile::{
+    CompiledFile, Sources, Written, check_set, compile_file, compile_settings, read,
+    schema_document,
+};
 pub use diff::changed;
 pub use settings::{BusKind, BusSettings, EgressSettings, LogSettings, Settings, WebhookSettings};
 pub use types::*;

@@ -30,13 +30,21 @@ pub(super) struct Whole<'d> {
     pub is_instance: bool,
 }
 
+/// A plan, and whether it may run: one of a connector that runs only through `use` may not.
+pub(super) struct Compiled {
+    /// Variables without a value are absent from `vars`.
+    pub plan: ConnectorPlan,
+    /// Whether nothing is left for an instance to give.
+    pub is_complete: bool,
+}
+
 /// The plan, unless something is missing. Errors are in the context.
 pub(super) fn compile(
     context: &mut Context<'_>,
     path: &Path,
     own: &ConnectorDef,
     base: Option<&ConnectorDef>,
-) -> Option<ConnectorPlan> {
+) -> Option<Compiled> {
     let is_instance = !own.uses.is_absent();
     if is_instance && base.is_none() {
         return None;
@@ -58,16 +66,13 @@ pub(super) fn compile(
     check_tests(context, whole);
     check_aliases(context, whole);
 
-    let complete = needs_instance(context, whole, vars.missing.as_deref());
-    if !complete {
-        return None;
-    }
+    let is_complete = is_complete(context, whole, vars.missing.as_deref());
     let text = |given: &Given<Prose>, other: &Given<Prose>| {
         given.or(other).value().map(|prose| prose.0.clone())
     };
     let secrets_used: Vec<String> =
         context.secrets_used().into_iter().map(|(name, _)| name).collect();
-    Some(ConnectorPlan {
+    let plan = ConnectorPlan {
         name: Arc::from(own.name.value()?.0.as_str()),
         version: own
             .version
@@ -95,7 +100,8 @@ pub(super) fn compile(
             .map(|plan| (Arc::clone(&plan.name), Arc::new(plan)))
             .collect::<BTreeMap<_, _>>(),
         slo: slo(own.slo.or(&whole.body.slo)),
-    })
+    };
+    Some(Compiled { plan, is_complete })
 }
 
 /// An instance fills in; it does not change what the connector does.
@@ -153,7 +159,7 @@ fn check_aliases(context: &mut Context<'_>, whole: Whole<'_>) {
 
 /// A connector without a destination, or with variables to be filled in, runs only through `use`.
 /// Says whether this one is complete.
-fn needs_instance(context: &mut Context<'_>, whole: Whole<'_>, missing: Option<&str>) -> bool {
+fn is_complete(context: &mut Context<'_>, whole: Whole<'_>, missing: Option<&str>) -> bool {
     let no_destination = whole.own.destination.is_absent() && whole.body.destination.is_absent();
     let at = match (&whole.own.name, whole.own.uses.get()) {
         (_, Some(uses)) => uses.at,

@@ -324,9 +324,8 @@ impl<'a> Context<'a> {
         mut self,
         path: &Path,
         name: Option<At<Name>>,
-        plan: Option<ConnectorPlan>,
+        plan: Option<Arc<ConnectorPlan>>,
     ) -> CompiledFile {
-        let plan = plan.filter(|_| !self.has_errors()).map(Arc::new);
         let secrets = self.secrets_used();
         let diagnostics = self.diagnostics();
         CompiledFile {

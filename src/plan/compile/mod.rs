@@ -11,7 +11,7 @@ use std::{
 
 use super::ConnectorPlan;
 use crate::{
-    definition,
+    definition::{self, connector::ConnectorDef},
     diagnostic::{Diagnostic, Severity, SourceFile, Span, codes},
 };
 
@@ -35,6 +35,7 @@ mod vars;
 mod verify;
 mod webhook;
 
+pub use schema::schema_document;
 pub use set::check_set;
 pub use settings::compile_settings;
 
@@ -103,43 +104,88 @@ impl CompiledFile {
     }
 }
 
+/// A connector file as it was written, and what became of it: for tools that show a plan's lines.
+/// The engine keeps none of this.
+#[derive(Debug)]
+pub struct Written {
+    /// The file that was named.
+    pub own: ConnectorDef,
+    /// The file that it is an instance of, where it has a `use` that leads somewhere.
+    pub base: Option<ConnectorDef>,
+    /// The texts that [`Loc::file`](definition::table::Loc) counts: the file's own, then its base's.
+    pub texts: Vec<Arc<SourceFile>>,
+    /// The plan, also of a connector that runs only through `use`: there `vars` lacks those without
+    /// a value, and a stream may lack `to` and `schedule`. It is to be looked at, never run.
+    pub plan: Option<Arc<ConnectorPlan>>,
+    /// What the engine gets.
+    pub compiled: CompiledFile,
+}
+
+impl Written {
+    /// The definition with the streams: the base's, or the file's own.
+    pub fn body(&self) -> &ConnectorDef {
+        self.base.as_ref().unwrap_or(&self.own)
+    }
+
+    /// A place of the definitions, with its text.
+    pub fn span(&self, at: definition::table::Loc) -> Option<Span> {
+        let file = Arc::clone(self.texts.get(usize::from(at.file))?);
+        Some(Span { file, range: at.start as usize..at.end as usize })
+    }
+}
+
 /// Compiles one connector file. Never panics, whatever the text.
 ///
 /// `root` is the project's folder, where `schemas/` and files named by `use` are looked for.
 pub fn compile_file(root: &Path, path: &Path, sources: &dyn Sources) -> CompiledFile {
-    let mut context = Context::new(root, sources);
-    let Some(own) = context.open(path) else { return unreadable(path) };
-    let read = definition::read_connector(0, &own);
-    context.report_all(read.findings);
-    let name = read.definition.name.get().cloned();
+    read(root, path, sources).compiled
+}
 
-    let base_file = context.open_base(path, &read.definition);
-    let base = base_file.as_deref().map(|file| definition::read_connector(1, file));
-    let mut plan = None;
+/// As [`compile_file`], and keeps what was written.
+pub fn read(root: &Path, path: &Path, sources: &dyn Sources) -> Written {
+    let mut context = Context::new(root, sources);
+    let Some(text) = context.open(path) else { return unreadable(path) };
+    let own = definition::read_connector(0, &text);
+    context.report_all(own.findings);
+    let name = own.definition.name.get().cloned();
+
+    let base_text = context.open_base(path, &own.definition);
+    let base = base_text.as_deref().map(|file| definition::read_connector(1, file));
+    let mut compiled = None;
     if let Some(base) = &base {
         context.report_all(base.findings.clone());
     }
-    if read.is_toml && base.as_ref().is_none_or(|base| base.is_toml) {
-        context.hash.document(read.document.get_ref());
+    if own.is_toml && base.as_ref().is_none_or(|base| base.is_toml) {
+        context.hash.document(own.document.get_ref());
         if let Some(base) = &base {
             context.hash.document(base.document.get_ref());
         }
         let base = base.as_ref().map(|base| &base.definition);
-        plan = connector::compile(&mut context, path, &read.definition, base);
+        compiled = connector::compile(&mut context, path, &own.definition, base);
     }
-    context.finish(path, name, plan)
+    let compiled = compiled.filter(|_| !context.has_errors());
+    let is_complete = compiled.as_ref().is_some_and(|compiled| compiled.is_complete);
+    let plan = compiled.map(|compiled| Arc::new(compiled.plan));
+    let runs = plan.clone().filter(|_| is_complete);
+    Written {
+        compiled: context.finish(path, name, runs),
+        plan,
+        own: own.definition,
+        base: base.map(|base| base.definition),
+        texts: [Some(Arc::clone(&text)), base_text.clone()].into_iter().flatten().collect(),
+    }
 }
 
-fn unreadable(path: &Path) -> CompiledFile {
+fn unreadable(path: &Path) -> Written {
     let file = Arc::new(SourceFile { path: path.to_owned(), text: String::new() });
     let diagnostic = Diagnostic::new(
         codes::UNREADABLE,
-        Span { file, range: 0..0 },
+        Span { file: Arc::clone(&file), range: 0..0 },
         format!("`{}` cannot be read", path.display()),
         "",
     )
     .help("a connector is a file of UTF-8 text that the user who runs tenon may read");
-    CompiledFile {
+    let compiled = CompiledFile {
         path: path.to_owned(),
         name: None,
         name_span: None,
@@ -148,7 +194,8 @@ fn unreadable(path: &Path) -> CompiledFile {
         inputs: vec![path.to_owned()],
         secrets: Vec::new(),
         routes: Vec::new(),
-    }
+    };
+    Written { own: ConnectorDef::default(), base: None, texts: vec![file], plan: None, compiled }
 }
 
 #[cfg(test)]

@@ -2,12 +2,13 @@
 
 use std::{
     collections::HashMap,
+    path::Path,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use serde_json::Value;
 
-use super::{super::ContentHash, context::Context, hash::Hasher};
+use super::{super::ContentHash, Sources, context::Context, hash::Hasher};
 use crate::{
     definition::{kinds::Plain, presets::SCHEMAS, table::At},
     diagnostic::codes,
@@ -25,16 +26,28 @@ type Cache = HashMap<(String, String), Shared>;
 
 static CACHE: Mutex<Option<Cache>> = Mutex::new(None);
 
+/// The JSON Schema of that name as a document: a file of the project, or a built-in one. `None`:
+/// there is neither, or it is not JSON.
+pub fn schema_document(root: &Path, name: &str, sources: &dyn Sources) -> Option<Value> {
+    let file = path_of(name).and_then(|path| sources.read(&root.join(path)));
+    let text = file.as_ref().map(|file| file.text.as_str()).or_else(|| built_in(name))?;
+    serde_json::from_str(text).ok()
+}
+
+/// Where a project keeps the schema of that name; `None` for a name that would leave the folder.
+fn path_of(name: &str) -> Option<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    (name.chars().all(plain) && !name.contains("..")).then(|| format!("schemas/{name}.json"))
+}
+
+fn built_in(name: &str) -> Option<&'static str> {
+    SCHEMAS.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
+}
+
 pub(super) fn resolve(context: &mut Context<'_>, given: &At<Plain>) -> Option<Arc<Schema>> {
     let name = given.value.0.as_str();
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    let file = if name.chars().all(plain) && !name.contains("..") {
-        context.read_in_root(&format!("schemas/{name}.json"))
-    } else {
-        None
-    };
-    let built_in = SCHEMAS.iter().find(|(known, _)| *known == name).map(|(_, text)| *text);
-    let Some(text) = file.as_ref().map(|file| file.text.as_str()).or(built_in) else {
+    let file = path_of(name).and_then(|path| context.read_in_root(&path));
+    let Some(text) = file.as_ref().map(|file| file.text.as_str()).or_else(|| built_in(name)) else {
         let known = SCHEMAS.iter().map(|(name, _)| *name);
         context.unknown(codes::UNKNOWN_SCHEMA, given.at, "schema", name, known).help(format!(
             "a schema of your own stands in schemas/{name}.json in the project's folder"

@@ -283,3 +283,26 @@ fn a_missing_file_is_said_to_be_missing() {
     let compiled = compile_file(Path::new("/p"), Path::new("/p/a.toml"), &Fake::new(&[]));
     assert_eq!(compiled.diagnostics[0].code, codes::UNREADABLE);
 }
+
+#[test]
+fn what_was_written_stays_at_hand_for_those_who_show_it() {
+    let base = "name = \"shop\"\n\n[vars]\nhost = { doc = \"which\" }\n\n\
+                [stream.orders]\nkey = \"$.id\"\n\n[stream.orders.poll]\n\
+                path = \"https://{{ vars.host }}/orders\"\n";
+    let own = "use = \"shop.toml\"\nname = \"shop-eu\"\n\n[vars]\nhost = \"eu.example\"\n\n\
+               [schedule]\nevery = \"5m\"\n\n[destination.log]\ntype = \"stdout\"\n";
+    let files = Fake::new(&[("/p/eu.toml", own), ("/p/shop.toml", base)]);
+    let written = read(Path::new("/p"), Path::new("/p/eu.toml"), &files);
+    assert!(written.compiled.plan.is_some());
+    let key = written.body().stream.value().unwrap().find("orders").unwrap().key;
+    let span = written.span(key).unwrap();
+    assert_eq!((span.file.path.as_path(), span.start()), (Path::new("/p/shop.toml"), (6, 9)));
+
+    let alone = read(Path::new("/p"), Path::new("/p/shop.toml"), &files);
+    assert!(alone.compiled.plan.is_none(), "it runs only through `use`");
+    let plan = alone.plan.expect("a plan to be looked at");
+    assert_eq!((plan.streams.len(), plan.vars.as_ref()), (1, &json!({})));
+    assert!(read(Path::new("/p"), Path::new("/p/none.toml"), &files).plan.is_none());
+    let broken = Fake::new(&[("/p/x.toml", "name = \"x\"\nkee = 1\n")]);
+    assert!(read(Path::new("/p"), Path::new("/p/x.toml"), &broken).plan.is_none());
+}
