@@ -17,6 +17,7 @@ use super::{
     error::EgressError,
     guard::{Cidr, Guard},
     pool::{Kept, Key, Pool},
+    script::{Peer, Script, Scripted},
     tls::Tls,
 };
 
@@ -59,6 +60,8 @@ pub struct Answer {
 #[derive(Clone)]
 pub struct Egress {
     inner: Arc<Inner>,
+    /// Answers in the network's place, where there is one.
+    script: Option<Arc<Scripted>>,
 }
 
 struct Inner {
@@ -87,7 +90,23 @@ impl Egress {
     fn assemble(config: EgressConfig, tls: Tls) -> Self {
         let guard = Guard::new(config.allow);
         let pool = Pool::new(config.idle_per_host);
-        Self { inner: Arc::new(Inner { guard, tls, pool }) }
+        Self { inner: Arc::new(Inner { guard, tls, pool }), script: None }
+    }
+
+    /// A client that reaches nobody: `script` answers, as the issuer of tokens until
+    /// [`Egress::for_peer`] says who else is asked.
+    pub fn scripted(script: Arc<dyn Script>) -> Self {
+        let scripted = Scripted { script, peer: Peer::Issuer };
+        Self { script: Some(Arc::new(scripted)), ..Self::new(EgressConfig::default()) }
+    }
+
+    /// The same client for requests to this peer; to the network all are one.
+    pub fn for_peer(&self, peer: Peer) -> Self {
+        let script = self
+            .script
+            .as_ref()
+            .map(|scripted| Arc::new(Scripted { script: Arc::clone(&scripted.script), peer }));
+        Self { inner: Arc::clone(&self.inner), script }
     }
 
     /// One request, one answer, the body whole. Never follows a redirect.
@@ -131,6 +150,9 @@ impl Egress {
         unfit: Unfit,
     ) -> Result<Answer, EgressError> {
         let key = key_of(&request)?;
+        if let Some(scripted) = &self.script {
+            return scripted.exchange(request, limits, unfit).await;
+        }
         let headers = request.headers_mut();
         headers.entry(USER_AGENT).or_insert(AGENT);
         if unfit == Unfit::Refuse {

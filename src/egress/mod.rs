@@ -19,9 +19,11 @@ mod guard;
 mod host;
 mod pool;
 mod retry_after;
+mod script;
 mod tls;
 
 pub use client::{Answer, Egress, EgressConfig, ExchangeLimits};
 pub use error::EgressError;
 pub use guard::Cidr;
 pub use retry_after::retry_after;
+pub use script::{Peer, Script};

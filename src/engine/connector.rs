@@ -14,8 +14,8 @@ use super::{
     tasks::{TaskKind, panic_message},
 };
 use crate::{
-    deliver::Limiter, event::Lane, ingest::poll::Poller, map::Env, plan::ConnectorPlan,
-    world::Timestamp,
+    deliver::Limiter, egress::Peer, event::Lane, ingest::poll::Poller, map::Env,
+    plan::ConnectorPlan, world::Timestamp,
 };
 
 /// So many panics within [`CRASH_WINDOW`] are a crash loop.
@@ -222,25 +222,37 @@ pub fn environment(shared: &Shared, plan: &ConnectorPlan) -> Env {
 
 /// The polls of a connector. They share the source's rate.
 fn polls(shared: &Shared, plan: &Arc<ConnectorPlan>) -> BTreeMap<Arc<str>, Arc<PollRuntime>> {
-    let mut limiter: Option<Arc<Limiter>> = None;
     let mut polls = BTreeMap::new();
-    for stream in &plan.streams {
-        let (Some(poll), Some(schedule)) = (&stream.poll, &stream.schedule) else {
+    for poller in pollers(shared, plan) {
+        let stream = Arc::clone(&poller.stream);
+        let Some(schedule) = stream.schedule.clone() else {
             continue;
         };
-        let limiter = limiter.get_or_insert_with(|| Arc::new(Limiter::new(&poll.rate)));
-        let poller = Poller {
-            connector: Arc::clone(plan),
-            stream: Arc::clone(stream),
-            world: shared.world.clone(),
-            egress: shared.egress.clone(),
-            auth: Arc::clone(&shared.auth),
-            bus: Arc::clone(&shared.bus),
-            limiter: Arc::clone(limiter),
-        };
         let metrics = shared.metrics.connector(&plan.name).stream(&stream.name);
-        let runtime = PollRuntime::new(poller, schedule.clone(), metrics);
+        let runtime = PollRuntime::new(poller, schedule, metrics);
         polls.insert(Arc::clone(&stream.name), Arc::new(runtime));
     }
     polls
+}
+
+/// What runs the polls of a connector, one a stream that has one, scheduled or not.
+pub fn pollers(shared: &Shared, plan: &Arc<ConnectorPlan>) -> Vec<Poller> {
+    let mut limiter: Option<Arc<Limiter>> = None;
+    let mut pollers = Vec::new();
+    for stream in &plan.streams {
+        let Some(poll) = &stream.poll else {
+            continue;
+        };
+        let limiter = limiter.get_or_insert_with(|| Arc::new(Limiter::new(&poll.rate)));
+        pollers.push(Poller {
+            connector: Arc::clone(plan),
+            stream: Arc::clone(stream),
+            world: shared.world.clone(),
+            egress: shared.egress.for_peer(Peer::Source(Arc::clone(&stream.name))),
+            auth: Arc::clone(&shared.auth),
+            bus: Arc::clone(&shared.bus),
+            limiter: Arc::clone(limiter),
+        });
+    }
+    pollers
 }

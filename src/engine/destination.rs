@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, watch};
 use super::Shared;
 use crate::{
     deliver::{Destination, Limiter, Outcome},
+    egress::Peer,
     observe::DestinationMetrics,
     plan::{ConnectorPlan, DestinationKind, DestinationPlan},
 };
@@ -42,7 +43,7 @@ impl DestinationRuntime {
             connector,
             Arc::clone(plan),
             shared.world.clone(),
-            shared.egress.clone(),
+            shared.egress.for_peer(Peer::Destination(Arc::clone(&plan.name))),
             Arc::clone(&shared.auth),
         )?;
         let metrics = shared.metrics.connector(&connector.name).destination(&plan.name);

@@ -14,11 +14,13 @@ mod pipeline;
 mod polls;
 mod reload;
 mod replay;
+mod solo;
 mod status;
 mod tasks;
 mod watch;
 
 pub use replay::{ReplayReport, ReplayRequest};
+pub use solo::{Solo, SoloParts};
 pub use status::{ConnectorStatus, DestinationStatus, ReloadReport, Status, StreamStatus};
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};

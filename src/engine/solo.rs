@@ -1,0 +1,107 @@
+//! One connector by itself, on parts that somebody else made: no listener, no files, no schedule.
+//!
+//! Everything between the edge and the destinations is what [`Engine`](super::Engine) runs, so a
+//! test that passes here says something about the daemon. What is left out is what would make two
+//! runs differ: sockets, and polls that begin by themselves.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+
+use super::{
+    Shared,
+    connector::{Connector, pollers},
+    tasks::Tasks,
+    webhook_limits,
+};
+use crate::{
+    auth::Authenticator,
+    bus::Bus,
+    egress::{Egress, Peer},
+    ingest::{
+        poll::{PollFailure, PollReport, Poller},
+        webhook::{WebhookObserver, WebhookServer},
+    },
+    observe::Metrics,
+    plan::{ConnectorPlan, Settings, StreamPlan},
+    world::World,
+};
+
+/// What a connector runs on.
+#[derive(Clone)]
+pub struct SoloParts {
+    /// Time, chance and secrets.
+    pub world: World,
+    /// Outlives the connector: what is in it is there at the next start.
+    pub bus: Arc<dyn Bus>,
+    /// Who answers polls, token requests and deliveries.
+    pub egress: Egress,
+    /// Hears what happened to webhooks.
+    pub observer: Arc<dyn WebhookObserver>,
+}
+
+/// A connector at work.
+pub struct Solo {
+    connector: Arc<Connector>,
+    server: Arc<WebhookServer>,
+    pollers: BTreeMap<Arc<str>, Poller>,
+}
+
+impl Solo {
+    /// Starts the connector: its lanes deliver, its endpoints take webhooks, and its polls run when
+    /// told to. Needs a tokio runtime. Errors: a destination that does not open, an unset secret.
+    pub fn start(plan: &ConnectorPlan, parts: SoloParts) -> Result<Self, String> {
+        let SoloParts { world, bus, egress, observer } = parts;
+        let plan = Arc::new(unscheduled(plan));
+        let issuer = egress.for_peer(Peer::Issuer);
+        let auth = Arc::new(Authenticator::new(world.clone(), issuer, Arc::clone(&bus)));
+        let limits = webhook_limits(&Settings::default());
+        let server = WebhookServer::new(Arc::clone(&bus), world.clone(), limits, observer);
+        let metrics = Arc::new(Metrics::default());
+        let tasks = Tasks::default();
+        let shared = Shared { world, bus, egress, auth, metrics, server, tasks };
+        let connector = Connector::build(&shared, &plan, 1)?;
+        let routes = shared.server.change_routes(&[].into(), &[Arc::clone(&plan)]);
+        routes.map_err(|conflicts| conflicts.join("; "))?;
+        let pollers = pollers(&shared, &plan);
+        let shared = Arc::new(shared);
+        connector.start(&shared);
+        Ok(Self {
+            connector,
+            server: Arc::clone(&shared.server),
+            pollers: pollers.into_iter().map(|p| (Arc::clone(&p.stream.name), p)).collect(),
+        })
+    }
+
+    /// Takes a webhook in, as the server would that had read it.
+    pub async fn webhook(&self, request: Request<Full<Bytes>>) -> Response<Full<Bytes>> {
+        self.server.handle(request, SocketAddr::from(([127, 0, 0, 1], 0))).await
+    }
+
+    /// Runs a stream's poll once, now. `None`: the stream does not poll.
+    pub async fn poll(
+        &self,
+        stream: &str,
+    ) -> Option<Result<PollReport, (PollReport, PollFailure)>> {
+        Some(self.pollers.get(stream)?.run(&|_| {}).await)
+    }
+
+    /// The destinations that are parked, and why.
+    pub fn held(&self) -> Vec<(Arc<str>, Arc<str>)> {
+        let all = self.connector.destinations.iter();
+        all.filter_map(|(name, at)| Some((Arc::clone(name), at.held()?))).collect()
+    }
+
+    /// Ends it as a killed process ends: what was in hand is dropped, the bus keeps what it has.
+    pub async fn kill(self) {
+        self.connector.drain(Duration::ZERO).await;
+    }
+}
+
+fn unscheduled(plan: &ConnectorPlan) -> ConnectorPlan {
+    let stream =
+        |stream: &Arc<StreamPlan>| Arc::new(StreamPlan { schedule: None, ..(**stream).clone() });
+    ConnectorPlan { streams: plan.streams.iter().map(stream).collect(), ..plan.clone() }
+}
