@@ -1,14 +1,17 @@
 //! `tenon check`: every problem of every connector at once, offline.
 
-use std::path::PathBuf;
+use std::{collections::HashSet, ops::Range, path::PathBuf};
 
 use serde_json::json;
 
 use super::{Exit, Outcome, Trouble, render};
 use crate::{
-    diagnostic::{Code, Diagnostic, Severity, render_human, to_github, to_json},
+    definition::lints::LINTS,
+    diagnostic::{
+        CODES, Code, Diagnostic, Severity, nearest, render_human, to_github, to_json, to_sarif,
+    },
     engine::files::{FolderSources, connector_files, project_root},
-    plan::{CompiledFile, Settings, Sources as _, check_set, compile_file, compile_settings},
+    plan::{CompiledFile, Settings, Sources as _, check_set, compile_file_with, compile_settings},
     world::{FolderSecrets, Secrets as _},
 };
 
@@ -18,19 +21,21 @@ const SETTINGS: &str = "tenon.toml";
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Rejects what `run` would, the project's tenon.toml too, and reaches no network.\n\
+                        Lints say what is valid and deserves a second look: [lints], in a connector or in tenon.toml,\n\
+                        sets each to allow, note, warn or deny. A denied one is an error, for `run`, too.\n\
                         Exit code 1: errors (with --deny warnings, warnings too)."
 )]
 pub struct Args {
     /// Files and folders
     #[arg(default_value = ".")]
     paths: Vec<PathBuf>,
-    /// human (as rustc prints), json, or github (annotations of a workflow)
+    /// human (as rustc prints), json, github (annotations), or sarif (code scanning)
     #[arg(long, value_enum, default_value_t = Format::Human, hide_possible_values = true)]
     format: Format,
     /// Fail on warnings, too
     #[arg(long, value_name = "WHAT")]
     deny: Option<Deny>,
-    /// Say what a code means, and nothing else
+    /// Show the page of a code or a lint, and do nothing else
     #[arg(long, value_name = "CODE")]
     explain: Option<String>,
 }
@@ -40,6 +45,7 @@ enum Format {
     Human,
     Json,
     Github,
+    Sarif,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -51,7 +57,7 @@ pub fn run(args: &Args) -> Outcome {
     if let Some(code) = &args.explain {
         return explain(code);
     }
-    let checked = check(&args.paths)?;
+    let checked = check(args)?;
     let summary = Summary::of(&checked);
     match args.format {
         Format::Human => {
@@ -67,6 +73,9 @@ pub fn run(args: &Args) -> Outcome {
             },
         }))?,
         Format::Github => render::text(&to_github(&checked.diagnostics))?,
+        Format::Sarif => {
+            render::json(&to_sarif(&checked.diagnostics, &std::env::current_dir()?))?;
+        }
     }
     render::note(&summary.line());
     let is_denied = args.deny == Some(Deny::Warnings) && summary.warnings > 0;
@@ -79,39 +88,51 @@ struct Checked {
     diagnostics: Vec<Diagnostic>,
 }
 
-fn check(paths: &[PathBuf]) -> Result<Checked, Trouble> {
-    let root = project_root(paths);
+fn check(args: &Args) -> Result<Checked, Trouble> {
+    let root = project_root(&args.paths);
     let sources = FolderSources::new();
-    let mut files = connector_files(paths)?;
+    let mut files = connector_files(&args.paths)?;
     // The settings that `run` would find are checked with the connectors, named or not.
     files.retain(|file| !file.ends_with(SETTINGS));
     let settings_file = root.join(SETTINGS);
     let settings_file = settings_file.strip_prefix(".").unwrap_or(&settings_file);
-    let has_settings = usize::from(settings_file.is_file());
+    let has_settings = settings_file.is_file();
     let (settings, in_settings) = match sources.read(settings_file) {
         Some(text) => compile_settings(&text),
-        None if has_settings == 0 => (Settings::default(), Vec::new()),
+        None if !has_settings => (Settings::default(), Vec::new()),
         None => return Err(Trouble::new(format!("{} is no text", settings_file.display()))),
     };
-    if files.is_empty() && has_settings == 0 {
+    if files.is_empty() && !has_settings {
         return Err(Trouble::new("no connectors here: no *.toml under the given paths"));
     }
-    let secrets = FolderSecrets::new(settings.secrets);
-    let compiled: Vec<CompiledFile> =
-        files.iter().map(|file| compile_file(&root, file, &sources)).collect();
+    let compile = |file: &PathBuf| compile_file_with(&root, file, &sources, &settings.lints);
+    let compiled: Vec<CompiledFile> = files.iter().map(compile).collect();
     let across = check_set(&compiled.iter().collect::<Vec<_>>());
-    let mut diagnostics: Vec<Diagnostic> = Vec::new();
+    let secrets = FolderSecrets::new(settings.secrets);
     let each = compiled.into_iter().flat_map(|file| {
         let unset = file.unset_secrets(Severity::Notice, |name| secrets.get(name).is_some());
         file.diagnostics.into_iter().chain(unset)
     });
-    for found in in_settings.into_iter().chain(each).chain(across) {
+    let mut seen = HashSet::new();
+    let diagnostics = in_settings
+        .into_iter()
+        .chain(each)
+        .chain(across)
         // Two instances of one file find its problems twice.
-        if !diagnostics.contains(&found) {
-            diagnostics.push(found);
-        }
+        .filter(|found| seen.insert(Finding::of(found)))
+        .collect();
+    Ok(Checked { files: files.len() + usize::from(has_settings), diagnostics })
+}
+
+/// What makes a finding the same as another.
+#[derive(PartialEq, Eq, Hash)]
+struct Finding(Code, PathBuf, Range<usize>, String);
+
+impl Finding {
+    fn of(found: &Diagnostic) -> Self {
+        let path = found.span.file.path.clone();
+        Self(found.code, path, found.span.range.clone(), found.message.clone())
     }
-    Ok(Checked { files: files.len() + has_settings, diagnostics })
 }
 
 struct Summary {
@@ -143,10 +164,17 @@ impl Summary {
     }
 }
 
+/// The page of a code, or of a lint's code.
 fn explain(name: &str) -> Outcome {
-    let code = Code::find(name)
-        .ok_or_else(|| Trouble::new(format!("no code `{name}`; codes look like E0101")))?;
-    let info = code.info();
-    render::text(&format!("{code}: {}\n\n{}\n", info.title, info.explanation))?;
+    let lint = LINTS.iter().find(|lint| lint.name == name).map(|lint| lint.code);
+    let Some(code) = Code::find(name).or(lint) else {
+        let names = CODES.iter().map(|info| info.code.0).chain(LINTS.iter().map(|lint| lint.name));
+        let hint = match nearest(name, names) {
+            Some(near) => format!("did you mean {near}?"),
+            None => "codes look like E0103, lints like unused_map".to_owned(),
+        };
+        return Err(Trouble::new(format!("no code `{name}`; {hint}")));
+    };
+    render::text(&render::page(code.info().page, render::stdout_style()))?;
     Ok(Exit::Fine)
 }

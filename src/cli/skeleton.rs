@@ -72,7 +72,8 @@ pub fn connector(choices: &Choices) -> String {
          name    = {name:?}\n\
          version = \"0.1.0\"\n\
          summary = \"One sentence for the reviewer\"\n\
-         owner   = \"your-team\"\n"
+         owner   = \"your-team\"\n\
+         docs    = \"https://wiki.example/{name}\"   # the runbook: what to do when it fails\n"
     );
     if let Some(url) = poll {
         let _ = write!(
@@ -90,6 +91,11 @@ pub fn connector(choices: &Choices) -> String {
          key = \"$.id\"                               # which thing an event is about\n\
          # revision = \"$.updated_at | timestamp\"    # which state of it; without it, its content\n",
     );
+    if poll.is_some() {
+        out.push_str(
+            "dedupe = \"forever\"                       # a poll without a cursor reads all in each run\n",
+        );
+    }
     if let Some(preset) = webhook {
         out.push_str(&webhook_table(name, preset));
     }

@@ -6,6 +6,7 @@ use super::{
     collections::{Fields, Named, OneOrMany, Pairs, Scalar},
     destination::DestinationDef,
     kinds::{Name, Plain, Prose, Version},
+    lints::LintsDef,
     retry::RetryDef,
     schedule::ScheduleDef,
     slo::SloDef,
@@ -60,6 +61,8 @@ table! {
         retry "retry": RetryDef;
         /// What the connector promises.
         slo "slo": SloDef;
+        /// How much each lint matters in this file; wins over `tenon.toml`.
+        lints "lints": LintsDef;
         /// The changelog that users see.
         change "change": Vec<At<ChangeDef>>;
         /// Tests of the whole pipeline.
@@ -84,6 +87,7 @@ pub const INSTANCE_KEYS: &[&str] = &[
     "destination",
     "retry",
     "slo",
+    "lints",
     "change",
     "test",
 ];

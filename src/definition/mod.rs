@@ -17,6 +17,7 @@ pub mod cursor;
 pub mod destination;
 mod hints;
 pub mod kinds;
+pub mod lints;
 pub mod page;
 pub mod poll;
 pub mod presets;

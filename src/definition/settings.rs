@@ -2,6 +2,7 @@
 
 use super::{
     kinds::{Int, Plain, Size, Span},
+    lints::LintsDef,
     table::{At, choice, table},
 };
 
@@ -30,6 +31,8 @@ table! {
         webhook "webhook": WebhookLimitsDef;
         /// Where events are kept.
         bus "bus": BusDef;
+        /// How much each lint matters in this project; a connector's own `[lints]` wins.
+        lints "lints": LintsDef;
     }
 }
 

@@ -16,6 +16,8 @@ pub struct CodeInfo {
     pub title: &'static str,
     /// What it means and why it matters, in a sentence or two.
     pub explanation: &'static str,
+    /// Its page of `docs/errors/`, Markdown: an example that triggers it, and the way out.
+    pub page: &'static str,
 }
 
 macro_rules! codes {
@@ -28,6 +30,7 @@ macro_rules! codes {
             severity: Severity::$severity,
             title: $title,
             explanation: $explanation,
+            page: include_str!(concat!("../../docs/errors/", $code, ".md")),
         },)*];
     };
 }
@@ -179,12 +182,44 @@ codes! {
         "An address to listen on is an IP address and a port: `127.0.0.1:8080`.";
     BAD_NETWORK "E1002" Error "not a network",
         "A network is an address and the length of its prefix: `10.0.0.0/8`.";
-    // Notices.
+    // Notices; those of lints say so.
     NEEDS_INSTANCE "N0201" Notice "runs only through `use`",
         "The connector lacks a destination or a variable's value; an instance has to give it.";
+    SHORT_DEDUPE "N0401" Notice "claims end before records stop coming",
+        "Records are read again after their claims have ended, so they are delivered again.";
+    BODY_OPEN "N0501" Notice "signature does not bind the body",
+        "`covers_body = false` accepts a signature under which anyone may change the body.";
     UNSET_SECRET "N0601" Notice "secret is not set",
         "The secret is neither in the environment nor in the folder of secrets of this machine.";
-    // Warnings.
+    MISSING_OWNER "N1101" Notice "connector without an owner",
+        "Nobody answers for the connector when it fails or has to change.";
+    MISSING_RUNBOOK "N1102" Notice "connector without a runbook",
+        "Whoever is woken by a failure finds nothing that says what to do.";
+    // Warnings, each of a lint.
+    UNUSED_VAR "W0201" Warning "unused variable",
+        "Instances are asked for a value that changes nothing.";
+    UNUSED_MAP "W0202" Warning "unused map",
+        "Nothing applies the map.";
+    UNUSED_LOOKUP "W0203" Warning "unused lookup",
+        "Nothing looks anything up in the table.";
+    UNUSED_AUTH "W0204" Warning "unused auth",
+        "No poll and no destination names these credentials.";
+    UNUSED_VERIFY "W0205" Warning "unused verify",
+        "No webhook names this verification, so it protects nothing.";
+    UNUSED_DESTINATION "W0206" Warning "unused destination",
+        "No stream goes there, so nothing is ever delivered to it.";
+    UNSTABLE_KEY "W0301" Warning "key that is not stable",
+        "The key changes while the thing stays the same, so each change looks like a new thing.";
+    PAGE_WITHOUT_STOP "W0401" Warning "page without a stop",
+        "Only an empty page ends the run, which not every API gives.";
     UNSIGNED_TIMESTAMP "W0501" Warning "timestamp is checked but not signed",
         "Whoever captured a request can send it again with a fresh timestamp.";
+    LITERAL_SECRET "W0601" Warning "credential written in the file",
+        "Whoever can read the file, its history or a copy of it can use the credential.";
+    WEAK_IDEMPOTENCY "W0701" Warning "idempotency key that does not tell events apart",
+        "A destination that honours the key drops what it takes for a repetition.";
+    POLL_TOO_FAST "W0801" Warning "poll faster than its rate allows",
+        "Runs wait for the rate and fall behind the schedule.";
+    STALE_CHANGE "W1101" Warning "changelog does not fit the version",
+        "Readers of the changelog learn of a change too early, too late or never.";
 }

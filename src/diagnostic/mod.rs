@@ -7,9 +7,11 @@ use std::{fmt, ops::Range, path::PathBuf, sync::Arc};
 
 pub(crate) mod codes;
 mod render;
+mod sarif;
 
 pub use codes::{CODES, CodeInfo};
 pub use render::{render_human, to_github, to_json};
+pub use sarif::to_sarif;
 
 /// A file's text under the name that messages show.
 #[derive(Debug, PartialEq, Eq)]
@@ -106,6 +108,10 @@ pub struct Diagnostic {
     pub related: Vec<(Span, String)>,
     /// The way out: "did you mean `path`?"
     pub help: Option<String>,
+    /// Of a lint: its name under `[lints]`.
+    pub lint: Option<&'static str>,
+    /// Of a lint: why it is as bad as it is.
+    pub note: Option<String>,
 }
 
 impl Diagnostic {
@@ -124,6 +130,8 @@ impl Diagnostic {
             label: label.into(),
             related: Vec::new(),
             help: None,
+            lint: None,
+            note: None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! One look for people (rustc's), one for programs (JSON), one for pull requests (annotations).
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, ops::Range};
 
 use annotate_snippets::{AnnotationKind, Element, Level, Renderer, Snippet, renderer::DecorStyle};
 use serde_json::{Value, json};
@@ -28,20 +28,23 @@ fn render_one(renderer: &Renderer, diagnostic: &Diagnostic, out: &mut String) {
         Severity::Warning => Level::WARNING,
         Severity::Notice => Level::NOTE.with_name("notice"),
     };
-    let mut main = snippet_of(&diagnostic.span).annotation(
+    let (here, away): (Vec<_>, Vec<_>) =
+        diagnostic.related.iter().partition(|(span, _)| span.file == diagnostic.span.file);
+    let excerpt = Excerpt::of(std::iter::once(&diagnostic.span).chain(here.iter().map(|r| &r.0)));
+    let mut main = excerpt.snippet(&diagnostic.span).annotation(
         AnnotationKind::Primary
-            .span(diagnostic.span.clamped())
+            .span(excerpt.within(&diagnostic.span))
             .label((!diagnostic.label.is_empty()).then_some(diagnostic.label.as_str())),
     );
-    let mut elsewhere: Vec<Element<'_>> = Vec::new();
-    for (span, label) in &diagnostic.related {
-        let annotation = AnnotationKind::Context.span(span.clamped()).label(label.as_str());
-        if span.file == diagnostic.span.file {
-            main = main.annotation(annotation);
-        } else {
-            elsewhere.push(snippet_of(span).annotation(annotation).into());
-        }
+    for (span, label) in here {
+        let range = excerpt.within(span);
+        main = main.annotation(AnnotationKind::Context.span(range).label(label.as_str()));
     }
+    let elsewhere = away.into_iter().map(|(span, label)| {
+        let excerpt = Excerpt::of(std::iter::once(span));
+        let annotation = AnnotationKind::Context.span(excerpt.within(span)).label(label.as_str());
+        Element::from(excerpt.snippet(span).annotation(annotation))
+    });
     let mut group = level
         .primary_title(diagnostic.message.as_str())
         .id(diagnostic.code.0)
@@ -50,15 +53,47 @@ fn render_one(renderer: &Renderer, diagnostic: &Diagnostic, out: &mut String) {
     if let Some(help) = &diagnostic.help {
         group = group.element(Level::HELP.message(help.as_str()));
     }
+    if let Some(note) = &diagnostic.note {
+        group = group.element(Level::NOTE.message(note.as_str()));
+    }
     out.push_str(&renderer.render(&[group]));
     out.push('\n');
 }
 
-fn snippet_of(span: &Span) -> Snippet<'_, annotate_snippets::Annotation<'_>> {
-    Snippet::source(span.file.text.as_str()).path(span.file.path.to_string_lossy().into_owned())
+/// The lines of a file that a finding is about: the renderer takes time for every line it is given.
+struct Excerpt {
+    range: Range<usize>,
+    /// The number of its first line.
+    line: usize,
 }
 
-/// All findings as an array of objects: `code`, `severity`, `message`, `label`, `help`, `file`,
+impl Excerpt {
+    /// From the first line to the last that one of the spans touches; all are of one file.
+    fn of<'s>(spans: impl Iterator<Item = &'s Span> + Clone) -> Self {
+        let starts = spans.clone().map(|span| (span.clamped().start, span));
+        let Some((start, first)) = starts.min_by_key(|(start, _)| *start) else {
+            return Self { range: 0..0, line: 1 };
+        };
+        let text = &first.file.text;
+        let end = spans.map(|span| span.clamped().end).max().unwrap_or(start);
+        let begin = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
+        let end = text[end..].find('\n').map_or(text.len(), |newline| end + newline + 1);
+        Self { range: begin..end, line: first.start().0 }
+    }
+
+    fn snippet<'s>(&self, span: &'s Span) -> Snippet<'s, annotate_snippets::Annotation<'s>> {
+        Snippet::source(&span.file.text[self.range.clone()])
+            .path(span.file.path.to_string_lossy().into_owned())
+            .line_start(self.line)
+    }
+
+    fn within(&self, span: &Span) -> Range<usize> {
+        let range = span.clamped();
+        range.start - self.range.start..range.end - self.range.start
+    }
+}
+
+/// All findings as an array of objects: `code`, `lint` (or null), `severity`, `message`, `label`, `help`, `file`,
 /// `line`, `column`, `end_line`, `end_column` (counted from 1, columns in characters), `related`.
 pub fn to_json(diagnostics: &[Diagnostic]) -> Value {
     diagnostics.iter().map(one_to_json).collect()
@@ -67,6 +102,7 @@ pub fn to_json(diagnostics: &[Diagnostic]) -> Value {
 fn one_to_json(diagnostic: &Diagnostic) -> Value {
     let mut object = json!({
         "code": diagnostic.code.0,
+        "lint": diagnostic.lint,
         "severity": diagnostic.severity.word(),
         "message": diagnostic.message,
         "label": diagnostic.label,
@@ -106,11 +142,12 @@ pub fn to_github(diagnostics: &[Diagnostic]) -> String {
             .filter(|part| !part.is_empty())
             .collect::<Vec<_>>()
             .join("\n");
+        let lint = diagnostic.lint.map(|lint| format!(" {lint}")).unwrap_or_default();
         // Writing to a string cannot fail.
         let _ = writeln!(
             out,
             "::{} file={file},line={line},col={column},endLine={end_line},endColumn={end_column},\
-             title={}::{}",
+             title={}{lint}::{}",
             diagnostic.severity.word(),
             diagnostic.code,
             escape(&text),

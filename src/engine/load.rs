@@ -14,7 +14,7 @@ use std::{
 use super::files::{FolderSources, connector_files, project_root};
 use crate::{
     diagnostic::{Diagnostic, Severity},
-    plan::{CompiledFile, ConnectorPlan, check_set, compile_file},
+    plan::{CompiledFile, ConnectorPlan, Levels, check_set, compile_file_with},
 };
 
 /// What tells one state of a file from another without reading it.
@@ -29,6 +29,7 @@ struct Cached {
 pub struct Loader {
     paths: Vec<PathBuf>,
     root: PathBuf,
+    lints: Levels,
     cache: HashMap<PathBuf, Cached>,
 }
 
@@ -48,10 +49,10 @@ pub struct Loaded {
 }
 
 impl Loader {
-    /// Nothing is read yet.
-    pub fn new(paths: Vec<PathBuf>) -> Self {
+    /// Nothing is read yet. `lints` are the project's.
+    pub fn new(paths: Vec<PathBuf>, lints: Levels) -> Self {
         let root = project_root(&paths);
-        Self { paths, root, cache: HashMap::new() }
+        Self { paths, root, lints, cache: HashMap::new() }
     }
 
     /// Reads and compiles what changed. Blocks on the disk.
@@ -61,10 +62,12 @@ impl Loader {
         let changed: Vec<&PathBuf> =
             paths.iter().filter(|path| !self.is_fresh(path, &mut stamps)).collect();
         let compiled = changed.len();
-        for mut file in compile_all(&self.root, &changed) {
+        for mut file in compile_all(&self.root, &self.lints, &changed) {
             let inputs = std::mem::take(&mut file.inputs);
             let stamps = inputs.into_iter().map(|p| (p.clone(), stamp(&p))).collect();
             file.secrets = Vec::new();
+            // Notices are for whoever writes the file: `check` has them.
+            file.diagnostics.retain(|found| found.severity > Severity::Notice);
             self.cache.insert(file.path.clone(), Cached { file, stamps });
         }
         let present: BTreeSet<&PathBuf> = paths.iter().collect();
@@ -99,13 +102,14 @@ fn stamp(path: &Path) -> Stamp {
 }
 
 /// Compiles files on as many threads as there are processors: compiling is pure.
-fn compile_all(root: &Path, paths: &[&PathBuf]) -> Vec<CompiledFile> {
+fn compile_all(root: &Path, lints: &Levels, paths: &[&PathBuf]) -> Vec<CompiledFile> {
     const WORTH_A_THREAD: usize = 64;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let share = paths.len().div_ceil(threads).max(WORTH_A_THREAD);
     let compile = |paths: &[&PathBuf]| {
         let sources = FolderSources::new();
-        paths.iter().map(|path| compile_file(root, path, &sources)).collect::<Vec<_>>()
+        let compiled = paths.iter().map(|path| compile_file_with(root, path, &sources, lints));
+        compiled.collect::<Vec<_>>()
     };
     if paths.len() <= share {
         return compile(paths);

@@ -126,7 +126,7 @@ impl Engine {
         let tasks = Tasks::default();
         let engine = Arc::new(Self {
             shared: Arc::new(Shared { world, bus, egress, auth, metrics, server, tasks }),
-            loader: Arc::new(tokio::sync::Mutex::new(Loader::new(paths.clone()))),
+            loader: Arc::new(tokio::sync::Mutex::new(Loader::new(paths.clone(), settings.lints))),
             running: RwLock::default(),
             stop: CancellationToken::new(),
             stop_services: CancellationToken::new(),

@@ -3,13 +3,15 @@
 
 mod compile;
 mod diff;
+mod lint;
 mod settings;
 mod types;
 
 pub use compile::{
-    CompiledFile, Sources, Written, check_set, compile_file, compile_settings, read,
-    schema_document,
+    CompiledFile, Sources, Written, check_set, compile_file, compile_file_with, compile_settings,
+    read, schema_document,
 };
 pub use diff::changed;
+pub use lint::Levels;
 pub use settings::{BusKind, BusSettings, EgressSettings, LogSettings, Settings, WebhookSettings};
 pub use types::*;

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use super::Levels;
 use crate::egress::Cidr;
 
 /// All settings, defaults filled in. The TOML has the same names: `[webhook] body_timeout = "10s"`.
@@ -29,6 +30,8 @@ pub struct Settings {
     pub webhook: WebhookSettings,
     /// `[bus]`.
     pub bus: BusSettings,
+    /// `[lints]`.
+    pub lints: Levels,
 }
 
 /// `[log]`.
@@ -120,6 +123,7 @@ impl Default for Settings {
                 dead_letters: Duration::from_hours(90 * 24),
                 cache_bytes: 64 << 20,
             },
+            lints: Levels::default(),
         }
     }
 }

@@ -65,6 +65,7 @@ fn folder(files: &[(&str, &str)]) -> TempDir {
 const GOOD: &str = r#"name = "shop"
 version = "1.0.0"
 owner = "commerce"
+docs = "https://wiki.example/shop"
 
 [stream.orders]
 key = "$.id"

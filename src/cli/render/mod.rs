@@ -3,10 +3,12 @@
 //! What a table or a story looks like is `views.rs` (pure text, tested without a terminal); how it
 //! gets out is here.
 
+mod page;
 mod table;
 mod tried;
 mod views;
 
+pub use page::page;
 pub use table::Style;
 pub use tried::tried;
 pub use views::{

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{CompiledFile, ConnectorPlan, Sources, hash::Hasher, sites};
+use crate::plan::lint::Levels;
 use crate::{
     definition::{
         collections::TreeDef,
@@ -48,6 +49,8 @@ pub(super) struct Context<'a> {
     pub routes: Vec<(String, Loc)>,
     /// What the plan is compiled from.
     pub hash: Hasher,
+    /// How bad the finding of a lint is.
+    pub levels: Levels,
 }
 
 impl<'a> Context<'a> {
@@ -65,6 +68,7 @@ impl<'a> Context<'a> {
             verifies: Vec::new(),
             routes: Vec::new(),
             hash: Hasher::new(),
+            levels: Levels::default(),
         }
     }
 
@@ -272,7 +276,26 @@ impl<'a> Context<'a> {
 
     /// Whether the file named by index 0 or 1 has an error.
     pub fn has_errors(&self) -> bool {
-        self.findings.iter().any(|finding| finding.code.info().severity == Severity::Error)
+        let is_error =
+            |finding: &Finding| self.levels.severity(finding.code) == Some(Severity::Error);
+        self.findings.iter().any(is_error)
+    }
+
+    /// The files that findings may point into, as they may be shown.
+    pub fn shown(&self) -> Vec<Arc<SourceFile>> {
+        self.files.iter().map(|opened| Arc::clone(&opened.source)).collect()
+    }
+
+    /// Keeps a part of a file out of everything that is shown of it from now on. What stands there
+    /// keeps its length in bytes and in characters, so that all places stay what they are.
+    pub fn hide(&mut self, at: Loc) {
+        let Some(opened) = self.files.get_mut(usize::from(at.file)) else { return };
+        let range = at.start as usize..at.end as usize;
+        let text = &opened.source.text;
+        let Some(shown) = text.get(range.clone()) else { return };
+        let hidden: String = shown.chars().map(disguise).collect();
+        let text = format!("{}{hidden}{}", &text[..range.start], &text[range.end..]);
+        opened.source = Arc::new(SourceFile { path: opened.source.path.clone(), text });
     }
 
     /// The secrets named so far, by the name that is looked up, each once.
@@ -302,7 +325,7 @@ impl<'a> Context<'a> {
         let mut findings = std::mem::take(&mut self.findings);
         findings.sort_by(|a, b| (a.at, a.code, &a.message).cmp(&(b.at, b.code, &b.message)));
         findings.dedup();
-        findings.iter().map(|finding| self.diagnostic(finding)).collect()
+        findings.iter().filter_map(|finding| self.diagnostic(finding)).collect()
     }
 
     fn span(&self, at: Loc) -> Span {
@@ -310,13 +333,20 @@ impl<'a> Context<'a> {
         Span { file: Arc::clone(file), range: at.start as usize..at.end as usize }
     }
 
-    fn diagnostic(&self, finding: &Finding) -> Diagnostic {
+    /// `None` where the finding is of a lint that is allowed here.
+    fn diagnostic(&self, finding: &Finding) -> Option<Diagnostic> {
+        let severity = self.levels.severity(finding.code)?;
         let mut diagnostic =
             Diagnostic::new(finding.code, self.span(finding.at), &finding.message, &finding.label);
+        diagnostic.severity = severity;
         diagnostic.related =
             finding.related.iter().map(|(at, label)| (self.span(*at), label.clone())).collect();
         diagnostic.help.clone_from(&finding.help);
-        diagnostic
+        if let Some((lint, note)) = self.levels.note(finding.code) {
+            diagnostic.lint = Some(lint);
+            diagnostic.note = Some(note);
+        }
+        Some(diagnostic)
     }
 
     /// What became of the file.
@@ -341,6 +371,18 @@ impl<'a> Context<'a> {
     }
 }
 
+/// A character of the same length that says nothing; quotes and line ends stay, so that the rest of
+/// the text reads as before.
+fn disguise(c: char) -> char {
+    match (c, c.len_utf8()) {
+        ('"' | '\'' | '\n' | '\r', _) => c,
+        (_, 1) => '*',
+        (_, 2) => '\u{d7}',
+        (_, 3) => '\u{2022}',
+        _ => '\u{1f784}',
+    }
+}
+
 /// A problem just reported.
 pub(super) struct Reported<'a>(Option<&'a mut Finding>);
 
@@ -362,7 +404,7 @@ impl Reported<'_> {
 
 /// The place of a part of a string: exact where the string is written as it is, all of it where it
 /// has escapes.
-pub(super) fn within(given: &At<Expression>, range: Range<usize>) -> Loc {
+pub(in crate::plan) fn within(given: &At<Expression>, range: Range<usize>) -> Loc {
     let Some(begin) = given.value.verbatim else { return given.at };
     let length = given.value.text.len();
     let start = range.start.min(length);

@@ -10,7 +10,7 @@ use super::super::ContentHash;
 pub(super) struct Hasher(Context);
 
 /// Top-level tables that do not change what a connector does.
-const INERT: &[&str] = &["change", "test"];
+const INERT: &[&str] = &["change", "lints", "test"];
 
 impl Hasher {
     pub fn new() -> Self {

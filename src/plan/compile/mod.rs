@@ -9,7 +9,10 @@ use std::{
     sync::Arc,
 };
 
-use super::ConnectorPlan;
+use super::{
+    ConnectorPlan,
+    lint::{Levels, Subject, literal_secrets},
+};
 use crate::{
     definition::{self, connector::ConnectorDef},
     diagnostic::{Diagnostic, Severity, SourceFile, Span, codes},
@@ -35,6 +38,7 @@ mod vars;
 mod verify;
 mod webhook;
 
+pub(super) use context::within;
 pub use schema::schema_document;
 pub use set::check_set;
 pub use settings::compile_settings;
@@ -112,7 +116,8 @@ pub struct Written {
     pub own: ConnectorDef,
     /// The file that it is an instance of, where it has a `use` that leads somewhere.
     pub base: Option<ConnectorDef>,
-    /// The texts that [`Loc::file`](definition::table::Loc) counts: the file's own, then its base's.
+    /// The texts that [`Loc::file`](definition::table::Loc) counts: the file's own, then its base's,
+    /// with literal secrets made unreadable.
     pub texts: Vec<Arc<SourceFile>>,
     /// The plan, also of a connector that runs only through `use`: there `vars` lacks those without
     /// a value, and a stream may lack `to` and `schedule`. It is to be looked at, never run.
@@ -141,12 +146,28 @@ pub fn compile_file(root: &Path, path: &Path, sources: &dyn Sources) -> Compiled
     read(root, path, sources).compiled
 }
 
+/// As [`compile_file`], in a project that says how much each lint matters. A lint that is denied is
+/// an error like any other: the file has no plan.
+pub fn compile_file_with(
+    root: &Path,
+    path: &Path,
+    sources: &dyn Sources,
+    lints: &Levels,
+) -> CompiledFile {
+    read_with(root, path, sources, lints).compiled
+}
+
 /// As [`compile_file`], and keeps what was written.
 pub fn read(root: &Path, path: &Path, sources: &dyn Sources) -> Written {
+    read_with(root, path, sources, &Levels::default())
+}
+
+fn read_with(root: &Path, path: &Path, sources: &dyn Sources, lints: &Levels) -> Written {
     let mut context = Context::new(root, sources);
     let Some(text) = context.open(path) else { return unreadable(path) };
-    let own = definition::read_connector(0, &text);
-    context.report_all(own.findings);
+    let mut own = definition::read_connector(0, &text);
+    context.levels = own.definition.lints.value().map_or(*lints, |table| lints.over(table));
+    context.report_all(std::mem::take(&mut own.findings));
     let name = own.definition.name.get().cloned();
 
     let base_text = context.open_base(path, &own.definition);
@@ -163,16 +184,38 @@ pub fn read(root: &Path, path: &Path, sources: &dyn Sources) -> Written {
         let base = base.as_ref().map(|base| &base.definition);
         compiled = connector::compile(&mut context, path, &own.definition, base);
     }
+    lint(&mut context, (&own, &text), base.as_ref().zip(base_text.as_deref()));
     let compiled = compiled.filter(|_| !context.has_errors());
     let is_complete = compiled.as_ref().is_some_and(|compiled| compiled.is_complete);
     let plan = compiled.map(|compiled| Arc::new(compiled.plan));
     let runs = plan.clone().filter(|_| is_complete);
+    let texts = context.shown();
     Written {
         compiled: context.finish(path, name, runs),
         plan,
         own: own.definition,
         base: base.map(|base| base.definition),
-        texts: [Some(Arc::clone(&text)), base_text.clone()].into_iter().flatten().collect(),
+        texts,
+    }
+}
+
+/// A definition, and the text that it was read from.
+type Read<'r, 't> = (&'r definition::Read<'t, ConnectorDef>, &'r SourceFile);
+
+/// What the lints say, and literal secrets out of sight, an instance's base's too.
+fn lint<'t>(context: &mut Context<'_>, own: Read<'_, 't>, base: Option<Read<'_, 't>>) {
+    let is_broken = context.has_errors();
+    for (index, (read, file)) in [Some(own), base].into_iter().flatten().enumerate() {
+        let secrets = literal_secrets(&read.definition, &file.text, index as u16);
+        secrets.iter().for_each(|secret| context.hide(secret.at));
+        context.report_all(secrets.into_iter().filter(|_| index == 0));
+    }
+    if !is_broken {
+        context.report_all(super::lint::all(&Subject {
+            own: &own.0.definition,
+            base: base.map(|base| &base.0.definition),
+            document: own.0.document.get_ref(),
+        }));
     }
 }
 

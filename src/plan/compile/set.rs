@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::CompiledFile;
-use crate::diagnostic::{Diagnostic, Span, codes};
+use crate::diagnostic::{Diagnostic, Severity, Span, codes};
 
 /// Two connectors of one name, two connectors that claim one webhook path. The finding stands at
 /// the later file, in the order given, and points to the earlier one.
@@ -23,7 +23,7 @@ pub fn check_set(files: &[&CompiledFile]) -> Vec<Diagnostic> {
     for (index, file) in files.iter().enumerate() {
         // A connector that runs only through `use` serves no path.
         let serves =
-            file.plan.is_some() || file.diagnostics.iter().any(|d| d.code != codes::NEEDS_INSTANCE);
+            file.plan.is_some() || file.diagnostics.iter().any(|d| d.severity == Severity::Error);
         for (path, span) in file.routes.iter().filter(|_| serves) {
             match routes.get(path.as_str()) {
                 Some((first, _)) if *first == index => {}

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use super::{
-    super::{BusKind, BusSettings, EgressSettings, LogSettings, Settings, WebhookSettings},
+    super::{BusKind, BusSettings, EgressSettings, Levels, LogSettings, Settings, WebhookSettings},
     Sources,
     context::Context,
     destination::duration,
@@ -71,6 +71,7 @@ fn compile(context: &mut Context<'_>, def: &SettingsDef) -> Settings {
             Some(bus) => bus_settings(bus, default.bus),
             None => default.bus,
         },
+        lints: def.lints.value().map_or(default.lints, Levels::of_project),
     }
 }
 
