@@ -1,15 +1,15 @@
 //! What travels: one event, its identity, and the names of the places it passes.
 
-use std::{
-    fmt,
-    str::FromStr,
-    sync::{Arc, OnceLock},
-};
+use std::{fmt, str::FromStr, sync::Arc};
 
-use bytes::Bytes;
 use serde_json::Value;
 
 use crate::world::Timestamp;
+
+mod record;
+mod tape;
+
+pub use record::{Node, NotJson, Record, Shape};
 
 /// Who an event is: 128 bits of SHA-256 over connector, stream, key and revision, each with its
 /// length before it. The same thing in the same state has the same id however often and by
@@ -82,48 +82,6 @@ pub enum Origin {
     Webhook,
     /// A poll found it.
     Poll,
-}
-
-/// The raw record as it was journalled, and its parsed form once somebody asked for it.
-#[derive(Clone, Default)]
-pub struct Record {
-    bytes: Bytes,
-    parsed: OnceLock<Arc<Value>>,
-}
-
-impl Record {
-    /// A record of JSON text. It is parsed when first asked for.
-    pub fn from_bytes(bytes: Bytes) -> Self {
-        Self { bytes, parsed: OnceLock::new() }
-    }
-
-    /// A record that is parsed already: `value` is what `bytes` says.
-    pub fn from_parsed(bytes: Bytes, value: Arc<Value>) -> Self {
-        Self { bytes, parsed: OnceLock::from(value) }
-    }
-
-    /// The JSON text, byte for byte as it came.
-    pub fn bytes(&self) -> &Bytes {
-        &self.bytes
-    }
-
-    /// The parsed document. `null` where the text is no JSON, which ingest has ruled out.
-    pub fn value(&self) -> &Arc<Value> {
-        self.parsed
-            .get_or_init(|| Arc::new(serde_json::from_slice(&self.bytes).unwrap_or(Value::Null)))
-    }
-}
-
-impl fmt::Debug for Record {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Record({} bytes)", self.bytes.len())
-    }
-}
-
-impl PartialEq for Record {
-    fn eq(&self, other: &Self) -> bool {
-        self.bytes == other.bytes
-    }
 }
 
 /// One event, from the edge to its destinations.

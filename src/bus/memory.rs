@@ -440,7 +440,7 @@ mod tests {
             origin: crate::event::Origin::Webhook,
             delete: false,
             to: to.iter().map(|d| (*d).into()).collect(),
-            record: crate::event::Record::default(),
+            record: crate::event::Record::from_value(serde_json::Value::Null),
             with: None,
             traceparent: None,
         };

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     auth::Authenticator,
     bus::MemoryBus,
-    deliver::{Destination, Outcome, Output, prepare},
+    deliver::{Destination, Outcome, prepare},
     egress::{Egress, EgressConfig},
     event::{Event, Origin, Record},
     ingest::{Incoming, name_event},
@@ -117,9 +117,9 @@ impl Preview {
         Ok(Self { connector, stream, destinations, env })
     }
 
-    /// Takes one record as far as it goes. `bytes` is the text of `value`.
-    pub async fn of(&self, bytes: Bytes, value: Arc<Value>, origin: Origin) -> Tried {
-        let mut shown = value.as_ref().clone();
+    /// Takes one record as far as it goes.
+    pub async fn of(&self, record: Record, origin: Origin) -> Tried {
+        let mut shown = Value::clone(record.value());
         mask(&mut shown, &raw_fields(&self.stream));
         let mut tried = Tried {
             record: shown,
@@ -129,7 +129,7 @@ impl Preview {
             mapped: None,
             sent: Vec::new(),
         };
-        match self.name(bytes, value, origin) {
+        match self.name(record, origin) {
             Ok(None) => tried.outcome = "filtered",
             Ok(Some(event)) => self.deliver(&event, &mut tried).await,
             Err(problem) => {
@@ -140,23 +140,18 @@ impl Preview {
         tried
     }
 
-    fn name(
-        &self,
-        bytes: Bytes,
-        value: Arc<Value>,
-        origin: Origin,
-    ) -> Result<Option<Arc<Event>>, String> {
+    fn name(&self, record: Record, origin: Origin) -> Result<Option<Arc<Event>>, String> {
         let mut env = Env::new().with("vars", self.connector.vars.clone());
         if let Some(webhook) = &self.stream.webhook {
             // As the producer would call, as far as that is known without the producer.
             let request = json!({
                 "method": "POST", "path": webhook.path, "url": webhook.path,
-                "query": {}, "headers": {}, "body": *value,
+                "query": {}, "headers": {}, "body": **record.value(),
             });
             env = env.with("request", Arc::new(request));
         }
         let received_at = SystemClock.now();
-        let incoming = Incoming { bytes, value, origin, received_at, traceparent: None, env };
+        let incoming = Incoming { record, origin, received_at, traceparent: None, env };
         let named = name_event(&self.connector, &self.stream, incoming);
         named.map(|named| named.map(|new| new.event)).map_err(|error| error.to_string())
     }
@@ -189,28 +184,18 @@ impl Preview {
     }
 
     /// The output with redacted fields masked, so that no request made of it shows them.
-    fn masked(&self, output: Output, tried: &mut Tried) -> Output {
-        let mut value = output.value().as_ref().clone();
+    fn masked(&self, output: Record, tried: &mut Tried) -> Record {
+        let mut value = Value::clone(output.value());
         mask(&mut value, &self.stream.redact);
-        match output {
-            Output::Raw { event, .. } => {
-                let bytes = Bytes::from(value.to_string());
-                let record = Record::from_parsed(bytes.clone(), Arc::new(value));
-                let event = Arc::new(Event { record, ..event.as_ref().clone() });
-                Output::Raw { bytes, event }
-            }
-            Output::Mapped(_) => {
-                tried.mapped = Some(value.clone());
-                Output::Mapped(Arc::new(value))
-            }
-        }
+        tried.mapped = self.stream.map.is_some().then(|| value.clone());
+        Record::from_value(value)
     }
 
     async fn write(
         &self,
         name: &Arc<str>,
         event: &Arc<Event>,
-        output: &Output,
+        output: &Record,
     ) -> Result<Option<Sent>, String> {
         let destination = name.to_string();
         if let Some((_, opened)) = self.destinations.iter().find(|(known, _)| known == name) {

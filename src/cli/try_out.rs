@@ -7,8 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
-use serde_json::Value;
+use serde::de::IgnoredAny;
 
 use super::{
     Exit, Outcome, Trouble, block_on,
@@ -22,7 +21,7 @@ use crate::{
     diagnostic::{Severity, render_human},
     egress::{Cidr, Egress, EgressConfig},
     engine::files::{FolderSources, project_root},
-    event::Origin,
+    event::{Origin, Record},
     ingest::poll::{PollFailure, Poller},
     plan::{AuthKind, ConnectorPlan, Grant, PollPlan, StreamPlan, compile_file},
     world::{FolderSecrets, SystemClock, SystemEntropy, World},
@@ -70,8 +69,8 @@ pub fn run(args: &Args) -> Outcome {
             None => (poll(args, &connector, &stream).await?, Origin::Poll),
         };
         let mut tried = Vec::with_capacity(records.len());
-        for (bytes, value) in records {
-            tried.push(preview.of(bytes, value, origin).await);
+        for record in records {
+            tried.push(preview.of(record, origin).await);
         }
         Ok(tried)
     })?;
@@ -129,9 +128,7 @@ fn origin_of(stream: &StreamPlan) -> Origin {
     if stream.webhook.is_some() { Origin::Webhook } else { Origin::Poll }
 }
 
-type Sample = (Bytes, Arc<Value>);
-
-fn sample(file: &Path) -> Result<Sample, Trouble> {
+fn sample(file: &Path) -> Result<Record, Trouble> {
     let named =
         |error: &dyn std::fmt::Display| Trouble::new(format!("{}: {error}", file.display()));
     let mut text = String::new();
@@ -143,15 +140,16 @@ fn sample(file: &Path) -> Result<Sample, Trouble> {
     };
     read.map_err(|error| named(&error))?;
     let text = text.trim();
-    let value: Value = serde_json::from_str(text).map_err(|error| named(&error))?;
-    Ok((Bytes::copy_from_slice(text.as_bytes()), Arc::new(value)))
+    // The parser says where the text stops being JSON.
+    let _: IgnoredAny = serde_json::from_str(text).map_err(|error| named(&error))?;
+    Record::parse(text.to_owned().into(), usize::MAX).map_err(|error| named(&error))
 }
 
 async fn poll(
     args: &Args,
     connector: &Arc<ConnectorPlan>,
     stream: &Arc<StreamPlan>,
-) -> Result<Vec<Sample>, Trouble> {
+) -> Result<Vec<Record>, Trouble> {
     let plan = stream.poll.as_ref().ok_or_else(|| {
         let name = &stream.name;
         Trouble::new(format!("stream `{name}` does not poll: give a sample with --event FILE"))
@@ -182,13 +180,12 @@ async fn poll(
         bus,
         limiter: Arc::new(Limiter::new(&plan.rate)),
     };
-    let records = poller.sample(args.max).await.map_err(|failure| {
+    poller.sample(args.max).await.map_err(|failure| {
         let (PollFailure::Later { message, .. }
         | PollFailure::Held(message)
         | PollFailure::Failed(message)) = failure;
         Trouble::new(message)
-    })?;
-    Ok(records.into_iter().map(|value| (Bytes::from(value.to_string()), value)).collect())
+    })
 }
 
 fn spends_a_refresh_token(connector: &ConnectorPlan, poll: &PollPlan) -> bool {

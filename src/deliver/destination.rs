@@ -5,11 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Request;
 
-use super::{decide::Outcome, file::JsonLines, http::Http, prepare::Output, stdout::Stdout};
+use super::{decide::Outcome, file::JsonLines, http::Http, stdout::Stdout};
 use crate::{
     auth::Authenticator,
     egress::Egress,
-    event::Event,
+    event::{Event, Record},
     map::Env,
     plan::{ConnectorPlan, DestinationKind, DestinationPlan},
     world::World,
@@ -61,11 +61,11 @@ impl Destination {
     ///
     /// `env` has `vars` and `secret`; `out` and `event` are bound here. What a file reports as
     /// delivered is so only once [`Self::sync`], called afterwards, was well.
-    pub async fn attempt(&self, event: &Arc<Event>, out: &Output, env: &Env) -> Outcome {
+    pub async fn attempt(&self, event: &Arc<Event>, out: &Record, env: &Env) -> Outcome {
         match &self.kind {
             Kind::Http(http) => http.attempt(event, out, env).await,
-            Kind::File(file) => file.append(&out.json()),
-            Kind::Stdout(stdout) => stdout.print(&out.json()).await,
+            Kind::File(file) => file.append(out.bytes()),
+            Kind::Stdout(stdout) => stdout.print(out.bytes()).await,
         }
     }
 
@@ -74,7 +74,7 @@ impl Destination {
     pub async fn preview(
         &self,
         event: &Arc<Event>,
-        out: &Output,
+        out: &Record,
         env: &Env,
     ) -> Option<Result<Request<Bytes>, Outcome>> {
         match &self.kind {

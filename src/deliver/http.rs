@@ -9,15 +9,11 @@ use http::{
 };
 use tokio::time::Instant;
 
-use super::{
-    decide::Outcome,
-    prepare::{Output, json},
-    view::event_view,
-};
+use super::{decide::Outcome, prepare::json, view::event_view};
 use crate::{
     auth::{AuthError, Authenticator, Carried},
     egress::{Answer, Egress, EgressError, ExchangeLimits, retry_after},
-    event::{Event, idempotency_key},
+    event::{Event, Record, idempotency_key},
     map::{Env, EvalError, Expr, Tree},
     plan::{AuthPlan, ConnectorPlan, DestinationKind, DestinationPlan},
     world::{Timestamp, World},
@@ -141,7 +137,7 @@ impl Http {
 
     /// One attempt. A 401 to a token that can be fetched anew is answered by one resend with a new
     /// one, within the same time and under the same idempotency key.
-    pub(super) async fn attempt(&self, event: &Arc<Event>, out: &Output, env: &Env) -> Outcome {
+    pub(super) async fn attempt(&self, event: &Arc<Event>, out: &Record, env: &Env) -> Outcome {
         let env = self.bound(event, out, env);
         let mut left = self.timeout;
         let mut resent = false;
@@ -170,7 +166,7 @@ impl Http {
     pub(super) async fn preview(
         &self,
         event: &Arc<Event>,
-        out: &Output,
+        out: &Record,
         env: &Env,
     ) -> Result<Request<Bytes>, Outcome> {
         let env = self.bound(event, out, env);
@@ -182,10 +178,10 @@ impl Http {
         self.authenticator.refused(&self.connector, auth, carried)
     }
 
-    fn bound(&self, event: &Arc<Event>, out: &Output, env: &Env) -> Env {
+    fn bound(&self, event: &Arc<Event>, out: &Record, env: &Env) -> Env {
         let mut env = env.clone();
         if self.needs.out {
-            env = env.with("out", out.value().clone());
+            env = env.with_record("out", out.clone());
         }
         if self.needs.event {
             env = env.with_dynamic("event", event_view(event));
@@ -197,7 +193,7 @@ impl Http {
     async fn request(
         &self,
         event: &Arc<Event>,
-        out: &Output,
+        out: &Record,
         env: &Env,
     ) -> Result<(Request<Bytes>, Option<Carried>), Outcome> {
         let url = self.url.value(env, |text| text.parse().ok())?;
@@ -206,7 +202,7 @@ impl Http {
         };
         let body = match &self.body {
             Body::None => Bytes::new(),
-            Body::Out => out.json(),
+            Body::Out => out.bytes().clone(),
             Body::Tree(tree) => rendered(tree, env)?,
             Body::SecretTree(tree) => rendered(&revealed(tree, env).map_err(held)?, env)?,
         };

@@ -20,5 +20,5 @@ mod view;
 
 pub use decide::{Next, Outcome, decide};
 pub use destination::Destination;
-pub use prepare::{Output, prepare};
+pub use prepare::prepare;
 pub use rate::Limiter;

@@ -6,39 +6,11 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::view::event_view;
-use crate::{event::Event, map::Env, plan::StreamPlan};
-
-/// What goes to the destination: the mapped record, or the raw bytes where nothing is mapped.
-#[derive(Clone, Debug)]
-pub enum Output {
-    /// No map: the record, byte for byte.
-    Raw {
-        /// Its JSON text.
-        bytes: Bytes,
-        /// The event, for templates that look into the record.
-        event: Arc<Event>,
-    },
-    /// What the map made.
-    Mapped(Arc<Value>),
-}
-
-impl Output {
-    /// The document, for `out`. A raw record is parsed when this is first called.
-    pub fn value(&self) -> &Arc<Value> {
-        match self {
-            Self::Raw { event, .. } => event.record.value(),
-            Self::Mapped(value) => value,
-        }
-    }
-
-    /// Its JSON text.
-    pub fn json(&self) -> Bytes {
-        match self {
-            Self::Raw { bytes, .. } => bytes.clone(),
-            Self::Mapped(value) => json(value),
-        }
-    }
-}
+use crate::{
+    event::{Event, Record},
+    map::Env,
+    plan::StreamPlan,
+};
 
 /// A document as JSON text.
 pub(super) fn json(value: &Value) -> Bytes {
@@ -46,26 +18,26 @@ pub(super) fn json(value: &Value) -> Bytes {
     serde_json::to_vec(value).unwrap_or_default().into()
 }
 
-/// `record` → map → schema. An error is a dead letter: the reason's stable word (`map_failed`,
+/// `record` → map → schema: what goes to the destination, the event's own record, byte for byte,
+/// where there is no map. An error is a dead letter: the reason's stable word (`map_failed`,
 /// `schema_failed`) and a line for a person with field, path, type and place in the file. It holds
 /// no value of the record.
 pub fn prepare(
     stream: &StreamPlan,
     vars: &Arc<Value>,
     event: &Arc<Event>,
-) -> Result<Output, (&'static str, String)> {
+) -> Result<Record, (&'static str, String)> {
     let output = match &stream.map {
-        None => Output::Raw { bytes: event.record.bytes().clone(), event: event.clone() },
+        None => event.record.clone(),
         Some(mapping) => {
             let mut env = Env::new()
-                .with("record", event.record.value().clone())
+                .with_record("record", event.record.clone())
                 .with("vars", vars.clone())
                 .with_dynamic("event", event_view(event));
             if let Some(with) = &event.with {
                 env = env.with("with", with.clone());
             }
-            let mapped = mapping.apply(&env).map_err(|error| ("map_failed", error.to_string()))?;
-            Output::Mapped(Arc::new(mapped))
+            mapping.apply(&env).map_err(|error| ("map_failed", error.to_string()))?
         }
     };
     if let Some(schema) = &stream.schema {
@@ -84,7 +56,7 @@ pub(super) mod tests {
     use bytes::Bytes;
     use serde_json::json;
 
-    use super::{Output, prepare};
+    use super::prepare;
     use crate::{
         event::{Event, EventId, Origin, Record},
         map::{Expr, Library, Mapping, Place, Schema, Site, Tree},
@@ -146,7 +118,7 @@ pub(super) mod tests {
         }
     }
 
-    fn prepared(stream: &StreamPlan, event: Event) -> Result<Output, (&'static str, String)> {
+    fn prepared(stream: &StreamPlan, event: Event) -> Result<Record, (&'static str, String)> {
         prepare(stream, &Arc::new(json!({"shop": "acme"})), &Arc::new(event))
     }
 
@@ -154,8 +126,7 @@ pub(super) mod tests {
     fn without_a_map_the_record_goes_byte_for_byte() {
         let record = b"{ \"n\": 12345678901234567890123, \"n\": 1 }";
         let output = prepared(&stream(&[]), event(record)).unwrap();
-        assert_eq!(output.json(), &record[..]);
-        assert!(matches!(output, Output::Raw { .. }));
+        assert_eq!(output.bytes(), &record[..]);
     }
 
     #[test]
@@ -170,7 +141,7 @@ pub(super) mod tests {
         event.with = Some(Arc::new(json!({"ticket": 5})));
         let output = prepared(&stream(&fields), event).unwrap();
         let text = r#"{"id":"acme:1001","total":"129.90","ticket":5,"about":"1001/orders"}"#;
-        assert_eq!(output.json(), text);
+        assert_eq!(output.bytes(), text);
         assert_eq!(output.value()["ticket"], 5);
     }
 

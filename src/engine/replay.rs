@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Engine, tasks::blocking};
 use crate::{
     bus::{Accepted, Append, AppendError, Claim, DeadId, NewEvent},
-    deliver::{self, Output},
+    deliver,
     event::{Event, EventId},
     observe::{Outcome as Counted, redact},
     plan::{ConnectorPlan, StreamPlan},
@@ -186,10 +186,7 @@ fn show(
     let id = event.id.to_string();
     match deliver::prepare(stream, &connector.vars, event) {
         Ok(out) if report.samples.len() < SHOWN => {
-            let mut value = match out {
-                Output::Raw { .. } => serde_json::Value::clone(event.record.value()),
-                Output::Mapped(value) => serde_json::Value::clone(&value),
-            };
+            let mut value = serde_json::Value::clone(out.value());
             redact::mask(&mut value, &stream.redact);
             report.samples.push((id, value));
         }

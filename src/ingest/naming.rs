@@ -6,7 +6,6 @@
 
 use std::{fmt, sync::Arc};
 
-use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::canonical::{integral, record_hash};
@@ -21,10 +20,8 @@ use crate::{
 /// A record as it came in.
 #[derive(Clone)]
 pub struct Incoming {
-    /// JSON text of the record.
-    pub bytes: Bytes,
-    /// The same, parsed.
-    pub value: Arc<Value>,
+    /// What came.
+    pub record: Record,
     /// By which way it came.
     pub origin: Origin,
     /// When.
@@ -89,14 +86,14 @@ pub fn name_event(
     stream: &StreamPlan,
     incoming: Incoming,
 ) -> Result<Option<NewEvent>, NameError> {
-    let Incoming { bytes, value, origin, received_at, traceparent, env } = incoming;
-    let env = env.with("record", Arc::clone(&value));
+    let Incoming { record, origin, received_at, traceparent, env } = incoming;
+    let env = env.with_record("record", record.clone());
     if let Some(when) = &stream.when
         && !when.test(&env)?
     {
         return Ok(None);
     }
-    let (key, (revision, order)) = identity(stream, &value, &env)?;
+    let (key, (revision, order)) = identity(stream, &record, &env)?;
     let event = Event {
         id: EventId::derive(&connector.name, &stream.name, &key, &revision),
         connector: Arc::clone(&connector.name),
@@ -109,7 +106,7 @@ pub fn name_event(
         origin,
         delete: stream.delete.as_ref().map_or(Ok(false), |delete| delete.test(&env))?,
         to: stream.to.clone(),
-        record: Record::from_parsed(bytes, value),
+        record,
         with: with_of(stream, &env)?,
         traceparent,
     };
@@ -126,7 +123,7 @@ type Revision = (String, Option<i64>);
 /// Key and revision. The record's hash stands in for what the stream does not name.
 fn identity(
     stream: &StreamPlan,
-    record: &Value,
+    record: &Record,
     env: &Env,
 ) -> Result<(String, Revision), NameError> {
     match (&stream.key[..], &stream.revision) {

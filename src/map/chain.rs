@@ -8,8 +8,9 @@ use serde_json::Value;
 use super::{
     env::{Root, Scope},
     json,
-    path::{Step, child, position},
+    path::{Step, child, position, walk_node},
 };
+use crate::event::{Record, Shape};
 
 /// A name and the members and indexes after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub(super) struct Chain {
 pub(super) enum Target<'a> {
     Missing,
     Json(&'a Value),
+    /// Part of a record, taken out.
+    Owned(Value),
     /// A value that only the template engine knows, or a character of a string.
     Dynamic(minijinja::Value),
 }
@@ -52,6 +55,7 @@ impl Chain {
             None => Target::Missing,
             Some(Root::Item(value)) => follow(value, &self.steps),
             Some(Root::Shared(value)) => follow(value, &self.steps),
+            Some(Root::Record(record)) => follow_record(record, &self.steps),
             Some(Root::Dynamic(value)) => follow_dynamic(value.clone(), &self.steps),
         }
     }
@@ -61,11 +65,13 @@ impl Chain {
         match self.resolve(scope) {
             Target::Missing => minijinja::Value::UNDEFINED,
             Target::Dynamic(value) => value,
+            Target::Owned(value) => json::owned_to_template(value),
             Target::Json(value) if !(value.is_array() || value.is_object()) => {
                 json::owned_to_template(value.clone())
             }
             Target::Json(value) => match scope.root(self.root) {
                 Some(Root::Shared(document)) => json::part(document, &self.steps),
+                Some(Root::Record(record)) => json::part(record.value(), &self.steps),
                 _ => json::owned_to_template(value.clone()),
             },
         }
@@ -77,6 +83,20 @@ impl fmt::Display for Chain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.root)?;
         self.steps.iter().try_for_each(|step| write!(f, "{step}"))
+    }
+}
+
+/// A scalar is taken out of the record by itself; for anything else the record becomes a tree.
+fn follow_record<'a>(record: &'a Record, steps: &[Step]) -> Target<'a> {
+    let found = record.root().and_then(|root| walk_node(root, steps));
+    match found.map(|node| (node, node.shape())) {
+        Some((_, Shape::Array | Shape::Object)) => follow(record.value(), steps),
+        Some((node, _)) => Target::Owned(node.to_value()),
+        // Either nothing is there, or an index means a character of a string.
+        None if steps.iter().any(|step| matches!(step, Step::Index(_))) => {
+            follow(record.value(), steps)
+        }
+        None => Target::Missing,
     }
 }
 

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde_json::Value;
 
-use crate::world::{Secret, Secrets};
+use crate::{
+    event::Record,
+    world::{Secret, Secrets},
+};
 
 /// The names an evaluation sees. Cheap to make and to extend per event: documents are shared, and
 /// handed to templates without being converted.
@@ -17,6 +20,7 @@ pub struct Env {
 #[derive(Clone)]
 pub(super) enum Binding {
     Json(Arc<Value>),
+    Record(Record),
     Dynamic(minijinja::Value),
 }
 
@@ -37,6 +41,14 @@ impl Env {
     #[must_use]
     pub fn with(mut self, name: &'static str, value: Arc<Value>) -> Self {
         self.bind(name, Binding::Json(value));
+        self
+    }
+
+    /// Binds a name to a record, which is looked into as it lies: what no expression asks for is
+    /// not parsed.
+    #[must_use]
+    pub fn with_record(mut self, name: &'static str, record: Record) -> Self {
+        self.bind(name, Binding::Record(record));
         self
     }
 
@@ -99,13 +111,14 @@ impl<'a> Scope<'a> {
     }
 
     /// The document that `$` is, where `root` is the site's.
-    pub fn document(&self, root: &str) -> Option<&'a Value> {
-        if self.item.is_some() {
-            return self.item;
+    pub fn document(&self, root: &str) -> Option<Document<'a>> {
+        if let Some(item) = self.item {
+            return Some(Document::Json(item));
         }
         match self.env.get(root)? {
-            Binding::Json(value) if has_body(root) => value.get("body"),
-            Binding::Json(value) => Some(value),
+            Binding::Json(value) if has_body(root) => value.get("body").map(Document::Json),
+            Binding::Json(value) => Some(Document::Json(value)),
+            Binding::Record(record) => Some(Document::Record(record)),
             Binding::Dynamic(_) => None,
         }
     }
@@ -116,6 +129,7 @@ impl<'a> Scope<'a> {
             (Some(item), "record") => Some(Root::Item(item)),
             _ => self.env.get(name).map(|binding| match binding {
                 Binding::Json(value) => Root::Shared(value),
+                Binding::Record(record) => Root::Record(record),
                 Binding::Dynamic(value) => Root::Dynamic(value),
             }),
         }
@@ -135,9 +149,27 @@ pub(super) fn has_body(root: &str) -> bool {
     matches!(root, "request" | "response")
 }
 
+/// What `$` is.
+#[derive(Clone, Copy)]
+pub(super) enum Document<'a> {
+    Json(&'a Value),
+    Record(&'a Record),
+}
+
+impl<'a> Document<'a> {
+    /// The whole of it as a tree.
+    pub fn value(self) -> &'a Value {
+        match self {
+            Self::Json(value) => value,
+            Self::Record(record) => record.value(),
+        }
+    }
+}
+
 /// What a name is bound to.
 pub(super) enum Root<'a> {
     Item(&'a Value),
     Shared(&'a Arc<Value>),
+    Record(&'a Record),
     Dynamic(&'a minijinja::Value),
 }

@@ -9,12 +9,13 @@ use crate::world::Secret;
 use super::{
     Env, EvalError, ExprProblem, Library, Place, Site,
     chain::{Chain, Target},
-    env::{Scope, has_body},
+    env::{Document, Scope, has_body},
     fault::{Fault, kind},
     filters::{Filter, Flow},
     json,
-    path::{Found, Path},
+    path::{Found, Path, walk_node},
     template::{self, Given, Jinja},
+    tree,
 };
 
 mod compile;
@@ -187,11 +188,6 @@ impl Expr {
         self.eval_in(&Scope::of(env))
     }
 
-    /// The same, with `document` as what `$` (and `record`) is.
-    pub fn eval_at(&self, document: &Value, env: &Env) -> Result<Option<Value>, EvalError> {
-        self.eval_in(&Scope { item: Some(document), ..Scope::of(env) })
-    }
-
     /// The value as text: a string is itself, numbers and booleans as JSON prints them; others are
     /// an error. `None`: left out.
     pub fn text(&self, env: &Env) -> Result<Option<String>, EvalError> {
@@ -271,6 +267,33 @@ impl Expr {
         }
     }
 
+    /// The value as JSON text at the end of `out`. Whether there is one; where there is none, `out`
+    /// is as it was.
+    pub(super) fn write_in(&self, scope: &Scope<'_>, out: &mut Vec<u8>) -> Result<bool, EvalError> {
+        // What is borrowed is printed from where it lies; only the general case makes a value first.
+        if let Code::Single(piece) = &self.0.code
+            && !piece.is_page()
+            && !self.needs_secret()
+        {
+            return Ok(match self.piece(piece, scope)? {
+                Outcome::LeftOut | Outcome::Value(Flow::Missing) => false,
+                Outcome::Value(Flow::Borrowed(value)) => {
+                    tree::push(value, out);
+                    true
+                }
+                Outcome::Value(flow) => flow.into_value().is_some_and(|value| {
+                    tree::push(&value, out);
+                    true
+                }),
+            });
+        }
+        let value = self.eval_in(scope)?;
+        Ok(value.is_some_and(|value| {
+            tree::push(&value, out);
+            true
+        }))
+    }
+
     fn text_in(&self, scope: &Scope<'_>) -> Result<Option<String>, EvalError> {
         if let Code::Concat(parts) = &self.0.code {
             self.refuse_secrets(scope)?;
@@ -317,16 +340,14 @@ impl Expr {
     fn piece_or_fault<'a>(&self, piece: &Piece, scope: &Scope<'a>) -> Result<Outcome<'a>, Fault> {
         let mut missed = None;
         let flow = match &piece.origin {
-            Origin::Path(path) => {
-                match scope.document(self.0.root).map(|document| path.find(document)) {
-                    Some(Found::One(value)) => Flow::Borrowed(value),
-                    Some(Found::Many(values)) => Flow::Many(values),
-                    Some(Found::Nothing) | None => Flow::Missing,
-                }
-            }
+            Origin::Path(path) => match scope.document(self.0.root) {
+                Some(document) => find(path, document),
+                None => Flow::Missing,
+            },
             Origin::Chain(chain) => match chain.resolve(scope) {
                 Target::Missing => Flow::Missing,
                 Target::Json(value) => Flow::Borrowed(value),
+                Target::Owned(value) => Flow::Owned(value),
                 Target::Dynamic(value) => {
                     json::from_template(&value)?.map_or(Flow::Missing, Flow::Owned)
                 }
@@ -365,7 +386,7 @@ impl Expr {
                 None => Fault::Here("there is no document".to_owned()),
                 Some(document) => Fault::Here(format!(
                     "found nothing: what there is ends at `{}`",
-                    path.deepest(document)
+                    path.deepest(document.value())
                 )),
             },
         }
@@ -413,6 +434,20 @@ impl Piece {
     fn is_page(&self) -> bool {
         self.stages.is_empty()
             && matches!(&self.origin, Origin::Chain(chain) if chain.root == "page")
+    }
+}
+
+/// What a path selects. One value of a record is taken out by itself; for more than one the record
+/// becomes a tree.
+fn find<'a>(path: &Path, document: Document<'a>) -> Flow<'a> {
+    if let (Document::Record(record), Some(steps)) = (document, path.singular()) {
+        let found = record.root().and_then(|root| walk_node(root, steps));
+        return found.map_or(Flow::Missing, |node| Flow::Owned(node.to_value()));
+    }
+    match path.find(document.value()) {
+        Found::One(value) => Flow::Borrowed(value),
+        Found::Many(values) => Flow::Many(values),
+        Found::Nothing => Flow::Missing,
     }
 }
 

@@ -16,6 +16,8 @@ use jsonpath_rust::{
 };
 use serde_json::Value;
 
+use crate::event::Node;
+
 mod typed;
 
 /// Paths longer than this are refused; the longest of the census has 160 bytes.
@@ -152,6 +154,11 @@ impl Path {
             .collect()
     }
 
+    /// The steps of a path that gives one value.
+    pub fn singular(&self) -> Option<&[Step]> {
+        self.is_singular().then_some(&*self.prefix)
+    }
+
     /// What it selects in `document`.
     pub fn find<'a>(&self, document: &'a Value) -> Found<'a> {
         let Some(base) = walk(document, &self.prefix) else {
@@ -200,6 +207,15 @@ impl Path {
 /// Follows names and indexes; `None` where one is missing.
 pub(super) fn walk<'a>(document: &'a Value, steps: &[Step]) -> Option<&'a Value> {
     steps.iter().try_fold(document, child)
+}
+
+/// The same within a record.
+pub(super) fn walk_node<'a>(document: Node<'a>, steps: &[Step]) -> Option<Node<'a>> {
+    steps.iter().try_fold(document, |node, step| match step {
+        Step::Name(name) => node.member(name),
+        Step::Index(index) => node.item(*index),
+        Step::All => None,
+    })
 }
 
 /// One name or index further.

@@ -576,7 +576,7 @@ fn a_mapping_merges_the_rest_first() {
     let rest = compile("$ | pick('customer', 'tax')", &MAP).unwrap();
     let mapping = Mapping { rest: Some(rest), fields };
     assert_eq!(
-        mapping.apply(&env(order())).unwrap().to_string(),
+        mapping.apply(&env(order())).unwrap().value().to_string(),
         r#"{"tax":0.1,"customer":{"email":"A@B.EXAMPLE","first":"Ada","Tags":["x","y"]},"id":"shop:1001","tags":["paid","x"],"version":2}"#
     );
     let mapping = Mapping {

@@ -6,9 +6,9 @@ use hashbrown::HashMap;
 
 use crate::{bus::lanes::Lanes, event::Event};
 
-/// What a body costs beside its text: the event's other parts, and its parsed form.
+/// What a body costs beside its text: the event's other parts, and its layout.
 const EVENT_OVERHEAD_BYTES: usize = 512;
-const PARSED_FACTOR: usize = 3;
+const LAID_OUT_FACTOR: usize = 2;
 
 /// Recently appended events, so that the fast path does not read back what it just wrote. The
 /// oldest go first once they take more than the limit.
@@ -21,7 +21,7 @@ pub(super) struct Cache {
 }
 
 fn cost(event: &Event) -> usize {
-    EVENT_OVERHEAD_BYTES + event.record.bytes().len() * PARSED_FACTOR
+    EVENT_OVERHEAD_BYTES + event.record.bytes().len() * LAID_OUT_FACTOR
 }
 
 impl Cache {

@@ -5,7 +5,7 @@
 //! something, are errors that list the keys there are; `| default([])` says that none is fine. A
 //! list that exists and is empty is no error.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use bytes::Bytes;
 use serde::{
@@ -15,7 +15,11 @@ use serde::{
 use serde_json::{Value, value::RawValue};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::{map::EvalError, plan::RecordsPlan};
+use crate::{
+    event::{NotJson, Record},
+    map::EvalError,
+    plan::RecordsPlan,
+};
 
 use super::path::{Missing, Plain, Tail, print, walk};
 
@@ -333,18 +337,17 @@ impl<'de> Visitor<'de> for Children {
 }
 
 impl Item {
-    /// The record's bytes and its parsed form. The bytes are the page's own, byte for byte; they are
+    /// The record. Its bytes are the page's own, byte for byte; they are
     /// copied unless they are most of the page, because one new record must not keep a page of
     /// duplicates in memory for as long as it waits.
-    pub fn open(self, page_bytes: usize) -> Result<(Bytes, Arc<Value>), serde_json::Error> {
+    pub fn open(self, page_bytes: usize) -> Result<Record, NotJson> {
         match self {
             Self::Slice(slice) => {
-                let value = Arc::new(serde_json::from_slice(&slice)?);
                 let is_most = slice.len() * 2 >= page_bytes;
                 let bytes = if is_most { slice } else { Bytes::copy_from_slice(&slice) };
-                Ok((bytes, value))
+                Record::parse(bytes, usize::MAX)
             }
-            Self::Parsed(value) => Ok((serde_json::to_vec(&value)?.into(), Arc::new(value))),
+            Self::Parsed(value) => Ok(Record::from_value(value)),
         }
     }
 }

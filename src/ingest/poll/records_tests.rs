@@ -18,10 +18,9 @@ fn texts(plan: Option<&RecordsPlan>, body: &str) -> Result<Vec<String>, String> 
     page.items
         .into_iter()
         .map(|item| {
-            let (text, value) = item.open(body.len()).map_err(|error| error.to_string())?;
-            let again: Value = serde_json::from_slice(&text).unwrap();
-            assert_eq!(again, *value);
-            Ok(String::from_utf8(text.to_vec()).unwrap())
+            let record = item.open(body.len()).map_err(|error| error.to_string())?;
+            assert_eq!(record.root().unwrap().to_value(), **record.value());
+            Ok(String::from_utf8(record.bytes().to_vec()).unwrap())
         })
         .collect()
 }
@@ -121,8 +120,8 @@ fn what_is_no_json_says_where() {
 fn a_small_record_does_not_hold_its_page() {
     let body = Bytes::from(format!(r#"[{{"id": 1}}, "{}"]"#, "x".repeat(1000)));
     let page = take_apart(None, &body, false).unwrap();
-    let within = |slice: &Bytes| body.as_ptr_range().contains(&slice.as_ptr());
-    let opened: Vec<Bytes> =
-        page.items.into_iter().map(|item| item.open(body.len()).unwrap().0).collect();
+    let within = |record: &Record| body.as_ptr_range().contains(&record.bytes().as_ptr());
+    let opened: Vec<Record> =
+        page.items.into_iter().map(|item| item.open(body.len()).unwrap()).collect();
     assert!(!within(&opened[0]) && within(&opened[1]));
 }

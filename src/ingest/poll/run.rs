@@ -16,6 +16,7 @@ use crate::{
     bus::Bus,
     deliver::Limiter,
     egress::{Answer, Egress},
+    event::Record,
     map::{Env, EvalError, Expr},
     plan::{ConnectorPlan, PageBy, PollPlan, StreamPlan},
     world::{Timestamp, World},
@@ -104,8 +105,8 @@ impl Poller {
         }
     }
 
-    /// For `tenon try`: the first page's records, decoded, nothing appended, no cursor moved.
-    pub async fn sample(&self, max: usize) -> Result<Vec<Arc<Value>>, PollFailure> {
+    /// For `tenon try`: the first page's records, nothing appended, no cursor moved.
+    pub async fn sample(&self, max: usize) -> Result<Vec<Record>, PollFailure> {
         let poll = self.poll()?;
         let stored = self.stored()?;
         let now = self.world.clock.now();
@@ -118,7 +119,7 @@ impl Poller {
         let answer = self.fetch(poll, &asked).await.answer?;
         let page = take_apart(poll.records.as_ref(), &answer.body, false).map_err(failed)?;
         let opened = page.items.into_iter().take(max).map(|item| item.open(answer.body.len()));
-        opened.map(|item| item.map(|(_, value)| value).map_err(failed)).collect()
+        opened.map(|item| item.map_err(failed)).collect()
     }
 
     async fn run_counting(

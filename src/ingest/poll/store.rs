@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::{
     bus::{Accepted, Append, AppendError, NewEvent},
-    event::Origin,
+    event::{Origin, Record},
     ingest::{Incoming, name_event},
     map::Env,
     plan::{CursorPlan, Sorted},
@@ -42,15 +42,14 @@ impl Run<'_> {
             if index % RECORDS_PER_TURN == RECORDS_PER_TURN - 1 {
                 tokio::task::yield_now().await;
             }
-            let (text, value) = item.open(bytes).map_err(failed)?;
+            let record = item.open(bytes).map_err(failed)?;
             tally.items += 1;
             let at = match cursor_plan {
-                Some(plan) => cursor_of(plan, &value, &env)?,
+                Some(plan) => cursor_of(plan, &record, &env)?,
                 None => None,
             };
             let incoming = Incoming {
-                bytes: text,
-                value,
+                record,
                 origin: Origin::Poll,
                 received_at,
                 traceparent: None,
@@ -172,13 +171,13 @@ impl Run<'_> {
 /// A record's place on the cursor's line.
 fn cursor_of(
     plan: &CursorPlan,
-    record: &Value,
+    record: &Record,
     env: &Env,
 ) -> Result<Option<CursorValue>, PollFailure> {
     let Some(field) = &plan.field else { return Ok(None) };
     let name = field.source();
     let value = field
-        .eval_at(record, env)
+        .eval(&env.clone().with_record("record", record.clone()))
         .map_err(|error| PollFailure::Failed(format!("cursor.field: {error}")))?
         .unwrap_or(Value::Null);
     let read = CursorValue::read(&plan.format, &value);

@@ -10,14 +10,14 @@ use serde_json::Value;
 use super::{
     answer::{self, Answer, Refusal},
     body::{self, Held},
-    decode::{DecodeLimits, Decoded, decode},
+    decode::{DecodeLimits, decode},
     routes::{Endpoint, Group, SecretProblem},
     server::WebhookServer,
     verify::{RequestParts, VerifiedBody, verify},
 };
 use crate::{
     bus::{Accepted, Append, AppendError, NewEvent},
-    event::{EventId, Origin},
+    event::{EventId, Origin, Record},
     ingest::naming::{Incoming, name_event},
     map::Env,
     plan::{Algorithm, StreamPlan},
@@ -77,15 +77,15 @@ impl WebhookServer {
             max_body_bytes: endpoint.max_body_bytes,
             max_json_depth: self.limits.max_json_depth,
         };
-        let decoded = decode(verified, &head.headers, limits, &mut held).map_err(refused)?;
+        let record = decode(verified, &head.headers, limits, &mut held).map_err(refused)?;
         let mut env = endpoint.env();
-        if let Some(request) = endpoint.request.document(&parts, &head.uri, &decoded.document) {
+        if let Some(request) = endpoint.request.document(&parts, &head.uri, &record) {
             env = env.with("request", request);
         }
         if let Some(answer) = challenge(&endpoint, &env)? {
             return Ok(answer);
         }
-        let named = name_all(&endpoint, &head, decoded, env, now)?;
+        let named = name_all(&endpoint, &head, record, env, now)?;
         self.append(&endpoint, named).await
     }
 
@@ -197,24 +197,23 @@ fn challenge(endpoint: &Arc<Endpoint>, env: &Env) -> Result<Option<Answer>, Refu
 fn name_all(
     endpoint: &Arc<Endpoint>,
     head: &Parts,
-    decoded: Decoded,
+    body: Record,
     env: Env,
     now: Timestamp,
 ) -> Result<Named, Refused> {
     let mut named = Named::default();
     for group in &endpoint.groups {
         let Some(events) = &group.events else {
-            let incoming = incoming(decoded.json.clone(), &decoded.document, &env, head, now);
+            let incoming = incoming(body.clone(), &env, head, now);
             name_record(endpoint, group, &head.method, incoming, &mut named)?;
             continue;
         };
         named.split = true;
         let unnamed = |text: String| Refused::at(endpoint, Refusal::Unnamed, text);
-        let records = events.select(&decoded.document).map_err(|e| unnamed(e.to_string()))?;
-        let env = env.clone().with("up", Arc::clone(&decoded.document));
+        let records = events.select(body.value()).map_err(|e| unnamed(e.to_string()))?;
+        let env = env.clone().with("up", Arc::clone(body.value()));
         for record in records {
-            let bytes = Bytes::from(record.to_string());
-            let incoming = incoming(bytes, &Arc::new(record), &env, head, now);
+            let incoming = incoming(Record::from_value(record), &env, head, now);
             name_record(endpoint, group, &head.method, incoming, &mut named)?;
         }
     }
@@ -228,16 +227,9 @@ fn name_all(
     Ok(named)
 }
 
-fn incoming(
-    bytes: Bytes,
-    value: &Arc<Value>,
-    env: &Env,
-    head: &Parts,
-    received_at: Timestamp,
-) -> Incoming {
+fn incoming(record: Record, env: &Env, head: &Parts, received_at: Timestamp) -> Incoming {
     Incoming {
-        bytes,
-        value: Arc::clone(value),
+        record,
         origin: Origin::Webhook,
         received_at,
         traceparent: traceparent_of(&head.headers),

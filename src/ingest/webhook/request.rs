@@ -6,7 +6,7 @@ use http::{HeaderMap, Uri};
 use serde_json::{Map, Value};
 
 use super::{decode::form, verify::RequestParts};
-use crate::map::Expr;
+use crate::{event::Record, map::Expr};
 
 /// Which members of `request` are looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl RequestUse {
         self,
         parts: &RequestParts<'_>,
         uri: &Uri,
-        body: &Value,
+        body: &Record,
     ) -> Option<Arc<Value>> {
         if !self.any() {
             return None;
@@ -62,7 +62,7 @@ impl RequestUse {
         add(self.path, "path", &|| uri.path().into());
         add(self.query, "query", &|| form(uri.query().unwrap_or_default().as_bytes()));
         add(self.headers, "headers", &|| headers_of(parts.headers));
-        add(self.body, "body", &|| body.clone());
+        add(self.body, "body", &|| Value::clone(body.value()));
         Some(Arc::new(Value::Object(request)))
     }
 }

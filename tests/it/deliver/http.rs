@@ -1,13 +1,13 @@
 //! The HTTP destination: what one event looks like on the wire, and what comes of it.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use http::Method;
 use serde_json::json;
 use tenon::{
-    deliver::{Destination, Outcome, Output},
+    deliver::{Destination, Outcome},
     egress::{Egress, EgressConfig},
-    event::idempotency_key,
+    event::{Record, idempotency_key},
     map::Tree,
     plan::AuthKind,
 };
@@ -63,7 +63,7 @@ async fn templates_see_out_event_vars_and_secrets() {
         ..HttpSettings::post(String::new())
     };
     let destination = shop.destination(settings).unwrap();
-    let out = Output::Mapped(Arc::new(json!({"id": "a/b c", "total": "129.90"})));
+    let out = Record::from_value(json!({"id": "a/b c", "total": "129.90"}));
     let event = event("1001", "{}");
     let outcome = destination.attempt(&event, &out, &shop.env()).await;
     assert_eq!(outcome, Outcome::Delivered { status: Some(200) });

@@ -8,7 +8,7 @@ use serde_json::json;
 use tenon::{
     auth::Authenticator,
     bus::MemoryBus,
-    deliver::{Destination, Output},
+    deliver::Destination,
     egress::{Egress, EgressConfig, ExchangeLimits},
     event::{Event, EventId, Origin, Record},
     map::{Env, Expr, Library, Place, Site, Tree},
@@ -197,8 +197,8 @@ pub fn event(key: &str, record: &str) -> Arc<Event> {
 }
 
 /// The record as it is.
-pub fn raw(event: &Arc<Event>) -> Output {
-    Output::Raw { bytes: event.record.bytes().clone(), event: event.clone() }
+pub fn raw(event: &Arc<Event>) -> Record {
+    event.record.clone()
 }
 
 pub fn oauth2(token_url: String, grant: Grant, client_auth: ClientAuth) -> AuthKind {

@@ -1,11 +1,8 @@
 //! Naming: which records are one event, and which are none.
 
-use std::sync::Arc;
-
-use bytes::Bytes;
 use tenon::{
     bus::{Claim, NewEvent},
-    event::{EventId, Origin},
+    event::{EventId, Origin, Record},
     ingest::{Incoming, NameError, name_event},
     map::Env,
 };
@@ -17,8 +14,7 @@ fn name(stream: &str, record: &str) -> Result<Option<NewEvent>, NameError> {
         format!("{stream}\n[stream.things.webhook]\npath = \"/things\"\nverify = \"none\"\n");
     let plan = plan_of(&connector_file("shop", &format!("[stream.things]\n{tables}")));
     let incoming = Incoming {
-        bytes: Bytes::copy_from_slice(record.as_bytes()),
-        value: Arc::new(serde_json::from_str(record).unwrap()),
+        record: Record::parse(record.to_owned().into(), usize::MAX).unwrap(),
         origin: Origin::Poll,
         received_at: NOW,
         traceparent: None,
