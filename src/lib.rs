@@ -51,6 +51,8 @@ pub mod observe;
 
 pub mod engine;
 
+pub mod testing;
+
 pub mod admin;
 
 pub mod cli;

@@ -20,6 +20,7 @@ mod schema;
 mod settings;
 mod skeleton;
 mod status;
+mod test;
 mod trace;
 mod try_out;
 mod when;
@@ -48,6 +49,8 @@ enum Verb {
     Run(run::Args),
     /// Report every problem of every connector, offline
     Check(check::Args),
+    /// Run the tests in the connector files, offline
+    Test(test::Args),
     /// Show what a connector makes of one record or poll, delivering nothing
     Try(try_out::Args),
     /// Write a new connector
@@ -131,6 +134,7 @@ fn dispatch(verb: Verb) -> Outcome {
     match verb {
         Verb::Run(args) => run::run(args),
         Verb::Check(args) => check::run(&args),
+        Verb::Test(args) => test::run(&args),
         Verb::Try(args) => try_out::run(&args),
         Verb::New(args) => new::run(args),
         Verb::Status(args) => status::run(&args),

@@ -5,7 +5,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     kinds::{Expression, check_name, expression, mistyped},
-    table::{At, Given, Kind, Node, Reader, Shape},
+    table::{At, Given, Kind, Loc, Node, Reader, Shape},
 };
 
 impl<T: Kind> Kind for Vec<At<T>> {
@@ -172,6 +172,67 @@ impl Kind for Any {
 
     fn read(node: &Node<'_>, _reader: &mut Reader<'_>) -> Option<Self> {
         Some(Self(json_of(node.get_ref())))
+    }
+}
+
+/// Any value as it is written, each part with its place. TOML has no null: the text `{{ none }}`,
+/// the template of that value, stands for it.
+#[derive(Clone, Debug)]
+pub enum Literal {
+    /// A text, a number, a boolean, null.
+    Constant(Value),
+    /// Members in the order written.
+    Table(Vec<(String, At<Literal>)>),
+    /// Items.
+    Array(Vec<At<Literal>>),
+}
+
+/// How null is written in a [`Literal`].
+pub const NULL: &str = "{{ none }}";
+
+impl Literal {
+    /// The JSON that it means.
+    pub fn value(&self) -> Value {
+        match self {
+            Self::Constant(value) => value.clone(),
+            Self::Table(members) => {
+                let member =
+                    |(name, value): &(String, At<Self>)| (name.clone(), value.value.value());
+                Value::Object(members.iter().map(member).collect())
+            }
+            Self::Array(items) => items.iter().map(|item| item.value.value()).collect(),
+        }
+    }
+
+    /// A document from elsewhere, each part of which stands at `at`.
+    pub fn of(value: &Value, at: Loc) -> At<Self> {
+        let value = match value {
+            Value::Object(members) => Self::Table(
+                members.iter().map(|(name, value)| (name.clone(), Self::of(value, at))).collect(),
+            ),
+            Value::Array(items) => {
+                Self::Array(items.iter().map(|item| Self::of(item, at)).collect())
+            }
+            constant => Self::Constant(constant.clone()),
+        };
+        At { value, at, key: at }
+    }
+}
+
+impl Kind for Literal {
+    const SHAPE: Shape = Shape::Any;
+
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        Some(match node.get_ref() {
+            DeValue::Table(entries) => Self::Table(pairs(entries, reader)),
+            DeValue::Array(items) => {
+                let items: Vec<Option<At<Self>>> =
+                    items.iter().map(|item| item_of(item, reader)).collect();
+                Self::Array(items.into_iter().flatten().collect())
+            }
+            DeValue::String(text) if *text == NULL => Self::Constant(Value::Null),
+            constant => Self::Constant(json_of(constant)),
+        })
     }
 }
 

@@ -85,6 +85,8 @@ lints! {
     missing_runbook "missing_runbook" MISSING_RUNBOOK "\"note\"";
     /// The changelog and `version` contradict each other.
     stale_change "stale_change" STALE_CHANGE "\"warn\"";
+    /// A test names a file that does not exist.
+    missing_fixture "missing_fixture" NO_FIXTURE "\"warn\"";
 }
 
 #[cfg(test)]

@@ -222,4 +222,6 @@ codes! {
         "Runs wait for the rate and fall behind the schedule.";
     STALE_CHANGE "W1101" Warning "changelog does not fit the version",
         "Readers of the changelog learn of a change too early, too late or never.";
+    NO_FIXTURE "W1102" Warning "fixture is not there",
+        "A test names a file that does not exist. The connector runs, since it is deployed without its tests; the test fails.";
 }

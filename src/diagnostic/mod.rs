@@ -10,7 +10,7 @@ mod render;
 mod sarif;
 
 pub use codes::{CODES, CodeInfo};
-pub use render::{render_human, to_github, to_json};
+pub use render::{render_excerpt, render_human, to_github, to_json};
 pub use sarif::to_sarif;
 
 /// A file's text under the name that messages show.

@@ -22,6 +22,23 @@ pub fn render_human(diagnostics: &[Diagnostic], colour: bool) -> String {
     out
 }
 
+/// Something else than a finding in the same look: a headline, then the places with their labels,
+/// all of one file and equally important. Ends with a newline.
+pub fn render_excerpt(title: &str, places: &[(Span, String)], colour: bool) -> String {
+    let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+    let renderer = renderer.decor_style(DecorStyle::Ascii).term_width(120);
+    let mut group = Level::ERROR.primary_title(title).elements([] as [Element<'_>; 0]);
+    if let Some((first, _)) = places.first() {
+        let excerpt = Excerpt::of(places.iter().map(|(span, _)| span));
+        let annotations = places.iter().map(|(span, label)| {
+            let label = (!label.is_empty()).then_some(label.as_str());
+            AnnotationKind::Primary.span(excerpt.within(span)).label(label)
+        });
+        group = group.element(excerpt.snippet(first).annotations(annotations));
+    }
+    renderer.render(&[group]) + "\n"
+}
+
 fn render_one(renderer: &Renderer, diagnostic: &Diagnostic, out: &mut String) {
     let level = match diagnostic.severity {
         Severity::Error => Level::ERROR,

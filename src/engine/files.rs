@@ -143,6 +143,11 @@ impl Sources for FolderSources {
         self.read.lock().insert(path.to_owned(), file.clone());
         file
     }
+
+    /// Asks the disk, and reads nothing.
+    fn exists(&self, path: &Path) -> bool {
+        path.is_file()
+    }
 }
 
 fn read_text(path: &Path) -> Option<String> {

@@ -9,7 +9,7 @@ mod types;
 
 pub use compile::{
     CompiledFile, Sources, Written, check_set, compile_file, compile_file_with, compile_settings,
-    read, schema_document,
+    moment, read, schema_document,
 };
 pub use diff::changed;
 pub use lint::Levels;

@@ -9,14 +9,15 @@ use std::{
 
 use tenon::{
     diagnostic::{Diagnostic, Severity, SourceFile, render_human},
+    engine::files::FolderSources,
     plan::{Sources, compile_file, compile_settings},
 };
 
 /// A fenced block: where it begins, what it says it is, and its text.
-struct Block {
-    line: usize,
-    kind: String,
-    text: String,
+pub struct Block {
+    pub line: usize,
+    pub kind: String,
+    pub text: String,
 }
 
 fn root() -> &'static Path {
@@ -36,7 +37,7 @@ fn documents() -> Vec<PathBuf> {
     found
 }
 
-fn blocks(text: &str) -> Vec<Block> {
+pub fn blocks(text: &str) -> Vec<Block> {
     let mut found = Vec::new();
     let mut open: Option<Block> = None;
     for (number, line) in text.lines().enumerate() {
@@ -84,11 +85,13 @@ fn problems(text: &str) -> Vec<String> {
 }
 
 /// A fragment is completed with what it does not show: a name, a stream, a destination.
-fn completed(fragment: &str) -> String {
+pub fn completed(fragment: &str) -> String {
     let has = |what: &str| fragment.starts_with(what) || fragment.contains(&format!("\n{what}"));
+    // What stands in a table is no key of the file.
+    let own = if fragment.starts_with('[') { "" } else { fragment.split("\n[").next().unwrap() };
     let mut text = String::new();
     for (key, value) in [("name", "shown"), ("version", "1.0.0"), ("owner", "docs")] {
-        if !has(&format!("{key} ")) {
+        if !own.lines().any(|line| line.starts_with(&format!("{key} "))) {
             text.push_str(&format!("{key} = \"{value}\"\n"));
         }
     }
@@ -273,7 +276,9 @@ fn the_examples_compile() {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|e| e == "toml") {
-            let found = problems(&fs::read_to_string(&path).unwrap());
+            let compiled = compile_file(root(), &path, &FolderSources::new());
+            let wrong = compiled.diagnostics.iter().filter(|d| d.severity > Severity::Notice);
+            let found: Vec<String> = wrong.map(rendered).collect();
             assert!(found.is_empty(), "{}:\n{}", path.display(), found.join("\n"));
         }
     }

@@ -48,6 +48,7 @@ fn levels(but: &str) -> Levels {
 fn compile(text: &str) -> CompiledFile {
     let mut files = Files::default();
     files.add("shop.toml", text);
+    files.add("fixtures/order_paid.json", "{}");
     compile_file_with(Path::new(""), Path::new("shop.toml"), &files, &levels(""))
 }
 

@@ -10,5 +10,6 @@ mod language;
 mod map;
 mod poll;
 mod support;
+mod testing;
 mod tidy;
 mod webhook;

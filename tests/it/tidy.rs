@@ -20,6 +20,7 @@ const LAYERS: &[&str] = &[
     "ingest",
     "observe",
     "engine",
+    "testing",
     "admin",
     "cli",
 ];
@@ -34,6 +35,11 @@ const PURE: &[&str] = &[
     "src/deliver/prepare.rs",
     "src/ingest/naming.rs",
     "src/event.rs",
+    "src/testing/compare.rs",
+    "src/testing/diff.rs",
+    "src/testing/document.rs",
+    "src/testing/report.rs",
+    "src/testing/update.rs",
 ];
 
 const IMPURE: &[&str] = &[

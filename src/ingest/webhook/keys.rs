@@ -55,13 +55,7 @@ impl Key {
         user: Option<&Secret>,
         not_after: Option<Timestamp>,
     ) -> Result<Self, KeyProblem> {
-        let text = secret.expose();
-        let text = plan.key.strip.as_deref().and_then(|s| text.strip_prefix(s)).unwrap_or(text);
-        let bytes = decode(plan.key.decode, text).ok_or(KeyProblem::Undecodable)?;
-        let bytes = Zeroizing::new(bytes);
-        if bytes.is_empty() {
-            return Err(KeyProblem::Empty);
-        }
+        let bytes = key_bytes(plan, secret)?;
         let material = match plan.algorithm {
             Algorithm::HmacSha1 => hmac_key(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &bytes),
             Algorithm::HmacSha256 => hmac_key(hmac::HMAC_SHA256, &bytes),
@@ -79,6 +73,17 @@ impl Key {
     pub(super) fn is_live(&self, now: Timestamp) -> bool {
         self.not_after.is_none_or(|last| now <= last)
     }
+}
+
+/// What the scheme makes of the secret's text; not empty.
+pub(super) fn key_bytes(
+    plan: &VerifyPlan,
+    secret: &Secret,
+) -> Result<Zeroizing<Vec<u8>>, KeyProblem> {
+    let text = secret.expose();
+    let text = plan.key.strip.as_deref().and_then(|s| text.strip_prefix(s)).unwrap_or(text);
+    let bytes = decode(plan.key.decode, text).ok_or(KeyProblem::Undecodable)?;
+    if bytes.is_empty() { Err(KeyProblem::Empty) } else { Ok(Zeroizing::new(bytes)) }
 }
 
 fn hmac_key(algorithm: hmac::Algorithm, bytes: &[u8]) -> Material {

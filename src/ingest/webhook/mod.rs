@@ -15,11 +15,13 @@ mod log_gate;
 mod request;
 mod routes;
 mod server;
+mod sign;
 mod stall;
 mod verify;
 
 pub use keys::{Key, KeyProblem};
 pub use routes::Routes;
 pub use server::{WebhookLimits, WebhookObserver, WebhookServer};
+pub use sign::{SignProblem, Signer, sign};
 pub use stall::StallGuard;
 pub use verify::{RawBody, Reject, RequestParts, VerifiedBody, verify};

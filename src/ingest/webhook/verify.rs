@@ -6,7 +6,7 @@
 //! which the file must spell out, checks nothing.
 
 use bytes::Bytes;
-use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
+use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
 use http::{HeaderMap, Method, header::AUTHORIZATION};
 use ring::{digest, hmac};
 use subtle::ConstantTimeEq;
@@ -144,7 +144,7 @@ fn check_hmac<'k>(
     outcome(any_key, found)
 }
 
-fn sign_part(
+pub(super) fn sign_part(
     context: &mut hmac::Context,
     part: &SignedPart,
     request: &RequestParts<'_>,
@@ -266,6 +266,16 @@ fn single_header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     let mut values = headers.get_all(name).into_iter();
     let value = values.next()?.to_str().ok()?;
     values.next().is_none().then_some(value)
+}
+
+/// The text that [`decode`] gives these bytes for, where there is one.
+pub(super) fn encode(encoding: Encoding, bytes: &[u8]) -> Option<String> {
+    Some(match encoding {
+        Encoding::Raw => String::from_utf8(bytes.to_vec()).ok()?,
+        Encoding::Hex => HEXLOWER.encode(bytes),
+        Encoding::Base64 => BASE64.encode(bytes),
+        Encoding::Base64Url => BASE64URL_NOPAD.encode(bytes),
+    })
 }
 
 /// Bytes from text; hexadecimal of either case, base64 with padding or without.

@@ -6,7 +6,7 @@ use super::{
     super::{ConnectorPlan, SloPlan},
     auth,
     context::Context,
-    destination, events, library, vars, verify,
+    destination, events, library, test, vars, verify,
 };
 use crate::{
     definition::{
@@ -14,7 +14,6 @@ use crate::{
         kinds::Prose,
         slo::SloDef,
         table::{Given, Loc, list_of},
-        test::TestDef,
     },
     diagnostic::codes,
 };
@@ -63,7 +62,7 @@ pub(super) fn compile(
     let auths = auth::compile_all(context, whole);
     let destinations = destination::compile_all(context, whole, &auths);
     let streams = events::compile_all(context, whole, &auths, &destinations);
-    check_tests(context, whole);
+    test::check_all(context, path, whole);
     check_aliases(context, whole);
 
     let is_complete = is_complete(context, whole, vars.missing.as_deref());
@@ -201,53 +200,4 @@ fn slo(given: &Given<SloDef>) -> Option<SloPlan> {
         latency: def.latency.value().map(|latency| (latency.0, latency.1)),
         window: def.window.value().map_or(window, |span| span.0),
     })
-}
-
-/// Tests are run elsewhere; here they must make sense.
-fn check_tests(context: &mut Context<'_>, whole: Whole<'_>) {
-    let streams = whole.body.stream.value();
-    let names: Vec<&str> = streams
-        .map(|named| named.0.iter().map(|(name, _)| name.as_str()).collect())
-        .unwrap_or_default();
-    for test in whole.own.test.value().into_iter().flatten() {
-        if let Some(stream) = test.value.stream.get()
-            && !names.contains(&stream.value.0.as_str())
-        {
-            let known = names.iter().copied();
-            context.unknown(codes::UNKNOWN_STREAM, stream.at, "stream", &stream.value.0, known);
-        }
-        check_test(context, &test.value);
-    }
-}
-
-fn check_test(context: &mut Context<'_>, test: &TestDef) {
-    let given = test.given();
-    let inputs: Vec<(&str, Loc)> = given
-        .iter()
-        .filter(|(key, _)| matches!(*key, "given" | "request" | "responses"))
-        .copied()
-        .collect();
-    match inputs.as_slice() {
-        [] => {
-            context
-                .error(codes::MISSING_KEY, test.at, "a test needs an input", "nothing goes in")
-                .help("add `given` (a record), `request` (a webhook) or `responses` (what the API answers)");
-        }
-        [_] => {}
-        [(first, first_at), (second, second_at), ..] => {
-            context
-                .error(
-                    codes::CONFLICT,
-                    *second_at,
-                    format!("`{first}` and `{second}` exclude each other"),
-                    "a test has one input",
-                )
-                .related(*first_at, "the other one");
-        }
-    }
-    if !given.iter().any(|(key, _)| key.starts_with("expect")) {
-        context
-            .error(codes::MISSING_KEY, test.at, "a test needs an expectation", "nothing is expected")
-            .help("add `expect`, the mapped record, or one of `expect_some`, `expect_requests`, `expect_reply`, `expect_delivered`, `expect_dead`, `expect_duplicate`");
-    }
 }

@@ -91,6 +91,11 @@ impl<'a> Context<'a> {
         self.sources.read(path)
     }
 
+    /// Whether there is such a file. What was compiled does not depend on it.
+    pub fn exists(&self, path: &Path) -> bool {
+        self.sources.exists(path)
+    }
+
     /// Reads a file of the project.
     pub fn read_in_root(&mut self, path: &str) -> Option<Arc<SourceFile>> {
         let path = self.root.join(path);

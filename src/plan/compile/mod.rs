@@ -33,6 +33,7 @@ mod schema;
 mod set;
 mod settings;
 mod sites;
+mod test;
 mod url;
 mod vars;
 mod verify;
@@ -42,6 +43,7 @@ pub(super) use context::within;
 pub use schema::schema_document;
 pub use set::check_set;
 pub use settings::compile_settings;
+pub use test::moment;
 
 use context::Context;
 
@@ -52,6 +54,11 @@ use context::Context;
 pub trait Sources {
     /// The file's text, or `None` where there is no such file.
     fn read(&self, path: &Path) -> Option<Arc<SourceFile>>;
+
+    /// Whether there is such a file, whatever is in it.
+    fn exists(&self, path: &Path) -> bool {
+        self.read(path).is_some()
+    }
 }
 
 /// What became of one connector file.
