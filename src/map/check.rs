@@ -517,7 +517,7 @@ pub(super) fn root_span(tree: &ast::Expr<'_>) -> Span {
     }
 }
 
-fn constant_arguments(arguments: &[ast::CallArg<'_>]) -> Option<Arguments> {
+pub(super) fn constant_arguments(arguments: &[ast::CallArg<'_>]) -> Option<Arguments> {
     let mut constants = Arguments::default();
     for argument in arguments {
         match argument {
