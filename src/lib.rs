@@ -39,6 +39,8 @@ pub mod definition;
 
 pub mod plan;
 
+pub mod model;
+
 pub mod bus;
 
 pub mod auth;

@@ -517,6 +517,7 @@ pub(super) fn root_span(tree: &ast::Expr<'_>) -> Span {
     }
 }
 
+/// Arguments as constants; `None` where one is not.
 pub(super) fn constant_arguments(arguments: &[ast::CallArg<'_>]) -> Option<Arguments> {
     let mut constants = Arguments::default();
     for argument in arguments {

@@ -14,6 +14,7 @@ const LAYERS: &[&str] = &[
     "map",
     "definition",
     "plan",
+    "model",
     "bus",
     "auth",
     "deliver",
@@ -29,6 +30,7 @@ const LAYERS: &[&str] = &[
 const PURE: &[&str] = &[
     "src/definition/",
     "src/plan/",
+    "src/model/",
     "src/map/",
     "src/diagnostic",
     "src/deliver/decide.rs",
