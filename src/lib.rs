@@ -41,6 +41,8 @@ pub mod plan;
 
 pub mod model;
 
+pub mod document;
+
 pub mod bus;
 
 pub mod auth;

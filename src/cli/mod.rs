@@ -4,10 +4,12 @@
 //! files, something that needs attention), 2 usage or I/O, 130 interrupted. A reader that has seen
 //! enough (`tenon status | head`) ends a verb quietly.
 
+mod changelog;
 mod check;
 mod client;
 mod completions;
 mod dlq;
+mod docs;
 mod doctor;
 mod new;
 mod preview;
@@ -16,10 +18,12 @@ mod render;
 mod replay;
 mod resume;
 mod run;
+mod runbook;
 mod schema;
 mod settings;
 mod skeleton;
 mod status;
+mod subjects;
 mod test;
 mod trace;
 mod try_out;
@@ -55,6 +59,12 @@ enum Verb {
     Try(try_out::Args),
     /// Write a new connector
     New(new::Args),
+    /// Write pages about connectors: what they read, each field's origin, delivery, changelog
+    Docs(docs::Args),
+    /// Print the changelog of connectors
+    Changelog(changelog::Args),
+    /// Print what to do when a connector is in trouble
+    Runbook(runbook::Args),
     /// Show how the connectors of a running daemon are
     Status(status::Args),
     /// Show one event's life
@@ -137,6 +147,9 @@ fn dispatch(verb: Verb) -> Outcome {
         Verb::Test(args) => test::run(&args),
         Verb::Try(args) => try_out::run(&args),
         Verb::New(args) => new::run(args),
+        Verb::Docs(args) => docs::run(&args),
+        Verb::Changelog(args) => changelog::run(&args),
+        Verb::Runbook(args) => runbook::run(&args),
         Verb::Status(args) => status::run(&args),
         Verb::Trace(args) => trace::run(&args),
         Verb::Dlq(args) => dlq::run(args),

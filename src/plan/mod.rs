@@ -12,6 +12,6 @@ pub use compile::{
     moment, read, schema_document,
 };
 pub use diff::changed;
-pub use lint::Levels;
+pub use lint::{Levels, credentials_in};
 pub use settings::{BusKind, BusSettings, EgressSettings, LogSettings, Settings, WebhookSettings};
 pub use types::*;

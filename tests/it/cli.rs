@@ -110,6 +110,9 @@ fn every_verb_explains_itself() {
         "check",
         "try",
         "new",
+        "docs",
+        "changelog",
+        "runbook",
         "status",
         "trace",
         "dlq",
@@ -122,6 +125,8 @@ fn every_verb_explains_itself() {
         "resume",
         "doctor",
         "schema",
+        "schema show",
+        "schema diff",
         "completions",
     ];
     let mut all = String::new();

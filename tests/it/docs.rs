@@ -26,7 +26,8 @@ fn root() -> &'static Path {
 
 /// README and everything under docs, but for the error pages, which `language.rs` runs.
 fn documents() -> Vec<PathBuf> {
-    let mut found = vec![root().join("README.md"), root().join("CONTRIBUTING.md")];
+    let named = ["README.md", "CONTRIBUTING.md", "schemas/README.md"];
+    let mut found: Vec<PathBuf> = named.iter().map(|name| root().join(name)).collect();
     for entry in fs::read_dir(root().join("docs")).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|e| e == "md") {

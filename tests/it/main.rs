@@ -5,6 +5,7 @@ mod bus;
 mod cli;
 mod deliver;
 mod docs;
+mod document;
 mod engine;
 mod language;
 mod map;

@@ -4,11 +4,13 @@
 //! gets out is here.
 
 mod page;
+mod schema;
 mod table;
 mod tried;
 mod views;
 
 pub use page::page;
+pub use schema::schema_diff;
 pub use table::Style;
 pub use tried::tried;
 pub use views::{

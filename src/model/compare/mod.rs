@@ -20,7 +20,7 @@ use node::Node;
 /// Schemas nested deeper than this are not compared: a schema may refer to itself.
 const MAX_DEPTH: usize = 24;
 /// Pairs of schemas that one comparison looks at. References can multiply without end.
-const MAX_PAIRS: usize = 20_000;
+const MAX_PAIRS: usize = 10_000;
 
 /// How much a change matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -17,6 +17,7 @@ mod unused;
 mod verify;
 
 pub use level::Levels;
+pub use secret::by_look as credentials_in;
 pub(super) use secret::literal as literal_secrets;
 
 use toml::de::{DeTable, DeValue};

@@ -245,8 +245,8 @@ const LOOKS: &[Look] = &[
     Look { prefix: "xoxp-", rest: is_token, at_least: 24 },
 ];
 
-/// What looks like a credential, wherever it stands.
-fn by_look(text: &str) -> Vec<Range<usize>> {
+/// What looks like a credential, wherever it stands in a text: bytes, in order.
+pub fn by_look(text: &str) -> Vec<Range<usize>> {
     let bytes = text.as_bytes();
     let mut found = Vec::new();
     for look in LOOKS {

@@ -1,0 +1,302 @@
+//! What a stream reads, and what makes an event of it.
+
+use super::{
+    Subject,
+    block::{Block, Line},
+    picture::{methods, when},
+    shown, words,
+};
+use crate::{
+    map::Expr,
+    plan::{
+        Algorithm, CursorFormat, CursorPlan, CursorStart, Dedupe, Encoding, Jitter, PageBy,
+        PagePlan, PollPlan, RequestBody, SignedPart, Sorted, StreamPlan, TimestampPlan, VerifyPlan,
+        WebhookPlan,
+    },
+};
+
+type Rows = Vec<(String, Line)>;
+
+pub(super) fn blocks(subject: &Subject<'_>, stream: &StreamPlan, level: u8) -> Vec<Block> {
+    let mut blocks = vec![Block::heading(level, "What it reads")];
+    if let Some(webhook) = &stream.webhook {
+        let rows = webhook_rows(subject, webhook);
+        blocks.push(Block::Facts { title: "Webhook".to_owned(), rows });
+    }
+    if let Some(poll) = &stream.poll {
+        let rows = poll_rows(subject, stream, poll);
+        blocks.push(Block::Facts { title: "Poll".to_owned(), rows });
+    }
+    blocks.push(Block::heading(level, "Events"));
+    blocks.push(Block::Facts { title: "What makes an event".to_owned(), rows: event_rows(stream) });
+    blocks
+}
+
+fn add(rows: &mut Rows, name: &str, line: impl Into<Line>) {
+    rows.push((name.to_owned(), line.into()));
+}
+
+fn code(expr: &Expr) -> Line {
+    Line::new().code(expr.source())
+}
+
+fn webhook_rows(subject: &Subject<'_>, webhook: &WebhookPlan) -> Rows {
+    let mut rows = Rows::new();
+    add(&mut rows, "Takes", Line::new().code(format!("{} {}", methods(webhook), webhook.path)));
+    add(&mut rows, "Verified by", verification(&webhook.verify));
+    if let Some(timestamp) = &webhook.verify.timestamp {
+        add(&mut rows, "Signed", age(timestamp));
+    }
+    let mut secrets = Line::new();
+    for (at, secret) in webhook.secrets.iter().enumerate() {
+        secrets = if at > 0 { secrets.text(", ") } else { secrets };
+        secrets = secrets.then(shown::credential(subject, &secret.value));
+        if let Some(until) = secret.not_after {
+            secrets = secrets.text(format!(" (until {})", until.rfc3339()));
+        }
+    }
+    if !secrets.is_empty() {
+        add(&mut rows, "Secret", secrets);
+    }
+    if let Some(user) = &webhook.user {
+        add(&mut rows, "User", shown::credential(subject, user));
+    }
+    if let Some(challenge) = &webhook.verify.challenge {
+        add(&mut rows, "Handshake", Line::from("answered where ").then(code(&challenge.when)));
+    }
+    if let Some(events) = &webhook.events {
+        add(&mut rows, "Events", Line::from("one for each of ").then(code(events)));
+    }
+    let answer = match &webhook.reply {
+        Some(reply) => format!("{}, once the event is durable", reply.status),
+        None => "202 with the event's id, once it is durable".to_owned(),
+    };
+    add(&mut rows, "Answers", answer);
+    add(&mut rows, "Longest body", words::size(webhook.max_body_bytes as u64));
+    rows
+}
+
+fn verification(verify: &VerifyPlan) -> Line {
+    let name = Line::new().code(verify.name.as_str());
+    let what = match verify.algorithm {
+        Algorithm::None => {
+            return Line::new().strong("nothing").text(": whoever knows the address may post");
+        }
+        Algorithm::Basic => return Line::from("HTTP basic authentication"),
+        Algorithm::Token => "a shared token".to_owned(),
+        Algorithm::HmacSha1 => hmac("SHA-1", verify),
+        Algorithm::HmacSha256 => hmac("SHA-256", verify),
+        Algorithm::HmacSha512 => hmac("SHA-512", verify),
+    };
+    let line = name.text(format!(": {what}"));
+    let line = match &verify.signature {
+        Some(signature) => {
+            let encoding = match signature.decode {
+                Encoding::Raw => "",
+                Encoding::Hex => "hexadecimal, ",
+                Encoding::Base64 => "base64, ",
+                Encoding::Base64Url => "base64url, ",
+            };
+            line.text(format!(", {encoding}in ")).code(signature.header.as_str())
+        }
+        None => line,
+    };
+    line.text(format!("; else {}", verify.on_fail))
+}
+
+fn hmac(hash: &str, verify: &VerifyPlan) -> String {
+    let parts = verify.signed.iter().filter_map(|part| match part {
+        SignedPart::Text(_) => None,
+        SignedPart::Body => Some("the body".to_owned()),
+        SignedPart::BodySha256 => Some("the body's SHA-256".to_owned()),
+        SignedPart::Timestamp => Some("the time of signing".to_owned()),
+        SignedPart::Url => Some("the URL".to_owned()),
+        SignedPart::Method => Some("the method".to_owned()),
+        SignedPart::Header(name) => Some(format!("the header {name}")),
+    });
+    format!("HMAC with {hash} of {}", words::and(&parts.collect::<Vec<_>>()))
+}
+
+fn age(timestamp: &TimestampPlan) -> Line {
+    let (past, future) = (words::time(timestamp.past), words::time(timestamp.future));
+    Line::from(format!("at most {past} ago and {future} ahead, as "))
+        .code(timestamp.header.as_str())
+        .text(" says")
+}
+
+fn poll_rows(subject: &Subject<'_>, stream: &StreamPlan, poll: &PollPlan) -> Rows {
+    let mut rows = Rows::new();
+    let url = shown::address(poll.url.source());
+    add(&mut rows, "Asks", Line::new().code(format!("{} {url}", poll.method)));
+    if !poll.query.is_empty() {
+        add(&mut rows, "Query", shown::settings(subject, &poll.query));
+    }
+    if !poll.headers.is_empty() {
+        add(&mut rows, "Headers", shown::settings(subject, &poll.headers));
+    }
+    match &poll.body {
+        Some(RequestBody::Json(tree)) => {
+            let names = tree.leaves().into_iter().map(|(name, _)| name);
+            add(&mut rows, "Body", Line::from("JSON with ").codes(names));
+        }
+        Some(RequestBody::Form(fields)) => add(&mut rows, "Form", shown::settings(subject, fields)),
+        None => {}
+    }
+    add(&mut rows, "When", schedule(stream));
+    if let Some(auth) = &poll.auth {
+        add(&mut rows, "Credentials", Line::from("auth ").code(&**auth));
+    }
+    let records = match &poll.records {
+        Some(records) => code(&records.path),
+        None => Line::from("the items of the answer, or the one object"),
+    };
+    add(&mut rows, "Records", records);
+    add(&mut rows, "Pages", pages(&poll.page));
+    match &poll.cursor {
+        Some(cursor) => cursor_rows(cursor, &mut rows),
+        None => add(&mut rows, "Goes on", "every run reads everything; what is known is dropped"),
+    }
+    let mut limits = Vec::new();
+    if !poll.rate.is_empty() {
+        limits.push(format!("{}, shared by all streams", words::rates(&poll.rate)));
+    }
+    limits.push(format!("{} at once", words::counted(poll.concurrency, "request")));
+    limits.push(format!("{} a request", words::time(poll.timeout)));
+    limits.push(format!("answers up to {}", words::size(poll.max_response_bytes as u64)));
+    add(&mut rows, "Limits", limits.join("; "));
+    rows
+}
+
+fn schedule(stream: &StreamPlan) -> Line {
+    let Some(schedule) = &stream.schedule else { return Line::from("an instance says when") };
+    let spread = match schedule.jitter {
+        Jitter::Ratio(ratio) if ratio > 0.0 => format!(", spread by {}", words::percent(ratio)),
+        Jitter::Duration(time) if !time.is_zero() => {
+            format!(", spread by up to {}", words::time(time))
+        }
+        _ => String::new(),
+    };
+    Line::from(format!("{}{spread}", when(stream)))
+}
+
+fn pages(page: &PagePlan) -> Line {
+    let line = match &page.by {
+        PageBy::None => Line::from("one"),
+        PageBy::Page { param, first } => {
+            Line::from("by number in ").code(param.as_str()).text(format!(", from {first}"))
+        }
+        PageBy::Offset { param } => Line::from("by offset in ").code(param.as_str()),
+        PageBy::Cursor { next, param } => {
+            let line = Line::from("by the token at ").then(code(next));
+            match param {
+                Some(param) => line.text(", sent in ").code(param.as_str()),
+                None => line,
+            }
+        }
+        PageBy::Next { next } => Line::from("by the URL at ").then(code(next)),
+        PageBy::Link => Line::from("by the ").code("Link").text(" header"),
+    };
+    let line = match (page.size, &page.size_param) {
+        (Some(size), Some(param)) => {
+            line.text(format!(", {size} records each (")).code(param.as_str()).text(")")
+        }
+        (Some(size), None) => line.text(format!(", {size} records each")),
+        _ => line,
+    };
+    match &page.stop {
+        Some(stop) => line.text(", until ").then(code(stop)),
+        None => line,
+    }
+}
+
+fn cursor_rows(cursor: &CursorPlan, rows: &mut Rows) {
+    let format = match &cursor.format {
+        CursorFormat::Rfc3339 => "RFC 3339 times".to_owned(),
+        CursorFormat::EpochSeconds => "seconds since 1970".to_owned(),
+        CursorFormat::EpochMillis => "milliseconds since 1970".to_owned(),
+        CursorFormat::Pattern(pattern) => format!("times as {pattern}"),
+        CursorFormat::Integer => "whole numbers".to_owned(),
+        CursorFormat::Text => "texts".to_owned(),
+    };
+    let moves = match cursor.sorted {
+        Sorted::Ascending => "moves page by page, since the API answers in ascending order",
+        Sorted::No => "moves when all pages of a window are durable",
+    };
+    let what = match &cursor.field {
+        Some(field) => code(field),
+        None => Line::from("the window"),
+    };
+    add(rows, "Goes on from", what.text(format!(" ({format}), which {moves}")));
+    let start = match &cursor.start {
+        Some(CursorStart::Literal(text)) => Line::new().code(text.as_str()),
+        Some(CursorStart::Ago(ago)) => Line::from(format!("{} ago", words::time(*ago))),
+        None => Line::from("the beginning"),
+    };
+    add(rows, "First run", Line::from("from ").then(start));
+    let params = [("start", &cursor.start_param), ("end", &cursor.end_param)];
+    let mut sent = Line::new();
+    for (end, param) in params {
+        if let Some(param) = param {
+            sent = if sent.is_empty() { sent } else { sent.text(", ") };
+            sent = sent.text(format!("{end} in ")).code(param.as_str());
+        }
+    }
+    if !sent.is_empty() {
+        add(rows, "Window", sent);
+    }
+    if let Some(window) = cursor.window {
+        add(rows, "Longest window", words::time(window));
+    }
+    if let Some(lookback) = cursor.lookback {
+        add(rows, "Looks back", format!("{} behind the cursor in each run", words::time(lookback)));
+    }
+    if cursor.filter {
+        add(rows, "Older records", "are dropped on this side");
+    }
+}
+
+fn event_rows(stream: &StreamPlan) -> Rows {
+    let mut rows = Rows::new();
+    let key = match stream.key.as_slice() {
+        [] => Line::from("the record's hash"),
+        parts => Line::new().codes(parts.iter().map(Expr::source)),
+    };
+    add(&mut rows, "Key", key.text(": which thing it is about"));
+    let revision = match &stream.revision {
+        Some(revision) if revision.ordered => {
+            code(&revision.expr).text(": a state older than the one delivered is superseded")
+        }
+        Some(revision) => code(&revision.expr).text(": tells states apart, not which is newer"),
+        None => Line::from("the record's hash: a change of any field is a new state"),
+    };
+    add(&mut rows, "Revision", revision);
+    let dedupe = match stream.dedupe {
+        Dedupe::Window(window) => {
+            format!("key and revision together arrive once within {}", words::time(window))
+        }
+        Dedupe::Forever => "key and revision together arrive once, without end".to_owned(),
+    };
+    let both = stream.webhook.is_some() && stream.poll.is_some();
+    add(
+        &mut rows,
+        "Dedupe",
+        if both { format!("{dedupe}, by webhook or by poll") } else { dedupe },
+    );
+    if let Some(tenant) = &stream.tenant {
+        add(&mut rows, "Tenant", code(tenant).text(": whose budget it spends"));
+    }
+    if let Some(when) = &stream.when {
+        add(&mut rows, "Only if", code(when));
+    }
+    if let Some(delete) = &stream.delete {
+        add(&mut rows, "A removal if", code(delete));
+    }
+    for (name, expr) in &stream.with {
+        add(
+            &mut rows,
+            &format!("with.{name}"),
+            code(expr).text(": kept with the event for the map"),
+        );
+    }
+    rows
+}
