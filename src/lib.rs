@@ -43,6 +43,8 @@ pub mod model;
 
 pub mod document;
 
+pub mod review;
+
 pub mod bus;
 
 pub mod auth;

@@ -8,19 +8,23 @@ mod changelog;
 mod check;
 mod client;
 mod completions;
+mod diff;
 mod dlq;
 mod docs;
 mod doctor;
+mod git;
 mod new;
 mod preview;
 mod reload;
 mod render;
 mod replay;
+mod rerun;
 mod resume;
 mod run;
 mod runbook;
 mod schema;
 mod settings;
+mod sides;
 mod skeleton;
 mod status;
 mod subjects;
@@ -55,6 +59,8 @@ enum Verb {
     Check(check::Args),
     /// Run the tests in the connector files, offline
     Test(test::Args),
+    /// Say what a change of connectors does, and whether their versions say so
+    Diff(diff::Args),
     /// Show what a connector makes of one record or poll, delivering nothing
     Try(try_out::Args),
     /// Write a new connector
@@ -145,6 +151,7 @@ fn dispatch(verb: Verb) -> Outcome {
         Verb::Run(args) => run::run(args),
         Verb::Check(args) => check::run(&args),
         Verb::Test(args) => test::run(&args),
+        Verb::Diff(args) => diff::run(&args),
         Verb::Try(args) => try_out::run(&args),
         Verb::New(args) => new::run(args),
         Verb::Docs(args) => docs::run(&args),

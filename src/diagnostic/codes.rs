@@ -182,6 +182,17 @@ codes! {
         "An address to listen on is an IP address and a port: `127.0.0.1:8080`.";
     BAD_NETWORK "E1002" Error "not a network",
         "A network is an address and the length of its prefix: `10.0.0.0/8`.";
+    // The version gate of `tenon diff`.
+    VERSION_TOO_LOW "E1101" Error "version says less than what changed",
+        "Users go by the version: breaking changes need a major one, additive ones a minor one, operational ones a patch.";
+    VERSION_BACKWARDS "E1102" Error "version goes back",
+        "The new version is lower than the old one.";
+    NO_CHANGE_ENTRY "E1103" Error "version without an entry in the changelog",
+        "What changed has to stand in a `[[change]]` of the new version.";
+    WRONG_CHANGE_KIND "E1104" Error "changelog entry of another kind",
+        "The kind of the `[[change]]` does not suit what changed.";
+    VERSION_GONE "E1105" Error "version is gone",
+        "The connector had a version and has none any more.";
     // Notices; those of lints say so.
     NEEDS_INSTANCE "N0201" Notice "runs only through `use`",
         "The connector lacks a destination or a variable's value; an instance has to give it.";

@@ -92,6 +92,14 @@ pub fn is_connector_name(name: &str) -> bool {
     is_toml && !is_leftover && !matches!(name, "tenon.toml" | "Cargo.toml")
 }
 
+/// Whether a file of this path, relative to a folder that is searched, is a connector.
+pub fn is_connector_path(path: &Path) -> bool {
+    let mut names = path.iter().map(|name| name.to_str());
+    let file = names.next_back().flatten();
+    file.is_some_and(is_connector_name)
+        && names.all(|name| name.is_some_and(|name| !is_skipped_folder(name)))
+}
+
 /// The folder that a project's names are relative to: the nearest ancestor of the first path that
 /// holds `tenon.toml` or `.git`, otherwise the folder itself (of a file, the folder it lies in).
 /// Named relative to the working directory where the given path is.
@@ -194,6 +202,21 @@ mod tests {
             .map(|path| path.strip_prefix(folder.path()).expect("inside").display().to_string())
             .collect();
         assert_eq!(names, ["a.toml", "b.toml", "eu/deep/c.toml"]);
+    }
+
+    #[test]
+    fn a_path_tells_as_much_as_a_search() {
+        for (path, is_connector) in [
+            ("a.toml", true),
+            ("eu/deep/c.toml", true),
+            ("eu/.hidden/c.toml", false),
+            ("integrations/verify/acme.toml", false),
+            ("tenon.toml", false),
+            ("notes.md", false),
+            ("", false),
+        ] {
+            assert_eq!(is_connector_path(Path::new(path)), is_connector, "{path}");
+        }
     }
 
     #[cfg(unix)]

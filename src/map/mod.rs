@@ -24,6 +24,7 @@ mod fault;
 mod filters;
 mod json;
 mod lex;
+pub mod outline;
 mod parts;
 mod path;
 mod schema;

@@ -108,6 +108,7 @@ fn every_verb_explains_itself() {
         "",
         "run",
         "check",
+        "diff",
         "try",
         "new",
         "docs",

@@ -207,6 +207,34 @@ fn the_reference_lists_every_key() {
     assert!(missing.is_empty(), "tables without a place in the reference: {missing:?}");
 }
 
+/// The table of changes in docs/reviewing.md is the table that classes them. `TENON_BLESS=1` writes it.
+#[test]
+fn every_change_and_its_class_is_documented() {
+    let path = root().join("docs/reviewing.md");
+    let text = fs::read_to_string(&path).unwrap();
+    let (before, rest) = text.split_once("<!-- rules -->\n").unwrap();
+    let (_, after) = rest.split_once("<!-- end -->").unwrap();
+    let mut table = String::from("| rule | change | class | why |\n|---|---|---|---|\n");
+    for rule in tenon::review::RULES {
+        let info = rule.info();
+        let whom = match info.class {
+            tenon::review::Class::Breaking => format!(" for {}", info.whom.word()),
+            _ => String::new(),
+        };
+        let class = info.class.word();
+        table.push_str(&format!(
+            "| `{}` | {} | {class}{whom} | {} |\n",
+            info.id, info.what, info.why
+        ));
+    }
+    let made = format!("{before}<!-- rules -->\n{table}<!-- end -->{after}");
+    if std::env::var_os("TENON_BLESS").is_some() {
+        fs::write(&path, &made).unwrap();
+    } else {
+        assert!(made == text, "the table of docs/reviewing.md is not the code's: TENON_BLESS=1");
+    }
+}
+
 #[test]
 fn every_tenon_command_line_parses() {
     let mut wrong = Vec::new();

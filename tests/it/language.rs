@@ -1,7 +1,7 @@
 //! The language: the example of its description, a page for every code, and the prose of messages.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt::Write as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -12,8 +12,10 @@ use tenon::{
     definition::{self, lints::LINTS},
     diagnostic::{CODES, Diagnostic, Severity, SourceFile, render_human, to_github, to_json},
     plan::{
-        CompiledFile, Levels, Sources, check_set, compile_file, compile_file_with, compile_settings,
+        CompiledFile, Levels, Sources, check_set, compile_file, compile_file_with,
+        compile_settings, read,
     },
+    review::{self, Filed, Side},
 };
 
 const SHOPIFY: &str = include_str!("fixtures/shopify.toml");
@@ -86,12 +88,24 @@ fn check_example(code: &str, text: &str, secrets_are_set: bool) -> Vec<Diagnosti
         found.extend(check_set(&all.iter().collect::<Vec<_>>()));
         return found;
     }
+    if code.starts_with("E11") {
+        let [old, new] = [&paths[0], &paths[1]].map(|path| one_side(path, &files));
+        let reviewed = review::review(&old, &new);
+        return reviewed.iter().flat_map(|one| review::gate(&old, &new, one)).collect();
+    }
     let file = compiled(&paths[0]);
     let mut found = file.diagnostics.clone();
     if code == "N0601" {
         found.extend(file.unset_secrets(Severity::Notice, |_| secrets_are_set));
     }
     found
+}
+
+/// A side of `tenon diff` that is one file.
+fn one_side(path: &str, files: &Files) -> Side {
+    let written = read(Path::new(""), Path::new(path), files);
+    assert!(written.compiled.plan.is_some(), "{:?}", written.compiled.diagnostics);
+    Side { files: vec![Filed { at: "shop.toml".into(), written }], schemas: BTreeMap::new() }
 }
 
 /// The fenced TOML blocks of a page.

@@ -4,6 +4,7 @@ mod admin;
 mod bus;
 mod cli;
 mod deliver;
+mod diff;
 mod docs;
 mod document;
 mod engine;

@@ -3,12 +3,18 @@
 //! What a table or a story looks like is `views.rs` (pure text, tested without a terminal); how it
 //! gets out is here.
 
+mod diff;
+mod markdown;
 mod page;
 mod schema;
 mod table;
 mod tried;
 mod views;
 
+pub use diff::{
+    as_annotations as diff_as_annotations, as_json as diff_as_json, for_people as diff_for_people,
+};
+pub use markdown::of as diff_as_markdown;
 pub use page::page;
 pub use schema::schema_diff;
 pub use table::Style;

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     definition::{self, connector::ConnectorDef},
     diagnostic::{Diagnostic, Severity, SourceFile, Span, codes},
+    world::Secret,
 };
 
 mod auth;
@@ -131,6 +132,8 @@ pub struct Written {
     pub plan: Option<Arc<ConnectorPlan>>,
     /// What the engine gets.
     pub compiled: CompiledFile,
+    /// Literal secrets of the texts, for whoever shows what was compiled from them.
+    pub hidden: Vec<Secret>,
 }
 
 impl Written {
@@ -191,7 +194,7 @@ fn read_with(root: &Path, path: &Path, sources: &dyn Sources, lints: &Levels) ->
         let base = base.as_ref().map(|base| &base.definition);
         compiled = connector::compile(&mut context, path, &own.definition, base);
     }
-    lint(&mut context, (&own, &text), base.as_ref().zip(base_text.as_deref()));
+    let hidden = lint(&mut context, (&own, &text), base.as_ref().zip(base_text.as_deref()));
     let compiled = compiled.filter(|_| !context.has_errors());
     let is_complete = compiled.as_ref().is_some_and(|compiled| compiled.is_complete);
     let plan = compiled.map(|compiled| Arc::new(compiled.plan));
@@ -203,18 +206,28 @@ fn read_with(root: &Path, path: &Path, sources: &dyn Sources, lints: &Levels) ->
         own: own.definition,
         base: base.map(|base| base.definition),
         texts,
+        hidden,
     }
 }
 
 /// A definition, and the text that it was read from.
 type Read<'r, 't> = (&'r definition::Read<'t, ConnectorDef>, &'r SourceFile);
 
-/// What the lints say, and literal secrets out of sight, an instance's base's too.
-fn lint<'t>(context: &mut Context<'_>, own: Read<'_, 't>, base: Option<Read<'_, 't>>) {
+/// What the lints say, and literal secrets out of sight, an instance's base's too. Returns those.
+fn lint<'t>(
+    context: &mut Context<'_>,
+    own: Read<'_, 't>,
+    base: Option<Read<'_, 't>>,
+) -> Vec<Secret> {
     let is_broken = context.has_errors();
+    let mut hidden = Vec::new();
     for (index, (read, file)) in [Some(own), base].into_iter().flatten().enumerate() {
         let secrets = literal_secrets(&read.definition, &file.text, index as u16);
-        secrets.iter().for_each(|secret| context.hide(secret.at));
+        for secret in &secrets {
+            let text = file.text.get(secret.at.start as usize..secret.at.end as usize);
+            hidden.extend(text.map(|text| Secret::new(text.trim_matches(['"', '\'']))));
+            context.hide(secret.at);
+        }
         context.report_all(secrets.into_iter().filter(|_| index == 0));
     }
     if !is_broken {
@@ -224,6 +237,7 @@ fn lint<'t>(context: &mut Context<'_>, own: Read<'_, 't>, base: Option<Read<'_, 
             document: own.0.document.get_ref(),
         }));
     }
+    hidden
 }
 
 fn unreadable(path: &Path) -> Written {
@@ -245,7 +259,14 @@ fn unreadable(path: &Path) -> Written {
         secrets: Vec::new(),
         routes: Vec::new(),
     };
-    Written { own: ConnectorDef::default(), base: None, texts: vec![file], plan: None, compiled }
+    Written {
+        own: ConnectorDef::default(),
+        base: None,
+        texts: vec![file],
+        plan: None,
+        compiled,
+        hidden: Vec::new(),
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,246 @@
+//! Destinations: where events go, in which order, how fast, and how often it is tried.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+
+use http::Method;
+
+use super::{
+    Subject,
+    fields::{self, Shape},
+    pair::Matched,
+    pen::{At, Pen, Presence},
+    rule,
+    said::Renames,
+    say,
+};
+use crate::{
+    map::Tree,
+    plan::{DestinationKind, DestinationPlan, Order, Rate, RetryPlan},
+};
+
+type Destinations = BTreeMap<Arc<str>, Arc<DestinationPlan>>;
+
+pub(super) fn compare(
+    pen: &mut Pen<'_>,
+    (old, new): (&Destinations, &Destinations),
+    destinations: &Matched,
+    renames: &Renames,
+) {
+    for (old_name, name) in &destinations.both {
+        let (Some(was), Some(is)) = (old.get(&**old_name), new.get(&**name)) else { continue };
+        let at = At::renamed(Subject::Destination(name.clone()), "destination", old_name);
+        if old_name != name {
+            let effect = "what is not delivered yet waits under the old name and goes on only when \
+                          a destination of that name comes back: let it drain first; idempotency \
+                          keys follow from the name, so a replay writes a second time";
+            let what = format!("renamed from `{old_name}`");
+            pen.note(&at, "", rule::DESTINATION_RENAMED, what, effect);
+        }
+        one(pen, &at, was, is, renames);
+    }
+    for name in &destinations.added {
+        let at = At::of(Subject::Destination(name.clone()), "destination");
+        let what = new.get(&**name).map_or("", |plan| word(&plan.kind));
+        pen.note(&at, "", rule::DESTINATION_ADDED, format!("is new, type {what}"), "");
+    }
+    for name in &destinations.removed {
+        let at = At::of(Subject::Destination(name.clone()), "destination");
+        let effect = "it gets nothing more; what it was not given yet waits until a destination of \
+                      this name comes back";
+        pen.note(&at, "", rule::DESTINATION_REMOVED, "is gone", effect);
+    }
+}
+
+fn one(
+    pen: &mut Pen<'_>,
+    at: &At,
+    old: &DestinationPlan,
+    new: &DestinationPlan,
+    renames: &Renames,
+) {
+    let DestinationPlan { name: _, kind, order, concurrency, rate, timeout, retry } = new;
+    kinds(pen, at, (&old.kind, kind), renames);
+    match (old.order, *order) {
+        (Order::None, Order::Key) => {
+            let effect = "an event waits until the one before it of its key is settled";
+            pen.note(at, "order", rule::ORDER_ADDED, "none → key", effect);
+        }
+        (Order::Key, Order::None) => {
+            let effect = "two states of one thing may arrive in the wrong order";
+            pen.note(at, "order", rule::ORDER_REMOVED, "key → none", effect);
+        }
+        (Order::None, Order::None) | (Order::Key, Order::Key) => {}
+    }
+    let limits = rule::DESTINATION_LIMIT;
+    let count = |count: &usize| count.to_string();
+    pen.value(at, "concurrency", limits, (&old.concurrency, concurrency), count, String::new);
+    let show = |rate: &Vec<Rate>| say::rates(rate);
+    pen.value(at, "rate", limits, (&old.rate, rate), show, String::new);
+    let show = |timeout: &Duration| say::duration(*timeout);
+    pen.value(at, "timeout", limits, (&old.timeout, timeout), show, || {
+        "an attempt that takes longer counts as failed and is repeated".to_owned()
+    });
+    retries(pen, at, &old.retry, retry);
+}
+
+fn retries(pen: &mut Pen<'_>, at: &At, old: &RetryPlan, new: &RetryPlan) {
+    let RetryPlan { attempts, from, to, within } = new;
+    let (was, is) = (patience(old), patience(new));
+    let effect = || {
+        if was == is {
+            return String::new();
+        }
+        let (was, is) = (say::duration(was), say::duration(is));
+        format!(
+            "events of an outage longer than {is} may end as dead letters (was {was}); \
+             `tenon dlq replay` brings them back"
+        )
+    };
+    let count = |count: &u32| count.to_string();
+    pen.value(at, "retry.attempts", rule::RETRY, (&old.attempts, attempts), count, effect);
+    let show = |span: &Duration| say::duration(*span);
+    pen.value(at, "retry.from", rule::RETRY, (&old.from, from), show, effect);
+    pen.value(at, "retry.to", rule::RETRY, (&old.to, to), show, effect);
+    pen.value(at, "retry.within", rule::RETRY, (&old.within, within), show, effect);
+}
+
+/// The longest that the last attempt can come after the first: every wait at its longest, and no
+/// longer than `within`.
+pub(super) fn patience(plan: &RetryPlan) -> Duration {
+    let mut total = Duration::ZERO;
+    let mut wait = plan.from;
+    for _ in 1..plan.attempts {
+        total = total.saturating_add(wait.min(plan.to));
+        if total >= plan.within {
+            return plan.within;
+        }
+        wait = wait.saturating_mul(2);
+    }
+    total
+}
+
+fn kinds(
+    pen: &mut Pen<'_>,
+    at: &At,
+    (old, new): (&DestinationKind, &DestinationKind),
+    renames: &Renames,
+) {
+    match (old, new) {
+        (DestinationKind::Http { .. }, DestinationKind::Http { .. }) => {
+            http(pen, at, (old, new), renames);
+        }
+        (
+            DestinationKind::File {
+                path: old_path,
+                rotate_bytes: old_bytes,
+                rotate_every: old_every,
+                keep: old_keep,
+            },
+            DestinationKind::File { path, rotate_bytes, rotate_every, keep },
+        ) => {
+            let show = |path: &PathBuf| say::quoted(&path.display().to_string());
+            pen.value(at, "path", rule::DESTINATION_PATH, (old_path, path), show, || {
+                "new lines are written there; the old file stays as it is".to_owned()
+            });
+            let rotation = rule::ROTATION;
+            let show = |bytes: &Option<u64>| bytes.map_or("never".to_owned(), say::bytes);
+            pen.value(at, "rotate", rotation, (old_bytes, rotate_bytes), show, String::new);
+            let show = |every: &Option<Duration>| say::maybe_duration(*every);
+            pen.value(at, "rotate_every", rotation, (old_every, rotate_every), show, String::new);
+            let show = |keep: &Option<usize>| keep.map_or("all".to_owned(), |n| n.to_string());
+            let fewer = keep.is_some_and(|keep| old_keep.is_none_or(|old| keep < old));
+            pen.value(at, "keep", rotation, (old_keep, keep), show, || {
+                if fewer { "older rotated files are deleted".to_owned() } else { String::new() }
+            });
+        }
+        (DestinationKind::Stdout, DestinationKind::Stdout) => {}
+        (old, new) => {
+            let what = format!("{} → {}", word(old), word(new));
+            let effect = "events go there instead, those not yet delivered too";
+            pen.note(at, "type", rule::DESTINATION_TYPE, what, effect);
+        }
+    }
+}
+
+fn http(
+    pen: &mut Pen<'_>,
+    at: &At,
+    (old, new): (&DestinationKind, &DestinationKind),
+    renames: &Renames,
+) {
+    let (
+        DestinationKind::Http {
+            method: old_method,
+            url: old_url,
+            headers: old_headers,
+            body: old_body,
+            auth: old_auth,
+            max_response_bytes: old_max,
+        },
+        DestinationKind::Http { method, url, headers, body, auth, max_response_bytes },
+    ) = (old, new)
+    else {
+        return;
+    };
+    let show = |method: &Method| method.to_string();
+    pen.value(at, "method", rule::DESTINATION_METHOD, (old_method, method), show, || {
+        "the receiver has to take it: a 4xx makes a dead letter of every event".to_owned()
+    });
+    let effect = "events go there from now on, those not yet delivered too, with the same \
+                  idempotency keys; the old address gets nothing more";
+    pen.expr(at, "url", rule::DESTINATION_URL, (old_url, url), effect);
+    let rules =
+        Presence { added: rule::HEADER_ADDED, removed: rule::HEADER, changed: rule::HEADER };
+    let pairs = (old_headers.as_slice(), headers.as_slice());
+    pen.pairs(at, "headers", rules, pairs, str::eq_ignore_ascii_case, "");
+    bodies(pen, at, (old_body.as_ref(), body.as_ref()));
+    let (was, is) = (renames.auth(old_auth.as_deref()), auth.as_deref());
+    let show = |name: &Option<&str>| name.map_or_else(|| "none".to_owned(), |n| format!("`{n}`"));
+    pen.value(at, "auth", rule::DESTINATION_AUTH, (&was, &is), show, || {
+        "if the receiver refuses them, the destination is parked and loses nothing".to_owned()
+    });
+    let show = |bytes: &usize| say::bytes(*bytes as u64);
+    let bytes = (old_max, max_response_bytes);
+    pen.value(at, "max_response", rule::DESTINATION_LIMIT, bytes, show, String::new);
+}
+
+fn bodies(pen: &mut Pen<'_>, at: &At, (old, new): (Option<&Tree>, Option<&Tree>)) {
+    match (old, new) {
+        (None, None) => {}
+        (Some(old), Some(new)) => {
+            fields::compare(pen, at, "body", (&Shape::of(old), &Shape::of(new)));
+        }
+        (None, Some(_)) => {
+            let effect = "what is sent is no longer the mapped record as it is";
+            pen.note(at, "body", rule::BODY, "is new", effect);
+        }
+        (Some(_), None) => {
+            pen.note(at, "body", rule::BODY, "is gone", "the mapped record is sent as it is");
+        }
+    }
+}
+
+fn word(kind: &DestinationKind) -> &'static str {
+    match kind {
+        DestinationKind::Http { .. } => "http",
+        DestinationKind::File { .. } => "file",
+        DestinationKind::Stdout => "stdout",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_is_the_sum_of_the_longest_waits() {
+        let secs = Duration::from_secs;
+        let plan =
+            |attempts| RetryPlan { attempts, from: secs(1), to: secs(3600), within: secs(86_400) };
+        assert_eq!(patience(&plan(1)), Duration::ZERO);
+        assert_eq!(patience(&plan(5)), secs(1 + 2 + 4 + 8));
+        assert_eq!(patience(&plan(12)), secs(2047));
+        assert_eq!(patience(&RetryPlan { within: secs(60), ..plan(12) }), secs(60));
+        assert_eq!(patience(&plan(1000)), secs(86_400));
+    }
+}
