@@ -15,8 +15,9 @@ use crate::{
     plan::{ConnectorPlan, DestinationKind, DestinationPlan},
 };
 
-/// Events that are written to a file between two syncs.
-const FILE_GROUP: usize = 1024;
+/// Events written to a file and not settled: those of the sync that is under way, and those that
+/// are written meanwhile.
+const FILE_GROUP: usize = 4096;
 
 /// One destination of a running connector, shared by its lanes.
 pub struct DestinationRuntime {

@@ -55,6 +55,8 @@ pub async fn run(context: LaneContext, stop: CancellationToken) {
         window: context.destination.window(),
         waiting: VecDeque::new(),
         in_hand: FuturesUnordered::new(),
+        ended: Vec::new(),
+        settling: None,
         not_before: None,
         context,
     };
@@ -62,9 +64,7 @@ pub async fn run(context: LaneContext, stop: CancellationToken) {
         lane.turn(&stop).await;
     }
     lane.give_back();
-    while let Some(lived) = lane.in_hand.next().await {
-        Box::pin(settle(&lane.context, id, vec![lived])).await;
-    }
+    lane.finish().await;
 }
 
 struct LaneLoop {
@@ -75,6 +75,11 @@ struct LaneLoop {
     /// Leased, not begun: the rate does not allow it yet.
     waiting: VecDeque<Delivery>,
     in_hand: FuturesUnordered<BoxFuture<'static, Lived>>,
+    /// Lived, to be settled with the next group.
+    ended: Vec<Lived>,
+    /// The group that is being settled, and how many it has: while a file is synced, the next
+    /// events are mapped and written.
+    settling: Option<(BoxFuture<'static, ()>, usize)>,
     /// When the rate allows the next one.
     not_before: Option<Timestamp>,
 }
@@ -88,17 +93,19 @@ impl LaneLoop {
         self.begin_what_may_begin();
         let context = Arc::clone(&self.context);
         let held = context.destination.is_held();
-        let room = self.window - self.in_hand.len();
+        let settling = self.settling.as_ref().map_or(0, |(_, events)| *events);
+        let room = self.window.saturating_sub(self.in_hand.len() + self.ended.len() + settling);
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
             Some(lived) = self.in_hand.next(), if !self.in_hand.is_empty() => {
-                let mut group = vec![lived];
+                self.ended.push(lived);
                 while let Some(Some(lived)) = self.in_hand.next().now_or_never() {
-                    group.push(lived);
+                    self.ended.push(lived);
                 }
-                Box::pin(settle(&context, self.id, group)).await;
+                self.begin_to_settle();
             }
+            () = settled(&mut self.settling) => self.begin_to_settle(),
             () = context.destination.resumed(), if held => {}
             () = wait_until(&context.world, self.not_before), if self.not_before.is_some() => {
                 self.not_before = None;
@@ -124,6 +131,34 @@ impl LaneLoop {
         }
     }
 
+    /// Settles what has ended, one group after the other.
+    fn begin_to_settle(&mut self) {
+        if self.settling.is_some() || self.ended.is_empty() {
+            return;
+        }
+        let group = std::mem::take(&mut self.ended);
+        let events = group.len();
+        let mut settling = settle(Arc::clone(&self.context), self.id, group).boxed();
+        // Only a file makes it wait.
+        if (&mut settling).now_or_never().is_none() {
+            self.settling = Some((settling, events));
+        }
+    }
+
+    /// Lets what is in hand end.
+    async fn finish(&mut self) {
+        loop {
+            self.begin_to_settle();
+            tokio::select! {
+                () = settled(&mut self.settling), if self.settling.is_some() => {}
+                Some(lived) = self.in_hand.next(), if !self.in_hand.is_empty() => {
+                    self.ended.push(lived);
+                }
+                else => return,
+            }
+        }
+    }
+
     /// Returns what was leased and not begun.
     fn give_back(&mut self) {
         let due = self.context.world.clock.now();
@@ -133,8 +168,17 @@ impl LaneLoop {
     }
 }
 
+/// Completes when the group is settled; never, while there is none.
+async fn settled(settling: &mut Option<(BoxFuture<'static, ()>, usize)>) {
+    match settling {
+        Some((group, _)) => group.await,
+        None => std::future::pending().await,
+    }
+    *settling = None;
+}
+
 /// Ends the leases of a group. What was delivered is made durable at the destination first.
-async fn settle(context: &LaneContext, lane: LaneId, group: Vec<Lived>) {
+async fn settle(context: Arc<LaneContext>, lane: LaneId, group: Vec<Lived>) {
     let delivered = group.iter().any(|l| matches!(l.settlement, Settlement::Delivered { .. }));
     let synced = if delivered { context.destination.open.sync().await } else { Ok(()) };
     let now = context.world.clock.now();
@@ -176,7 +220,8 @@ async fn live(context: Arc<LaneContext>, lane: LaneId, delivery: Delivery) -> Li
     let outcome = outcome(&context, &delivery).await;
     context.destination.count(&context.lane.connector, &outcome);
     let now = context.world.clock.now();
-    let jitter = context.world.entropy.fraction();
+    let delivered = matches!(outcome, Outcome::Delivered { .. });
+    let jitter = if delivered { 0.0 } else { context.world.entropy.fraction() };
     let retry = &context.destination.plan.retry;
     let next = deliver::decide(retry, *attempts, *first_attempt_at, outcome, now, jitter);
     let settlement = carry_out(&context, &delivery, next, now).await;

@@ -146,7 +146,7 @@ impl<'a> Node<'a> {
 
     /// An array's items; of anything else none.
     pub fn items(self) -> impl Iterator<Item = Self> {
-        self.children(Kind::Array)
+        self.children(Kind::Array, 0)
     }
 
     /// An object's members in the order of the text; of anything else none. A name may come again:
@@ -190,16 +190,17 @@ impl<'a> Node<'a> {
     }
 
     fn names(self) -> impl Iterator<Item = Self> {
-        // A name and its value are two children.
-        self.children(Kind::Object).step_by(2)
+        // Behind a name stands its value.
+        self.children(Kind::Object, 1)
     }
 
-    fn children(self, of: Kind) -> impl Iterator<Item = Self> {
+    /// What stands in a container of that kind, and `between` two of them.
+    fn children(self, of: Kind, between: usize) -> impl Iterator<Item = Self> {
         let end = if self.entry().kind == of { self.entry().next as usize } else { self.at };
         let mut at = self.at + 1;
         std::iter::from_fn(move || {
             let child = (at < end).then(|| self.at(at))?;
-            at = child.entry().next as usize;
+            at = self.entries[at + between].next as usize;
             Some(child)
         })
     }
@@ -218,10 +219,11 @@ impl<'a> Node<'a> {
     }
 
     fn string(self) -> Cow<'a, str> {
-        if self.entry().kind == Kind::Plain {
-            return String::from_utf8_lossy(self.quoted());
+        let plain = (self.entry().kind == Kind::Plain).then(|| std::str::from_utf8(self.quoted()));
+        match plain {
+            Some(Ok(text)) => Cow::Borrowed(text),
+            _ => Cow::Owned(serde_json::from_slice(self.json()).unwrap_or_default()),
         }
-        Cow::Owned(serde_json::from_slice(self.json()).unwrap_or_default())
     }
 }
 

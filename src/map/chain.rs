@@ -62,6 +62,12 @@ impl Chain {
 
     /// The same, for the engine: arrays and objects stay shared with the document.
     pub fn resolve_for_template(&self, scope: &Scope<'_>) -> minijinja::Value {
+        if let Some(Root::Record(record)) = scope.root(self.root)
+            && let Some(node) = record.root().and_then(|root| walk_node(root, &self.steps))
+            && matches!(node.shape(), Shape::Array | Shape::Object)
+        {
+            return json::part(record.value(), &self.steps);
+        }
         match self.resolve(scope) {
             Target::Missing => minijinja::Value::UNDEFINED,
             Target::Dynamic(value) => value,
@@ -71,7 +77,6 @@ impl Chain {
             }
             Target::Json(value) => match scope.root(self.root) {
                 Some(Root::Shared(document)) => json::part(document, &self.steps),
-                Some(Root::Record(record)) => json::part(record.value(), &self.steps),
                 _ => json::owned_to_template(value.clone()),
             },
         }
@@ -86,12 +91,10 @@ impl fmt::Display for Chain {
     }
 }
 
-/// A scalar is taken out of the record by itself; for anything else the record becomes a tree.
+/// What is named is taken out of the record by itself.
 fn follow_record<'a>(record: &'a Record, steps: &[Step]) -> Target<'a> {
-    let found = record.root().and_then(|root| walk_node(root, steps));
-    match found.map(|node| (node, node.shape())) {
-        Some((_, Shape::Array | Shape::Object)) => follow(record.value(), steps),
-        Some((node, _)) => Target::Owned(node.to_value()),
+    match record.root().and_then(|root| walk_node(root, steps)) {
+        Some(node) => Target::Owned(node.to_value()),
         // Either nothing is there, or an index means a character of a string.
         None if steps.iter().any(|step| matches!(step, Step::Index(_))) => {
             follow(record.value(), steps)

@@ -13,7 +13,7 @@ use super::{
     fault::{Fault, kind},
     filters::{Filter, Flow},
     json,
-    path::{Found, Path, walk_node},
+    path::{Found, Path, Taken},
     template::{self, Given, Jinja},
     tree,
 };
@@ -437,12 +437,16 @@ impl Piece {
     }
 }
 
-/// What a path selects. One value of a record is taken out by itself; for more than one the record
-/// becomes a tree.
+/// What a path selects. Out of a record it takes just that.
 fn find<'a>(path: &Path, document: Document<'a>) -> Flow<'a> {
-    if let (Document::Record(record), Some(steps)) = (document, path.singular()) {
-        let found = record.root().and_then(|root| walk_node(root, steps));
-        return found.map_or(Flow::Missing, |node| Flow::Owned(node.to_value()));
+    if let Document::Record(record) = document
+        && let Some(taken) = record.root().and_then(|root| path.take(root))
+    {
+        return match taken {
+            Taken::One(value) => Flow::Owned(value),
+            Taken::Many(values) => Flow::Owned(Value::Array(values)),
+            Taken::Nothing => Flow::Missing,
+        };
     }
     match path.find(document.value()) {
         Found::One(value) => Flow::Borrowed(value),

@@ -3,6 +3,7 @@
 //! wrongly: nested filters and ill-typed expressions are refused at load.
 
 use std::{
+    collections::HashMap,
     fmt::{self, Write},
     ops::Range,
 };
@@ -16,7 +17,7 @@ use jsonpath_rust::{
 };
 use serde_json::Value;
 
-use crate::event::Node;
+use crate::event::{Node, Shape};
 
 mod typed;
 
@@ -74,6 +75,14 @@ pub(super) enum Found<'a> {
     /// Any other path's values.
     Many(Vec<&'a Value>),
     /// The singular part of the path finds nothing, or nothing that could have members.
+    Nothing,
+}
+
+/// The same, taken out of a record.
+#[derive(Debug, PartialEq)]
+pub(super) enum Taken {
+    One(Value),
+    Many(Vec<Value>),
     Nothing,
 }
 
@@ -154,9 +163,22 @@ impl Path {
             .collect()
     }
 
-    /// The steps of a path that gives one value.
-    pub fn singular(&self) -> Option<&[Step]> {
-        self.is_singular().then_some(&*self.prefix)
+    /// What it selects in a record, taken out. `None`: only the library knows, and needs a tree.
+    pub fn take(&self, record: Node<'_>) -> Option<Taken> {
+        let base = walk_node(record, &self.prefix);
+        Some(match (&self.rest, base) {
+            (Rest::Library(_), _) => return None,
+            (_, None) => Taken::Nothing,
+            (Rest::Nothing, Some(node)) => Taken::One(node.to_value()),
+            (Rest::Walk(steps), Some(base))
+                if matches!(base.shape(), Shape::Array | Shape::Object) =>
+            {
+                let mut found = Vec::new();
+                spread_nodes(base, steps, &mut found);
+                Taken::Many(found.into_iter().map(Node::to_value).collect())
+            }
+            (Rest::Walk(_), Some(_)) => Taken::Nothing,
+        })
     }
 
     /// What it selects in `document`.
@@ -262,6 +284,30 @@ fn spread<'a>(value: &'a Value, steps: &[Step], found: &mut Vec<&'a Value>) {
     }
 }
 
+/// As [`spread`], within a record. Of a name that comes again the last member counts, in the place
+/// of the first, as in a tree.
+fn spread_nodes<'a>(node: Node<'a>, steps: &[Step], found: &mut Vec<Node<'a>>) {
+    let Some((first, rest)) = steps.split_first() else {
+        found.push(node);
+        return;
+    };
+    match first {
+        Step::All => {
+            node.items().for_each(|item| spread_nodes(item, rest, found));
+            let members: Vec<_> = node.members().collect();
+            let mut last: HashMap<&str, Node<'a>> =
+                members.iter().map(|(name, member)| (&**name, *member)).collect();
+            for member in members.iter().filter_map(|(name, _)| last.remove(&**name)) {
+                spread_nodes(member, rest, found);
+            }
+        }
+        _ => {
+            let next = walk_node(node, std::slice::from_ref(first));
+            next.into_iter().for_each(|next| spread_nodes(next, rest, found));
+        }
+    }
+}
+
 fn step(segment: &Segment) -> Option<Step> {
     match segment {
         Segment::Selector(Selector::Name(name)) => Some(Step::Name(name.as_str().into())),
@@ -284,11 +330,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::event::Record;
 
     fn check(document: &Value, cases: &[(&str, Value)]) {
         for (text, expected) in cases {
             let path = Path::parse(text).unwrap_or_else(|no| panic!("{text}: {}", no.message));
             let found: Vec<Value> = path.select(document).into_iter().cloned().collect();
+            let record = Record::from_value(document.clone());
+            let taken = match path.take(record.root().unwrap()) {
+                None => None,
+                Some(Taken::Nothing) => Some(Vec::new()),
+                Some(Taken::One(value)) => Some(vec![value]),
+                Some(Taken::Many(values)) => Some(values),
+            };
+            assert!(taken.is_none_or(|taken| taken == found), "{text}");
             assert_eq!(Value::from(found), *expected, "{text}");
         }
     }

@@ -21,7 +21,7 @@ use super::{
 };
 
 /// A page with more than this is appended in several parts, the cursor with the last.
-const PART_BYTES: usize = 1 << 20;
+const PART_BYTES: usize = 4 << 20;
 /// How many records are named before others may run, the next page's download above all.
 const RECORDS_PER_TURN: usize = 128;
 /// How many records without a name are logged one by one; the count tells of the rest.
