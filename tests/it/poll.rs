@@ -854,7 +854,7 @@ async fn one_page_is_fetched_ahead_and_no_more() {
 #[tokio::test(start_paused = true)]
 async fn a_large_page_is_appended_in_parts_and_the_cursor_with_the_last() {
     let orders: Vec<Value> =
-        (1..=30).map(|at| json!({ "id": at, "at": at, "text": "x".repeat(100_000) })).collect();
+        (1..=30).map(|at| json!({ "id": at, "at": at, "text": "x".repeat(400_000) })).collect();
     let server = MockServer::scripted([Reply::json(json!({ "orders": orders }))]).await;
     let mut plan = poll(&server.url("/orders"));
     plan.cursor = Some(cursor());
