@@ -190,6 +190,15 @@ pub fn response(body: &[u8]) -> Vec<u8> {
     all
 }
 
+/// Processor time of a process so far.
+pub fn cpu_of(process: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    // Fields 14 and 15 of proc(5), in ticks of 10 ms.
+    let ticks = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    Duration::from_millis(ticks * 10)
+}
+
 /// The real program, killed when dropped.
 pub struct Daemon {
     child: Child,
@@ -230,11 +239,7 @@ impl Daemon {
 
     /// Processor time so far.
     pub fn cpu(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-        // Fields 14 and 15 of proc(5), in ticks of 10 ms.
-        let ticks = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-        Duration::from_millis(ticks * 10)
+        cpu_of(self.child.id())
     }
 
     /// Resident memory in KiB.
