@@ -5,6 +5,8 @@
 //! Nothing is resolved here: names are not looked up, expressions are not compiled, defaults are
 //! not filled in. What is absent: files, time, and any way to panic on a text.
 
+use std::collections::BTreeSet;
+
 use toml::{Spanned, de::DeTable};
 
 use crate::diagnostic::SourceFile;
@@ -86,7 +88,7 @@ fn read<T: Kind + Default>(index: u16, text: &str) -> Read<'_, T> {
     let mut reader = Reader::new(index, text);
     let document = syntax::parse(text, &mut reader);
     let is_toml = reader.findings.is_empty();
-    let syntax_lines: Vec<usize> =
+    let syntax_lines: BTreeSet<usize> =
         reader.findings.iter().map(|finding| line_of(text, finding.at.start)).collect();
     let document: Node<'_> =
         Spanned::new(document.span(), toml::de::DeValue::Table(document.into_inner()));
@@ -107,6 +109,8 @@ fn read<T: Kind + Default>(index: u16, text: &str) -> Read<'_, T> {
     Read { definition, findings, is_toml, document }
 }
 
+/// Where the line of a place begins.
 fn line_of(text: &str, at: u32) -> usize {
-    text.as_bytes().iter().take(at as usize).filter(|byte| **byte == b'\n').count()
+    let before = &text.as_bytes()[..text.len().min(at as usize)];
+    before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1)
 }

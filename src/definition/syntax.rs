@@ -13,17 +13,28 @@ pub fn is_syntax(code: Code) -> bool {
     code == codes::SYNTAX || code == codes::DUPLICATE_KEY
 }
 
+/// Where there are more, the file is no TOML at all, and the rest shows once these are mended.
+const MAX_BROKEN_LINES: usize = 100;
+
+/// Fewer, since finding the first of two definitions takes as long as reading the file.
+const MAX_DUPLICATES: usize = 20;
+
 /// Parses as much as there is. The findings say whether all of it was well.
 pub fn parse<'i>(text: &'i str, reader: &mut Reader<'_>) -> Spanned<DeTable<'i>> {
     let (document, errors) = DeTable::parse_recoverable(text);
     let mut reported: Vec<Loc> = Vec::new();
-    let mut broken_lines: Vec<usize> = Vec::new();
+    let (mut duplicates, mut broken_lines) = (0, 0);
+    let mut broken_line = None;
     for error in errors {
         let range = error.span().unwrap_or(0..0);
         let at = reader.loc(range.clone());
         if error.message().starts_with("duplicate key")
             || error.message().starts_with("cannot extend value")
         {
+            duplicates += 1;
+            if duplicates > MAX_DUPLICATES {
+                continue;
+            }
             let first = first_definition(text, range.start).map(|range| reader.loc(range));
             // A table that is opened a second time repeats itself for each key; once is enough.
             if first.is_none_or(|first| !reported.contains(&first)) {
@@ -32,11 +43,13 @@ pub fn parse<'i>(text: &'i str, reader: &mut Reader<'_>) -> Spanned<DeTable<'i>>
             }
         } else {
             // What follows on a broken line is a consequence.
-            let line =
-                text.as_bytes().iter().take(range.start).filter(|byte| **byte == b'\n').count();
-            if !broken_lines.contains(&line) {
-                broken_lines.push(line);
-                reader.report(syntax_error(text, at, error.message()));
+            let line_start = text.get(..range.start).and_then(|before| before.rfind('\n'));
+            if broken_line != Some(line_start) {
+                broken_line = Some(line_start);
+                broken_lines += 1;
+                if broken_lines <= MAX_BROKEN_LINES {
+                    reader.report(syntax_error(text, at, error.message()));
+                }
             }
         }
     }

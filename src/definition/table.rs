@@ -352,7 +352,7 @@ impl<'a> Reader<'a> {
         let noun = if missing.len() == 1 { "key" } else { "keys" };
         let mut at = self.loc(node.span());
         if at.end == 0 {
-            at.end = u32::from(!self.text.is_empty());
+            at.end = self.text.chars().next().map_or(0, |first| first.len_utf8() as u32);
         }
         let help = missing
             .iter()

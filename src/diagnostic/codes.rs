@@ -151,6 +151,8 @@ codes! {
         "HTTP header names consist of letters, digits and a few marks.";
     BAD_RETRY "E0703" Error "retry that cannot be kept",
         "The retry's numbers contradict each other.";
+    NOT_RENDERED "E0704" Error "setting cannot be rendered",
+        "What depends on nothing but variables is rendered when the file is loaded; this fails.";
     // Schedule, durations, rates.
     BAD_DURATION "E0801" Error "not a duration",
         "Durations are numbers with units: `30s`, `5m`, `2h`, `90d`, `1h30m`.";

@@ -16,6 +16,40 @@ pub(super) static SYNTAX: LazyLock<SyntaxConfig> = LazyLock::new(|| {
     SyntaxConfig::builder().keep_trailing_newline(true).build().unwrap_or_default()
 });
 
+/// Names, operators and brackets of an expression's text, of which more than this are refused: the
+/// engine nests as deep as there are operators in a row, and a stack ends.
+pub(super) const MAX_TOKENS: usize = 1000;
+
+/// Whether a text has more than [`MAX_TOKENS`] names, operators and brackets. Texts, numbers and what
+/// stands between the items of a list do not count.
+pub(super) fn is_too_long(text: &str) -> bool {
+    // Each takes a byte at least.
+    if text.len() <= MAX_TOKENS {
+        return false;
+    }
+    let (code, in_expression) = match filters_of_path(text) {
+        Some(at) if text.starts_with('$') => (&text[at..], true),
+        _ => (text, false),
+    };
+    let counts = |token: &Token<'_>| {
+        !matches!(
+            token,
+            Token::TemplateData(_)
+                | Token::VariableStart
+                | Token::VariableEnd
+                | Token::Str(_)
+                | Token::String(_)
+                | Token::Int(_)
+                | Token::Int128(_)
+                | Token::Float(_)
+                | Token::Comma
+                | Token::Colon
+        )
+    };
+    let tokens = tokenize(code, in_expression, SYNTAX.clone()).map_while(Result::ok);
+    tokens.filter(|(token, _)| counts(token)).nth(MAX_TOKENS).is_some()
+}
+
 /// A piece of a template.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Piece<'s> {
@@ -111,6 +145,17 @@ mod tests {
         let text = "| a('|') | b([1|2])|c";
         let parts: Vec<_> = filters(text).unwrap().into_iter().map(|r| text[r].trim()).collect();
         assert_eq!(parts, ["a('|')", "b([1|2])", "c"]);
+    }
+
+    #[test]
+    fn what_nests_is_counted() {
+        let long = |unit: &str, count| format!("{{{{ {} }}}}", unit.repeat(count));
+        assert!(is_too_long(&long("-", 1001)) && !is_too_long(&long("-", 1000)));
+        assert!(is_too_long(&long("a+1*", 400)));
+        assert!(!is_too_long(&long("'a - b', 1, ", 5000)));
+        assert!(!is_too_long(&"- a {{ b }}".repeat(900)));
+        assert!(is_too_long(&format!("$.a{}", " | x".repeat(501))));
+        assert!(!is_too_long(&format!("$.{}", "a-".repeat(5000))));
     }
 
     #[test]

@@ -264,11 +264,79 @@ future = "1m"
 }
 
 #[test]
-fn check_explains_codes() {
+fn check_explains_codes_and_lints() {
     let ran = run("check --explain e0103");
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(ran.stdout.starts_with("E0103: unknown key\n\n"), "{}", ran.stdout);
-    assert_eq!(run("check --explain E9999").code, 2);
+    assert!(ran.stdout.contains("Way out\n"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("\n    timeuot = \"5s\"\n"), "{}", ran.stdout);
+    assert_eq!(run("check --explain unused_map").stdout, run("check --explain W0202").stdout);
+    for (wrong, near) in [("E0133", "E0103"), ("unused_maps", "unused_map"), ("x", "look like")] {
+        let ran = run(&format!("check --explain {wrong}"));
+        assert_eq!((ran.code, ran.stdout.as_str()), (2, ""));
+        assert!(ran.stderr.contains(near), "{wrong}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn check_speaks_to_code_scanning() {
+    let folder = folder(&[("c/broken.toml", BROKEN), ("c/shop.toml", GOOD)]);
+    let path = folder.path().canonicalize().expect("a path").join("c");
+    for (line, from) in
+        [("check c --format sarif", folder.path()), ("check . --format sarif", &path)]
+    {
+        let ran = run_in(from, line);
+        assert_eq!(ran.code, 1, "{}", ran.stderr);
+        let sarif: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+        assert_eq!(sarif["version"], "2.1.0");
+        let results = sarif["runs"][0]["results"].as_array().expect("results");
+        let errors = results.iter().filter(|one| one["level"] == "error").count();
+        assert_eq!(errors, 2);
+        let place = &results[0]["locations"][0]["physicalLocation"];
+        let uri = if from == path { "broken.toml" } else { "c/broken.toml" };
+        assert_eq!(place["artifactLocation"]["uri"], uri);
+        assert_eq!(place["region"]["startLine"], 5);
+    }
+    // A path that is named whole is relative all the same.
+    let ran = ran(tenon(&path).args(["check", "--format", "sarif"]).arg(path.join("broken.toml")));
+    let sarif: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    let place = &sarif["runs"][0]["results"][0]["locations"][0]["physicalLocation"];
+    assert_eq!(place["artifactLocation"]["uri"], "broken.toml");
+}
+
+#[test]
+fn lints_are_denied_by_project_or_by_command_line() {
+    let text = GOOD.replace("owner = \"commerce\"\n", "");
+    let unused = format!("{text}[vars]\nspare = 1\n");
+    let folder = folder(&[("shop.toml", &unused)]);
+    let ran = run_in(folder.path(), "check");
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, "checked 1 file: 1 warning, 1 notice\n"));
+    assert_eq!(run_in(folder.path(), "check --deny warnings").code, 1);
+
+    fs::write(folder.path().join("tenon.toml"), "[lints]\nmissing_owner = \"deny\"\n")
+        .expect("written");
+    let ran = run_in(folder.path(), "check");
+    assert_eq!((ran.code, ran.stderr.as_str()), (1, "checked 2 files: 1 error, 1 warning\n"));
+    assert!(ran.stdout.contains("error[N1101]: nobody owns this connector"), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("`[lints] missing_owner = \"deny\"` in tenon.toml"),
+        "{}",
+        ran.stdout
+    );
+
+    fs::write(folder.path().join("tenon.toml"), "[lints]\nmissing_ownr = \"deny\"\n")
+        .expect("written");
+    let ran = run_in(folder.path(), "check");
+    assert_eq!(ran.code, 1);
+    assert!(ran.stdout.contains("did you mean `missing_owner`?"), "{}", ran.stdout);
+}
+
+#[test]
+fn check_refuses_the_settings_that_run_refuses() {
+    let folder = folder(&[("tenon.toml", "admin = \"0.0.0.0:8081\"\n"), ("shop.toml", GOOD)]);
+    let ran = run_in(folder.path(), "check");
+    assert_eq!(ran.code, 1);
+    assert!(ran.stdout.contains("the admin API is for this machine alone"), "{}", ran.stdout);
 }
 
 #[test]

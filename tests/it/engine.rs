@@ -400,6 +400,28 @@ async fn a_bad_edit_keeps_the_predecessor_and_touches_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_denied_lint_is_an_error_and_any_other_a_line_in_the_report() {
+    let sink = MockServer::start(|_| Reply::status(200)).await;
+    let good = connector("a", &sink, "[lints]\nmissing_owner = \"deny\"");
+    let stage = Stage::with(&[("a.toml", &good)]).await;
+    assert_eq!(stage.connector("a").state, "running");
+
+    let unused = format!("{good}[vars]\nx = 1\n");
+    stage.write("a.toml", &unused);
+    let report = stage.engine.reload().await;
+    assert_eq!((report.changed.len(), report.failed.len()), (1, 0));
+    let told = report.diagnostics.join("\n");
+    assert!(told.contains("variable `x` is never used"), "{told}");
+    assert!(!told.contains("notice"), "those are for `check`: {told}");
+
+    stage.write("a.toml", &good.replace("owner = \"tests\"", ""));
+    let report = stage.engine.reload().await;
+    assert_eq!((report.changed.len(), report.failed.len()), (0, 1));
+    assert!(report.diagnostics.join("\n").contains("nobody owns this connector"));
+    assert_eq!(stage.connector("a").state, "outdated");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_removed_connector_leaves_its_backlog_until_it_comes_back() {
     let sink = MockServer::scripted([Reply::status(503), Reply::status(200)]).await;
     let text = connector("a", &sink, "");

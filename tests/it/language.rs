@@ -42,8 +42,9 @@ impl Sources for Files {
 fn levels(but: &str) -> Levels {
     let brief = ["missing_owner", "missing_runbook", "short_dedupe"];
     let lines = brief.iter().filter(|lint| **lint != but);
-    let text: String = lines.map(|lint| format!("{lint} = \"allow\"\n")).collect();
-    let file = SourceFile { path: "tenon.toml".into(), text: format!("[lints]\n{text}") };
+    let lines: Vec<String> = lines.map(|lint| format!("{lint} = \"allow\"")).collect();
+    let text = format!("[lints]\n{}", lines.join("\n"));
+    let file = SourceFile { path: "tenon.toml".into(), text };
     compile_settings(&Arc::new(file)).0.lints
 }
 

@@ -31,13 +31,19 @@ pub(super) fn compile(
         let message = format!("a text has at most {MAX_SOURCE_BYTES} bytes");
         return Err(vec![ExprProblem::new(0..0, ExprProblemKind::Template, message)]);
     }
+    let is_constant = !text.starts_with('$') && !text.contains("{{") && !text.contains("{%");
+    if !is_constant && lex::is_too_long(text) {
+        let message = format!("more than {} names and operators", lex::MAX_TOKENS);
+        let problem = ExprProblem::new(0..text.len(), ExprProblemKind::Template, message);
+        return Err(vec![problem.help("split it: into several fields, a lookup, or a named map")]);
+    }
     let mut checker = Checker::new(site, library, text);
     let code = if text.starts_with('$') {
         path(text, site, &mut checker)
-    } else if text.contains("{{") || text.contains("{%") {
-        templated(text, site, &mut checker)
-    } else {
+    } else if is_constant {
         Some(Code::Constant(Value::from(text)))
+    } else {
+        templated(text, site, &mut checker)
     };
     let problems = checker.problems;
     match code {

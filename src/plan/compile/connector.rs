@@ -6,7 +6,7 @@ use super::{
     super::{ConnectorPlan, SloPlan},
     auth,
     context::Context,
-    destination, events, library, test, vars, verify,
+    destination, events, fixed, library, test, vars, verify,
 };
 use crate::{
     definition::{
@@ -61,6 +61,10 @@ pub(super) fn compile(
     verify::check_all(context, whole.body);
     let auths = auth::compile_all(context, whole);
     let destinations = destination::compile_all(context, whole, &auths);
+    // What is wrong with a variable shows in all that it stands in; once is enough.
+    if vars.missing.is_none() && !context.has_errors() {
+        fixed::check(context, whole, &destinations.plans, &vars.values);
+    }
     let streams = events::compile_all(context, whole, &auths, &destinations);
     test::check_all(context, path, whole);
     check_aliases(context, whole);

@@ -51,7 +51,12 @@ pub(super) struct Context<'a> {
     pub hash: Hasher,
     /// How bad the finding of a lint is.
     pub levels: Levels,
+    /// What messages must not repeat.
+    hidden: Vec<String>,
 }
+
+/// Shorter texts are words that messages need; a credential is longer.
+const SHORTEST_HIDDEN_BYTES: usize = 4;
 
 impl<'a> Context<'a> {
     pub fn new(root: &'a Path, sources: &'a dyn Sources) -> Self {
@@ -69,6 +74,7 @@ impl<'a> Context<'a> {
             routes: Vec::new(),
             hash: Hasher::new(),
             levels: Levels::default(),
+            hidden: Vec::new(),
         }
     }
 
@@ -299,6 +305,10 @@ impl<'a> Context<'a> {
         let text = &opened.source.text;
         let Some(shown) = text.get(range.clone()) else { return };
         let hidden: String = shown.chars().map(disguise).collect();
+        let bare = shown.trim_matches(['"', '\'']).trim();
+        if bare.len() >= SHORTEST_HIDDEN_BYTES {
+            self.hidden.push(bare.to_owned());
+        }
         let text = format!("{}{hidden}{}", &text[..range.start], &text[range.end..]);
         opened.source = Arc::new(SourceFile { path: opened.source.path.clone(), text });
     }
@@ -341,12 +351,19 @@ impl<'a> Context<'a> {
     /// `None` where the finding is of a lint that is allowed here.
     fn diagnostic(&self, finding: &Finding) -> Option<Diagnostic> {
         let severity = self.levels.severity(finding.code)?;
-        let mut diagnostic =
-            Diagnostic::new(finding.code, self.span(finding.at), &finding.message, &finding.label);
+        let told = |text: &String| {
+            self.hidden.iter().fold(text.clone(), |text, hidden| text.replace(hidden, "****"))
+        };
+        let mut diagnostic = Diagnostic::new(
+            finding.code,
+            self.span(finding.at),
+            told(&finding.message),
+            told(&finding.label),
+        );
         diagnostic.severity = severity;
         diagnostic.related =
-            finding.related.iter().map(|(at, label)| (self.span(*at), label.clone())).collect();
-        diagnostic.help.clone_from(&finding.help);
+            finding.related.iter().map(|(at, label)| (self.span(*at), told(label))).collect();
+        diagnostic.help = finding.help.as_ref().map(told);
         if let Some((lint, note)) = self.levels.note(finding.code) {
             diagnostic.lint = Some(lint);
             diagnostic.note = Some(note);

@@ -25,6 +25,7 @@ mod context;
 mod cursor;
 mod destination;
 mod events;
+mod fixed;
 mod hash;
 mod library;
 mod page;

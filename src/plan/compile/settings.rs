@@ -50,9 +50,20 @@ fn compile(context: &mut Context<'_>, def: &SettingsDef) -> Settings {
         }
     }
     let text = |given: &Given<Plain>| given.value().map(|plain| plain.0.clone());
+    let admin = address(context, &def.admin, default.admin);
+    if let Some(given) = def.admin.get().filter(|_| !admin.ip().to_canonical().is_loopback()) {
+        context
+            .error(
+                codes::BAD_ADDRESS,
+                given.at,
+                "the admin API is for this machine alone",
+                "expected a loopback address: \"127.0.0.1:8081\"",
+            )
+            .help("it has no keys, so whoever reaches it may replay and discard; from elsewhere it is reached through an SSH tunnel");
+    }
     Settings {
         listen: address(context, &def.listen, default.listen),
-        admin: address(context, &def.admin, default.admin),
+        admin,
         state: text(&def.state).map_or(default.state, PathBuf::from),
         public_url: text(&def.public_url).map(|url| url.trim_end_matches('/').to_owned()),
         secrets: text(&def.secrets).map(PathBuf::from),

@@ -19,7 +19,7 @@ use crate::{
 pub(super) fn lint(subject: &Subject<'_, '_>) -> Vec<Finding> {
     let destinations = subject.own.destination.value().into_iter().flat_map(|named| &named.0);
     destinations
-        .flat_map(|(_, destination)| destination.value.headers.value())
+        .filter_map(|(_, destination)| destination.value.headers.value())
         .flat_map(|headers| &headers.0)
         .filter(|(name, _)| name.to_ascii_lowercase().contains("idempoten"))
         .filter_map(|(name, value)| weak(name, value))

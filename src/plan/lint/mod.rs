@@ -79,9 +79,15 @@ fn strings<'t>(document: &'t DeTable<'_>) -> Vec<&'t str> {
 fn collect<'t>(value: &'t DeValue<'_>, found: &mut Vec<&'t str>) {
     match value {
         DeValue::String(text) => found.push(text),
-        DeValue::Array(items) => items.iter().for_each(|item| collect(item.get_ref(), found)),
+        DeValue::Array(items) => {
+            for item in items {
+                collect(item.get_ref(), found);
+            }
+        }
         DeValue::Table(table) => {
-            table.iter().for_each(|(_, value)| collect(value.get_ref(), found));
+            for (_, value) in table {
+                collect(value.get_ref(), found);
+            }
         }
         _ => {}
     }

@@ -84,6 +84,12 @@ fn next_code(text: &str, from: usize) -> Option<(usize, usize)> {
     Some((open, open + close.unwrap_or(inner.len())))
 }
 
+/// What templates are made of, and constants.
+const KEYWORDS: &[&str] = &[
+    "and", "else", "elif", "endfor", "endif", "endset", "false", "False", "for", "if", "in", "is",
+    "none", "None", "not", "or", "set", "true", "True",
+];
+
 struct Scanner<'t> {
     text: &'t str,
     at: usize,
@@ -149,7 +155,7 @@ impl<'t> Scanner<'t> {
                     named.calls.push(Call { filter: name, table });
                 } else {
                     let chain = self.chain(name, from);
-                    named.chains.push(chain);
+                    named.chains.extend((!KEYWORDS.contains(&name)).then_some(chain));
                 }
             } else {
                 self.skip_one();
@@ -228,14 +234,14 @@ mod tests {
         for (text, expected) in [
             ("plain vars.shop", ""),
             ("$.a.b[0]['c d']", "$.a.b[].c d"),
-            ("$.last-modified | lookup('x', else=vars.y)", "$.last-modified else vars.y lookup(x)"),
+            ("$.last-modified | lookup('x', else=vars.y)", "$.last-modified vars.y lookup(x)"),
             ("$.lines[*].id | apply(\"line\")", "$.lines~ apply(line)"),
             ("$..id", "$~"),
             ("shop:{{ vars.shop }}-{{record['id']}}", "vars.shop record.id"),
             ("{{ vars[record.x] }}", "vars~ record.x"),
             ("{{ 'vars.no' ~ vars.yes }}", "vars.yes"),
             ("{{ a.b-c.d }}", "a.b c.d"),
-            ("{% if vars.a %}vars.b{% endif %}", "if vars.a endif"),
+            ("{% if not vars.a %}vars.b{% endif %}", "vars.a"),
             ("{{ record.s | lookup(vars.table) }}", "record.s vars.table lookup(~)"),
             ("{{ vars . shop", "vars~ shop"),
             ("{{ x['", "x~"),

@@ -245,19 +245,20 @@ const LOOKS: &[Look] = &[
     Look { prefix: "xoxp-", rest: is_token, at_least: 24 },
 ];
 
-/// What looks like a credential, wherever it stands in a text: bytes, in order.
+/// What looks like a credential, wherever a word of a text begins: bytes, in order.
 pub fn by_look(text: &str) -> Vec<Range<usize>> {
     let bytes = text.as_bytes();
     let mut found = Vec::new();
-    for look in LOOKS {
-        for (start, _) in text.match_indices(look.prefix) {
-            let is_within_a_word = start > 0 && is_token(bytes[start - 1]);
-            let rest = &bytes[start + look.prefix.len()..];
+    let mut is_within_a_word = false;
+    for (start, byte) in bytes.iter().enumerate() {
+        let begins = is_token(*byte) && !is_within_a_word;
+        is_within_a_word = is_token(*byte);
+        let looks = LOOKS.iter().filter(|_| begins);
+        found.extend(looks.filter_map(|look| {
+            let rest = bytes[start..].strip_prefix(look.prefix.as_bytes())?;
             let length = rest.iter().take_while(|byte| (look.rest)(**byte)).count();
-            if !is_within_a_word && length >= look.at_least {
-                found.push(start..start + look.prefix.len() + length);
-            }
-        }
+            (length >= look.at_least).then_some(start..start + look.prefix.len() + length)
+        }));
     }
     found.extend(private_keys(text));
     found.extend(in_urls(text));
