@@ -293,7 +293,8 @@ impl Kind for Date {
 pub struct Moment(pub String);
 
 impl Kind for Moment {
-    const SHAPE: Shape = Shape::Plain;
+    const SHAPE: Shape =
+        Shape::Either(&Shape::Plain, &Shape::Integer { min: i64::MIN, max: i64::MAX });
 
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
         match node.get_ref() {

@@ -17,6 +17,7 @@ pub mod collections;
 pub mod connector;
 pub mod cursor;
 pub mod destination;
+mod examples;
 mod hints;
 pub mod kinds;
 pub mod lints;

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     connector::ConnectorDef,
+    examples,
     settings::SettingsDef,
     table::{Key, Shape, Table, Word},
 };
@@ -34,7 +35,7 @@ fn document(table: &'static Table, title: &str) -> Value {
 fn object(table: &'static Table, definitions: &mut BTreeMap<String, Value>) -> Map<String, Value> {
     let mut properties = Map::new();
     for key in table.keys {
-        properties.insert(key.name.to_owned(), property(key, definitions));
+        properties.insert(key.name.to_owned(), property(table, key, definitions));
     }
     let required: Vec<&str> =
         table.keys.iter().filter(|key| key.required).map(|key| key.name).collect();
@@ -50,12 +51,18 @@ fn object(table: &'static Table, definitions: &mut BTreeMap<String, Value>) -> M
     object
 }
 
-fn property(key: &Key, definitions: &mut BTreeMap<String, Value>) -> Value {
+/// What an editor shows and offers at a key: what it is for, what holds without it, how it may look.
+fn property(table: &Table, key: &Key, definitions: &mut BTreeMap<String, Value>) -> Value {
     let mut schema = shape(&key.shape, definitions);
     if let Value::Object(object) = &mut schema {
         object.insert("description".to_owned(), json!(key.doc.trim()));
         if let Some(default) = key.default.and_then(constant) {
             object.insert("default".to_owned(), default);
+        }
+        let examples: Vec<Value> =
+            examples::of(table, key.name, &key.shape).into_iter().filter_map(constant).collect();
+        if !examples.is_empty() {
+            object.insert("examples".to_owned(), json!(examples));
         }
     }
     schema
@@ -80,7 +87,7 @@ fn shape(shape_: &Shape, definitions: &mut BTreeMap<String, Value>) -> Value {
         Shape::Date => json!({ "type": "string", "format": "date" }),
         Shape::Choice(words) => choice(words),
         Shape::WordOr(word, other) => {
-            json!({ "anyOf": [{ "const": word }, shape(other, definitions)] })
+            json!({ "anyOf": [{ "type": "string", "const": word }, shape(other, definitions)] })
         }
         Shape::List(item) => json!({ "type": "array", "items": shape(item, definitions) }),
         Shape::OneOrMany(item) => {
@@ -135,12 +142,17 @@ fn pattern(pattern: &str) -> Value {
     json!({ "type": "string", "pattern": pattern })
 }
 
+/// The words, with what each means in the two ways that editors look for it: beside `enum`, or in
+/// Taplo's own place.
 fn choice(words: &[Word]) -> Value {
-    let words: Vec<Value> = words
-        .iter()
-        .map(|word| json!({ "const": word.word, "description": word.doc.trim() }))
-        .collect();
-    json!({ "oneOf": words })
+    let all: Vec<&str> = words.iter().map(|word| word.word).collect();
+    let docs: Vec<&str> = words.iter().map(|word| word.doc.trim()).collect();
+    json!({
+        "type": "string",
+        "enum": all,
+        "markdownEnumDescriptions": docs,
+        "x-taplo": { "docs": { "enumValues": docs } },
+    })
 }
 
 /// `[stream.NAME.poll]` as `stream.poll`.

@@ -214,6 +214,47 @@ fn the_schema_for_editors_accepts_what_check_accepts() {
     assert!(!validator.is_valid(&wrong));
 }
 
+/// What editors show and offer: each key and word is explained, defaults and examples are values
+/// that the key takes.
+#[test]
+fn the_schemas_for_editors_explain_and_offer_what_holds() {
+    fn walk(root: &serde_json::Value, value: &serde_json::Value, at: &str, keys: &mut usize) {
+        for (name, property) in value["properties"].as_object().into_iter().flatten() {
+            *keys += 1;
+            assert!(property["description"].as_str().is_some_and(|d| !d.is_empty()), "{at}.{name}");
+            let mut alone = property.clone();
+            alone["$defs"] = root["$defs"].clone();
+            let validator = jsonschema::validator_for(&alone).unwrap();
+            let examples = property["examples"].as_array().into_iter().flatten();
+            for offered in examples.chain(property.get("default")) {
+                assert!(validator.is_valid(offered), "{at}.{name}: {offered}");
+            }
+        }
+        if let Some(words) = value["enum"].as_array() {
+            for docs in
+                [&value["markdownEnumDescriptions"], &value["x-taplo"]["docs"]["enumValues"]]
+            {
+                assert_eq!(docs.as_array().map(Vec::len), Some(words.len()), "{at}");
+            }
+        }
+        let inner =
+            value.as_object().into_iter().flatten().map(|(name, value)| (name.clone(), value));
+        let items = value.as_array().into_iter().flatten().map(|value| ("[]".to_owned(), value));
+        for (name, value) in inner.chain(items) {
+            if !matches!(name.as_str(), "examples" | "default") {
+                walk(root, value, &format!("{at}.{name}"), keys);
+            }
+        }
+    }
+    for (schema, least) in
+        [(definition::json_schema(), 150), (definition::settings_json_schema(), 25)]
+    {
+        let mut keys = 0;
+        walk(&schema, &schema, "", &mut keys);
+        assert!(keys >= least, "only {keys} keys were looked at");
+    }
+}
+
 /// TOML as JSON, dates as strings.
 fn plain(value: &toml::Value) -> serde_json::Value {
     match value {
