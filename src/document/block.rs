@@ -40,6 +40,23 @@ impl Line {
         self
     }
 
+    /// Adds text in which words in backticks are code, as people write notes.
+    #[must_use]
+    pub fn prose(mut self, text: &str) -> Self {
+        let parts: Vec<&str> = text.split('`').collect();
+        // A backtick without a partner is one.
+        let pairs = if parts.len() % 2 == 1 { parts.len() } else { parts.len() - 2 };
+        for (at, part) in parts.iter().take(pairs).enumerate() {
+            match (at % 2, part.is_empty()) {
+                (0, true) => {}
+                (0, false) => self = self.text(*part),
+                (_, _) => self = self.code(*part),
+            }
+        }
+        let left = parts.iter().skip(pairs).copied().collect::<Vec<_>>().join("`");
+        if left.is_empty() { self } else { self.text(left) }
+    }
+
     /// Adds code.
     #[must_use]
     pub fn code(mut self, text: impl Into<String>) -> Self {
@@ -183,5 +200,21 @@ impl Block {
     /// A paragraph.
     pub fn paragraph(text: impl Into<Line>) -> Self {
         Self::Paragraph(text.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_in_backticks_are_code() {
+        let line = Line::new().prose("The field `total` has `two` decimals");
+        let expected =
+            Line::from("The field ").code("total").text(" has ").code("two").text(" decimals");
+        assert_eq!(line, expected);
+        assert_eq!(Line::new().prose("it`s"), Line::from("it`s"));
+        assert_eq!(Line::new().prose("`a` it`s"), Line::new().code("a").text(" it`s"));
+        assert_eq!(Line::new().prose(""), Line::new());
     }
 }

@@ -120,7 +120,7 @@ fn versions(def: &ConnectorDef, level: u8, since: Option<&str>) -> Vec<Block> {
         blocks.push(Block::heading(level, format!("{version} – {date}")));
         for (kind, word) in KINDS {
             let notes = of_version.iter().filter(|entry| entry.kind == *kind);
-            let notes: Vec<Line> = notes.map(|entry| Line::from(entry.note)).collect();
+            let notes: Vec<Line> = notes.map(|entry| Line::new().prose(entry.note)).collect();
             if !notes.is_empty() {
                 blocks.push(Block::heading(level + 1, *word));
                 blocks.push(Block::List(notes));

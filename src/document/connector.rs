@@ -8,14 +8,14 @@ use super::{
 use crate::{
     definition::vars::VarEntry,
     map::Expr,
-    plan::{AuthKind, AuthPlan, DestinationKind, Grant, RequestBody, StreamPlan},
+    plan::{AuthKind, AuthPlan, DestinationKind, Grant, StreamPlan},
 };
 
 /// Everything about a connector, its name as the first heading.
 pub fn page(subject: &Subject<'_>) -> Vec<Block> {
     let plan = subject.plan;
     let mut blocks = vec![Block::heading(1, plan.name.to_string())];
-    blocks.extend(plan.summary.clone().map(Block::paragraph));
+    blocks.extend(plan.summary.as_deref().map(|text| Block::Paragraph(Line::new().prose(text))));
     blocks.push(about(subject));
     blocks.push(Block::heading(2, "Flow"));
     blocks.push(Block::Picture(picture(subject)));
@@ -116,7 +116,7 @@ fn vars(subject: &Subject<'_>) -> Vec<Block> {
             (true, Some(example)) => Line::from("such as ").then(example),
             (true, None) => Line::new(),
         };
-        let doc = def.doc.value().map(|doc| Line::from(doc.0.as_str())).unwrap_or_default();
+        let doc = def.doc.value().map(|doc| Line::new().prose(&doc.0)).unwrap_or_default();
         vec![Line::new().code(name.as_str()), doc, value, hint]
     });
     let table = Table {
@@ -174,19 +174,6 @@ fn users_of(subject: &Subject<'_>, secret: &str) -> Vec<String> {
             && webhook.secrets.iter().map(|one| &one.value).chain(&webhook.user).any(|e| uses(&e))
         {
             users.push(format!("the webhook of {}", stream.name));
-        }
-        if let Some(poll) = &stream.poll {
-            let pairs = poll.query.iter().chain(&poll.headers).map(|(_, expr)| expr);
-            let body = match &poll.body {
-                Some(RequestBody::Json(tree)) => {
-                    tree.leaves().into_iter().map(|(_, e)| e).collect()
-                }
-                Some(RequestBody::Form(fields)) => fields.iter().map(|(_, e)| e).collect(),
-                None => Vec::new(),
-            };
-            if pairs.chain([&poll.url]).chain(body).any(|e| uses(&e)) {
-                users.push(format!("the poll of {}", stream.name));
-            }
         }
     }
     for destination in subject.plan.destinations.values() {
@@ -251,7 +238,8 @@ fn auth_facts(subject: &Subject<'_>, auth: &AuthPlan) -> Block {
             };
             row("Way", Line::from(format!("OAuth 2 with {grant}")));
             row("Token from", Line::new().code(shown::address(plan.token_url.source())));
-            row("Client", credential(&plan.client_id));
+            // It says who asks, and proves nothing.
+            row("Client", shown::setting(subject, "client", &plan.client_id));
             if let Some(secret) = &plan.client_secret {
                 row("Client secret", credential(secret));
             }

@@ -3,15 +3,15 @@
 use super::{
     Subject,
     block::{Block, Line},
-    picture::{methods, when},
+    picture::methods,
     shown, words,
 };
 use crate::{
     map::Expr,
     plan::{
         Algorithm, CursorFormat, CursorPlan, CursorStart, Dedupe, Encoding, Jitter, PageBy,
-        PagePlan, PollPlan, RequestBody, SignedPart, Sorted, StreamPlan, TimestampPlan, VerifyPlan,
-        WebhookPlan,
+        PagePlan, PollPlan, RequestBody, ScheduleWhen, SignedPart, Sorted, StreamPlan,
+        TimestampPlan, VerifyPlan, WebhookPlan,
     },
 };
 
@@ -176,7 +176,13 @@ fn schedule(stream: &StreamPlan) -> Line {
         }
         _ => String::new(),
     };
-    Line::from(format!("{}{spread}", when(stream)))
+    let when = match &schedule.when {
+        ScheduleWhen::Every(every) => Line::from(format!("every {}", words::time(*every))),
+        ScheduleWhen::Cron { pattern, tz } => {
+            Line::from("at ").code(pattern.as_str()).text(format!(" in {tz}"))
+        }
+    };
+    when.text(spread)
 }
 
 fn pages(page: &PagePlan) -> Line {

@@ -103,7 +103,10 @@ fn row(
         from(field),
         conversion(field),
         value(field, known),
-        known.and_then(|known| known.description.clone()).map(Line::from).unwrap_or_default(),
+        known
+            .and_then(|known| known.description.as_deref())
+            .map(|text| Line::new().prose(text))
+            .unwrap_or_default(),
         change::since(subject, &stream.name, &field.path).into(),
         Line::from(subject.place(field.at)),
     ]
@@ -117,7 +120,7 @@ fn passed(stream: &StreamPlan, field: &Field) -> Vec<Line> {
         Line::new().code(source),
         Line::new(),
         model_value(field),
-        field.description.clone().map(Line::from).unwrap_or_default(),
+        field.description.as_deref().map(|text| Line::new().prose(text)).unwrap_or_default(),
         Line::new(),
         Line::new(),
     ]
@@ -147,9 +150,9 @@ fn name(stream: &StreamPlan, path: &str, known: Option<&Field>) -> Line {
 
 fn from(field: &Mapped) -> Line {
     let line = match &field.origin {
-        Origin::Path(path) => Line::new().code(path.as_str()),
-        Origin::Expression(text) => Line::new().code(text.as_str()),
-        Origin::Template(text) => Line::new().code(text.as_str()),
+        Origin::Path(text) | Origin::Expression(text) | Origin::Template(text) => {
+            Line::new().code(text.as_str())
+        }
         Origin::Constant(value) => Line::from("always ").then(constant(value)),
     };
     match &field.within {

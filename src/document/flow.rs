@@ -165,13 +165,13 @@ fn stop(out: &mut String, stop: &Stop, x: usize, y: usize) {
     };
     let whole = [kicker.as_str(), &stop.name, &stop.note].join("\n");
     let (kind, left) = (stop.kind, x + 12);
-    let _ = write!(
+    let _ = writeln!(
         out,
         "<g class=\"stop {kind}\"><title>{}</title>\
          <rect x=\"{x}\" y=\"{y}\" width=\"{BOX_WIDTH}\" height=\"{BOX_HEIGHT}\" rx=\"8\"/>\
          <text class=\"kind\" x=\"{left}\" y=\"{}\">{}</text>\
          <text class=\"name\" x=\"{left}\" y=\"{}\">{}</text>\
-         <text class=\"note\" x=\"{left}\" y=\"{}\">{}</text></g>\n",
+         <text class=\"note\" x=\"{left}\" y=\"{}\">{}</text></g>",
         escape(whole.trim_end()),
         y + 18,
         escape(&cut(&kicker, NOTE_CHARS)),
@@ -187,10 +187,10 @@ fn edge(out: &mut String, kind: &str, from_x: usize, from_y: usize, to_x: usize,
     let (x1, y1) = (from_x + BOX_WIDTH, from_y + BOX_HEIGHT / 2);
     let (x2, y2) = (to_x - 7, to_y + BOX_HEIGHT / 2);
     let middle = usize::midpoint(x1, x2);
-    let _ = write!(
+    let _ = writeln!(
         out,
         "<path class=\"edge {kind}\" d=\"M{x1} {y1}C{middle} {y1} {middle} {y2} {x2} {y2}\"/>\
-         <path class=\"head\" d=\"M{} {y2}l-8 -5v10z\"/>\n",
+         <path class=\"head\" d=\"M{} {y2}l-8 -5v10z\"/>",
         x2 + 7,
     );
 }

@@ -55,10 +55,10 @@ pub(super) fn methods(webhook: &WebhookPlan) -> String {
 }
 
 /// `every 5 min`; empty where only an instance says.
-pub(super) fn when(stream: &StreamPlan) -> String {
+fn when(stream: &StreamPlan) -> String {
     match stream.schedule.as_ref().map(|schedule| &schedule.when) {
         Some(ScheduleWhen::Every(every)) => format!("every {}", words::time(*every)),
-        Some(ScheduleWhen::Cron { pattern, tz }) => format!("{pattern} ({tz})"),
+        Some(ScheduleWhen::Cron { pattern, tz }) => format!("at {pattern} ({tz})"),
         None => String::new(),
     }
 }

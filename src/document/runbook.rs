@@ -9,9 +9,12 @@ use super::{
     delivery::{bridge, rounded},
     shown, words,
 };
-use crate::plan::{
-    Algorithm, AuthKind, Dedupe, DestinationKind, DestinationPlan, Grant, Order, StreamPlan,
-    WebhookPlan,
+use crate::{
+    map::Expr,
+    plan::{
+        Algorithm, AuthKind, Dedupe, DestinationKind, DestinationPlan, Grant, Order, StreamPlan,
+        WebhookPlan,
+    },
 };
 
 /// How long the daemon keeps things: `[bus]` of `tenon.toml`.
@@ -27,7 +30,7 @@ pub struct Retention {
 pub fn runbook(subject: &Subject<'_>, kept: Retention) -> Vec<Block> {
     let plan = subject.plan;
     let mut blocks = vec![Block::heading(1, format!("Runbook of {}", plan.name))];
-    blocks.extend(plan.summary.clone().map(Block::paragraph));
+    blocks.extend(plan.summary.as_deref().map(|text| Block::Paragraph(Line::new().prose(text))));
     blocks.push(about(subject));
     if subject.needs_instance() {
         blocks.push(Block::Paragraph(
@@ -122,7 +125,6 @@ fn held(subject: &Subject<'_>, plan: &DestinationPlan) -> Vec<Block> {
             Line::from("Let it go on: ").code(format!("tenon resume {connector} {name}")),
             Line::from("See that the backlog shrinks: ").code(format!("tenon status {connector}")),
         ]),
-        commands([format!("tenon status {connector}"), format!("tenon resume {connector} {name}")]),
     ]
 }
 
@@ -142,7 +144,7 @@ fn secrets_of(subject: &Subject<'_>, auth: &str) -> Vec<String> {
         }
     };
     let mut names: Vec<String> = Vec::new();
-    for (root, name) in exprs.into_iter().flat_map(|expr| expr.uses()) {
+    for (root, name) in exprs.into_iter().flat_map(Expr::uses) {
         let name = name.map(|name| subject.looked_up(&name).to_owned());
         names.extend(name.filter(|name| root == "secret" && !names.contains(name)));
     }
@@ -171,6 +173,18 @@ fn down(subject: &Subject<'_>, plan: &DestinationPlan) -> Vec<Block> {
         Order::Key => " Events of one key wait for each other, other keys go on.",
         Order::None => "",
     };
+    let (what, repeated) = match plan.kind {
+        DestinationKind::Http { .. } => (
+            " is down or slow",
+            Line::from("A replay carries the same ").code("Idempotency-Key").text(
+                " as the first attempt, and leaves out what a newer revision has superseded.",
+            ),
+        ),
+        DestinationKind::File { .. } | DestinationKind::Stdout => (
+            " cannot be written",
+            Line::from("A replay leaves out what a newer revision has superseded."),
+        ),
+    };
     let scope = format!("--connector {connector} --destination {name}");
     let mut lines = vec![format!("tenon dlq list {scope}")];
     for reason in bridge.reasons() {
@@ -178,16 +192,12 @@ fn down(subject: &Subject<'_>, plan: &DestinationPlan) -> Vec<Block> {
         lines.push(format!("tenon dlq replay {scope} --reason {reason}"));
     }
     vec![
-        Block::Heading(3, Line::from("Destination ").code(&**name).text(" is down or slow")),
+        Block::Heading(3, Line::from("Destination ").code(&**name).text(what)),
         Block::paragraph(format!(
             "{again}{order} A shorter outage needs nobody. After a longer one, once the destination is back:"
         )),
         Block::Commands(lines),
-        Block::Paragraph(
-            Line::from("A replay carries the same ").code("Idempotency-Key").text(
-                " as the first attempt, and leaves out what a newer revision has superseded.",
-            ),
-        ),
+        Block::Paragraph(repeated),
     ]
 }
 
@@ -351,12 +361,16 @@ fn windows(subject: &Subject<'_>, kept: Retention) -> Vec<Block> {
         row("dead letters".into(), words::time(kept.dead_letters), "kept for that long, then gone"),
     ];
     for stream in &plan.streams {
-        let span = match stream.dedupe {
-            Dedupe::Window(window) => words::time(window),
-            Dedupe::Forever => "without end".to_owned(),
+        let known = "a repeated event is recognised and goes no further";
+        let (span, how) = match stream.dedupe {
+            Dedupe::Window(window) => (
+                words::time(window),
+                format!("{known}; a later one has the same id and idempotency key"),
+            ),
+            Dedupe::Forever => ("without end".to_owned(), known.to_owned()),
         };
         let what = Line::from("repetitions on ").code(&*stream.name);
-        rows.push(row(what, span, "a repeated event is recognised and goes no further; a later one has the same id and idempotency key"));
+        rows.push(row(what, span, &how));
         if let Some(cursor) = stream.poll.as_ref().and_then(|poll| poll.cursor.as_ref()) {
             let what = Line::from("the poll of ").code(&*stream.name);
             let span = cursor.lookback.map_or_else(|| "nothing".to_owned(), words::time);

@@ -31,7 +31,7 @@ fn row(field: &Field) -> Vec<Line> {
     vec![
         name,
         model_value(field),
-        field.description.clone().map(Line::from).unwrap_or_default(),
+        field.description.as_deref().map(|text| Line::new().prose(text)).unwrap_or_default(),
         field.example.as_ref().map(constant).unwrap_or_default(),
     ]
 }

@@ -173,8 +173,8 @@ fn incomplete(field: &Mapped, document: &Value) -> Option<String> {
         },
     };
     let is_required = required(&schema).contains(&name);
-    let may_miss = field.is_optional && field.default.is_none();
-    (is_required && may_miss).then(|| "it may be missing, and the model requires it".to_owned())
+    (is_required && field.is_optional)
+        .then(|| "it may be missing, and the model requires it".to_owned())
 }
 
 fn required(schema: &Map<String, Value>) -> Vec<&str> {

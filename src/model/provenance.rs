@@ -150,11 +150,11 @@ impl Walk<'_> {
             Some(_) => Gives::Unknown,
             None => self.gives(&parts.filters, &origin, is_many),
         };
-        let default = parts
-            .filters
-            .iter()
-            .rev()
-            .find(|filter| matches!(filter.name.as_str(), "default" | "d"));
+        let is_default = |filter: &&FilterPart| matches!(filter.name.as_str(), "default" | "d");
+        let has_default = parts.filters.iter().any(|filter| is_default(&filter));
+        // What is converted after it stands in differs from what is written.
+        let last = parts.filters.iter().rev().find(|filter| filter.name != "optional");
+        let default = last.filter(is_default).and_then(|filter| filter.positional.first().cloned());
         let inner = applied.filter(|_| depth < MAX_DEPTH).map(|applied| {
             let is_list = applied.is_list == Some(true);
             let inside = if is_list { format!("{path}[]") } else { path.clone() };
@@ -170,8 +170,9 @@ impl Walk<'_> {
             origin,
             within,
             gives,
-            default: default.and_then(|filter| filter.positional.first().cloned()),
-            is_optional: parts.filters.iter().any(|filter| filter.name == "optional"),
+            default,
+            is_optional: !has_default
+                && parts.filters.iter().any(|filter| filter.name == "optional"),
             filters: parts.filters,
         });
         if let Some((fields, inside, scope)) = inner {

@@ -109,7 +109,7 @@ impl Rule {
                 .map(|bound| (bound, keyword.starts_with("excl")))
         });
         bounds.reduce(|one, other| {
-            let other_wins = is_stricter(other.0, one.0) || other.0 == one.0 && other.1;
+            let other_wins = is_stricter(other.0, one.0) || !is_stricter(one.0, other.0) && other.1;
             if other_wins { other } else { one }
         })
     }
@@ -127,7 +127,7 @@ impl Rule {
         let is_narrower = match (before, after) {
             (None, Some(_)) => true,
             (Some(before), Some(after)) => {
-                is_stricter(after.0, before.0) || after.0 == before.0 && after.1
+                is_stricter(after.0, before.0) || !is_stricter(before.0, after.0) && after.1
             }
             _ => false,
         };
