@@ -21,7 +21,8 @@
       fields += article.hidden ? 0 : hits;
       document.querySelector(`nav a[href="#${article.id}"]`).parentElement.hidden = article.hidden;
     }
-    found.textContent = words.length ? `${connectors} connectors, ${fields} fields` : "";
+    const count = (many, noun) => `${many} ${noun}${many === 1 ? "" : "s"}`;
+    found.textContent = words.length ? `${count(connectors, "connector")}, ${count(fields, "field")}` : "";
   };
   find.addEventListener("input", search);
   form.addEventListener("submit", (event) => event.preventDefault());

@@ -323,7 +323,7 @@ fn check_markdown(text: &str) {
     assert_eq!(fence, None, "a fence is never closed:\n{text}");
 }
 
-/// A line without its code spans, as CommonMark finds them.
+/// A line without its code spans, as `CommonMark` finds them.
 fn outside_code(line: &str) -> String {
     let mut out = String::new();
     let mut rest = line;
