@@ -12,6 +12,7 @@ mod diff;
 mod dlq;
 mod docs;
 mod doctor;
+mod fmt;
 mod git;
 mod new;
 mod preview;
@@ -57,6 +58,8 @@ enum Verb {
     Run(run::Args),
     /// Report every problem of every connector, offline
     Check(check::Args),
+    /// Put connector files into the house order, comments kept
+    Fmt(fmt::Args),
     /// Run the tests in the connector files, offline
     Test(test::Args),
     /// Say what a change of connectors does, and whether their versions say so
@@ -150,6 +153,7 @@ fn dispatch(verb: Verb) -> Outcome {
     match verb {
         Verb::Run(args) => run::run(args),
         Verb::Check(args) => check::run(&args),
+        Verb::Fmt(args) => fmt::run(&args),
         Verb::Test(args) => test::run(&args),
         Verb::Diff(args) => diff::run(&args),
         Verb::Try(args) => try_out::run(&args),

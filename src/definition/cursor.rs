@@ -12,6 +12,8 @@ table! {
         field "field": Expression;
         /// How the value is written: `rfc3339`, `epoch_s`, `epoch_ms`, `integer`, `string`, or a strftime pattern.
         format "format": Plain = "\"rfc3339\"";
+        /// In which order the API answers; `asc` lets the cursor move page by page.
+        sorted "sorted": SortedDef;
         /// Where the first run begins: a value, or how long ago (`-90d`).
         start "start": Moment;
         /// The query parameter that takes the window's start.
@@ -22,8 +24,6 @@ table! {
         window "window": Span;
         /// How far each run goes back behind the cursor.
         lookback "lookback": Span;
-        /// In which order the API answers; `asc` lets the cursor move page by page.
-        sorted "sorted": SortedDef;
         /// Whether records before the cursor are dropped on this side.
         filter "filter": bool = "false";
     }

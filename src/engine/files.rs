@@ -24,12 +24,31 @@ const MAX_DEPTH: usize = 32;
 /// Every connector file under `paths`, sorted, each once, named as the user would: the given path
 /// and what follows, without a leading `./`. Errors: a path that does not exist or a folder that cannot be read.
 pub fn connector_files(paths: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
+    files_of(paths, Wanted { is_file: is_connector_name, is_skipped: is_skipped_folder })
+}
+
+/// Every TOML file of a project under `paths`, as [`connector_files`] names them: the connectors, the
+/// verify presets, and `tenon.toml`.
+pub fn project_files(paths: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
+    let is_file = |name: &str| name == "tenon.toml" || is_connector_name(name);
+    let is_skipped = |name: &str| name != "verify" && is_skipped_folder(name);
+    files_of(paths, Wanted { is_file, is_skipped })
+}
+
+/// What a search looks for, by the names of files and folders.
+#[derive(Clone, Copy)]
+struct Wanted {
+    is_file: fn(&str) -> bool,
+    is_skipped: fn(&str) -> bool,
+}
+
+fn files_of(paths: &[PathBuf], wanted: Wanted) -> io::Result<Vec<PathBuf>> {
     let mut found = BTreeSet::new();
     let mut folders_seen = BTreeSet::new();
     for path in paths {
         let kind = fs::metadata(path).map_err(|error| naming(path, &error))?;
         if kind.is_dir() {
-            search(path, 0, &mut folders_seen, &mut found)?;
+            search(path, 0, wanted, &mut folders_seen, &mut found)?;
         } else {
             found.insert(path.clone());
         }
@@ -41,6 +60,7 @@ pub fn connector_files(paths: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
 fn search(
     folder: &Path,
     depth: usize,
+    wanted: Wanted,
     folders_seen: &mut BTreeSet<PathBuf>,
     found: &mut BTreeSet<PathBuf>,
 ) -> io::Result<()> {
@@ -60,10 +80,10 @@ fn search(
             continue;
         };
         if is_dir {
-            if !is_skipped_folder(name) {
-                search(&path, depth + 1, folders_seen, found)?;
+            if !(wanted.is_skipped)(name) {
+                search(&path, depth + 1, wanted, folders_seen, found)?;
             }
-        } else if is_connector_name(name) {
+        } else if (wanted.is_file)(name) {
             found.insert(path);
         }
     }

@@ -109,6 +109,7 @@ fn every_verb_explains_itself() {
         "run",
         "check",
         "diff",
+        "fmt",
         "try",
         "new",
         "docs",

@@ -8,6 +8,7 @@ mod diff;
 mod docs;
 mod document;
 mod engine;
+mod fmt;
 mod hostile;
 mod language;
 mod lints;
