@@ -16,6 +16,7 @@ mod fmt;
 mod git;
 mod new;
 mod preview;
+mod record;
 mod reload;
 mod render;
 mod replay;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Exit, Outcome, Trouble, render};
+use super::{Exit, Outcome, Trouble, record, render};
 use crate::{
     engine::files::{FolderSources, connector_files, project_root},
     testing::{self, Report, Selection},
@@ -11,8 +11,8 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Runs the [[test]] tables: the whole pipeline in memory, with a scripted clock and scripted\n\
-                        peers. No network, no secrets, nothing written. Exit code 1: a test failed, or a file has\n\
-                        errors."
+                        peers. No network, no secrets, nothing written but with --update and --record. Exit code 1:\n\
+                        a test failed, or a file has errors."
 )]
 pub struct Args {
     /// Files and folders
@@ -30,6 +30,8 @@ pub struct Args {
     /// Run so many at once [default: as many as there are processors]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     jobs: usize,
+    #[command(flatten)]
+    record: record::RecordArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -40,6 +42,9 @@ enum Format {
 }
 
 pub fn run(args: &Args) -> Outcome {
+    if args.record.record {
+        return record::run(&args.record, &args.paths);
+    }
     let root = project_root(&args.paths);
     let files = connector_files(&args.paths)?;
     if files.is_empty() {

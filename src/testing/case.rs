@@ -27,7 +27,7 @@ use crate::{
 
 /// What time it is at the beginning of a test that does not say: later than anything real, and the
 /// same tomorrow.
-const NOW: Timestamp = Timestamp(1_893_456_000_000);
+pub(super) const NOW: Timestamp = Timestamp(1_893_456_000_000);
 
 /// A test, ready to run.
 pub struct Case {

@@ -22,6 +22,7 @@ use serde_json::{Map, Value, json};
 use super::{
     case::{Case, Input, Step, Webhook},
     document,
+    given::{HOST_NAME, incoming},
     observe::{Dead, Ending, Observed, PollRun, endings},
     script::{Answered, Seen, Stage},
 };
@@ -29,9 +30,8 @@ use crate::{
     bus::{Accepted, Append, Bus as _, DeadId, MemoryBus, Seq},
     egress::{Egress, Peer},
     engine::{Solo, SoloParts},
-    event::{Origin, Record},
     ingest::{
-        Incoming, name_event,
+        name_event,
         poll::PollFailure,
         webhook::{Signer, WebhookObserver, sign},
     },
@@ -40,8 +40,6 @@ use crate::{
     world::{Clock, ScriptedClock, ScriptedEntropy, Secrets, StaticSecrets, World},
 };
 
-/// Where webhooks of tests are posted to, unless they have a `Host` of their own.
-const HOST_NAME: &str = "hooks.test";
 /// Longer than anything that happens without time passing; a timer's resolution.
 const INSTANT: Duration = Duration::from_millis(1);
 /// How much longer than a destination's own patience the end of a test is waited for.
@@ -192,7 +190,8 @@ impl<'c> Rig<'c> {
         let mut taken = Taken::default();
         let stream = self.stream(Some(stream)).ok_or("no such stream")?;
         for record in records {
-            let word = match name_event(self.plan, stream, self.incoming(stream, record)) {
+            let incoming = incoming(self.plan, stream, record, self.world.clock.now());
+            let word = match name_event(self.plan, stream, incoming) {
                 Ok(Some(event)) => {
                     let append = Append { events: vec![event], state: Vec::new() };
                     let accepted = self.bus.append(append).await.map_err(|e| e.to_string())?;
@@ -210,25 +209,6 @@ impl<'c> Rig<'c> {
             *taken.counts.entry(word).or_default() += 1;
         }
         Ok(taken)
-    }
-
-    fn incoming(&self, stream: &StreamPlan, record: &Value) -> Incoming {
-        let mut env = Env::new().with("vars", Arc::clone(&self.plan.vars));
-        if let Some(hook) = &stream.webhook {
-            // As the producer would have called, as far as a record alone tells.
-            let request = json!({
-                "method": "POST", "path": hook.path, "url": format!("http://{HOST_NAME}{}", hook.path),
-                "query": {}, "headers": {}, "body": record,
-            });
-            env = env.with("request", Arc::new(request));
-        }
-        Incoming {
-            record: Record::from_value(record.clone()),
-            origin: if stream.webhook.is_some() { Origin::Webhook } else { Origin::Poll },
-            received_at: self.world.clock.now(),
-            traceparent: None,
-            env,
-        }
     }
 
     async fn post(&self, webhook: &Webhook) -> Result<Taken, String> {

@@ -242,7 +242,7 @@ fn means(value: &Value, new: &Json) -> bool {
 }
 
 /// A value that was not there.
-fn fresh(new: &Json) -> Value {
+pub(super) fn fresh(new: &Json) -> Value {
     match new {
         Json::Null => NULL.into(),
         Json::Bool(flag) => (*flag).into(),

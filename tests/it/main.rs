@@ -14,6 +14,7 @@ mod language;
 mod lints;
 mod map;
 mod poll;
+mod recording;
 mod support;
 mod testing;
 mod tidy;

@@ -755,3 +755,51 @@ fn what_the_page_about_testing_shows_passes() {
     }
     assert!(count >= 7, "only {count} tests were found");
 }
+
+#[test]
+fn a_record_goes_through_a_plan_by_itself() {
+    let shop = Shop::with("");
+    let path = shop.0.path().join("shop.toml");
+    let written = tenon::plan::read(shop.0.path(), &path, &FolderSources::new());
+    let plan = written.plan.as_ref().unwrap();
+    let run = |record: serde_json::Value| testing::run_record(plan, "orders", &record);
+    let record =
+        serde_json::json!({ "id": 1, "at": "2026-02-01T00:00:00Z", "total": 1, "state": "open" });
+    let mapped = run(record).unwrap().unwrap();
+    assert_eq!(mapped["total"], "1.00");
+    assert_eq!(run(serde_json::json!({ "test": true })), Ok(None));
+    assert!(run(serde_json::json!({})).unwrap_err().starts_with("unnamed: stream.orders.key"));
+    let odd =
+        serde_json::json!({ "id": 1, "at": "2026-02-01T00:00:00Z", "total": 1, "state": "x" });
+    assert!(run(odd).unwrap_err().starts_with("map_failed: stream.orders.map.status"));
+    let gone = testing::run_record(plan, "refunds", &serde_json::json!({}));
+    assert_eq!(gone, Err("there is no stream `refunds`".to_owned()));
+}
+
+#[test]
+fn the_tests_of_one_version_run_through_another() {
+    let tests = with_pages(
+        "[[test]]\nname = 'given'\ngiven = RECORD\nexpect_some = {}\n\
+         [[test]]\nname = 'polled'\nPAGES\nexpect_outcome = 'delivered'\n",
+    );
+    let new = Shop::with(&tests);
+    let old = Shop::with("");
+    let path = old.0.path().join("shop.toml");
+    let changed = fs::read_to_string(&path).unwrap().replace("decimal(2)", "decimal(1)");
+    fs::write(&path, changed).unwrap();
+    let sources = FolderSources::new();
+    let read =
+        |shop: &Shop| tenon::plan::read(shop.0.path(), &shop.0.path().join("shop.toml"), &sources);
+    let (old, new) = (read(&old), read(&new));
+    let totals = |runs| {
+        let all = testing::delivered(&new, runs, &sources).into_iter();
+        all.map(|one| {
+            let records = one.records.unwrap();
+            let totals: Vec<String> = records.iter().map(|r| r["total"].to_string()).collect();
+            format!("{}: {}", one.test, totals.join(" "))
+        })
+        .collect::<Vec<_>>()
+    };
+    assert_eq!(totals(&old), [r#"given: "9.5""#, r#"polled: "9.5" "1.0" "1.0""#]);
+    assert_eq!(totals(&new), [r#"given: "9.50""#, r#"polled: "9.50" "1.00" "1.00""#]);
+}
