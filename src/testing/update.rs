@@ -115,13 +115,12 @@ fn patch(item: &mut Item, new: &Json) {
             }
             for (index, new) in new.iter().enumerate() {
                 let Json::Object(new) = new else { continue };
-                match tables.get_mut(index) {
-                    Some(table) => patch_table(table, new),
-                    None => {
-                        let mut table = Table::new();
-                        patch_table(&mut table, new);
-                        tables.push(table);
-                    }
+                if let Some(table) = tables.get_mut(index) {
+                    patch_table(table, new);
+                } else {
+                    let mut table = Table::new();
+                    patch_table(&mut table, new);
+                    tables.push(table);
                 }
             }
         }
@@ -170,20 +169,19 @@ fn patch_array(items: &mut Array, new: &[Json]) {
         items.remove(items.len() - 1);
     }
     for (index, new) in new.iter().enumerate() {
-        match items.get_mut(index) {
-            Some(value) => patch_value(value, new),
-            None => {
-                let indent = index.checked_sub(1).and_then(|at| indent_of(items.get(at)?));
-                let comment = keep_comment(items).unwrap_or_default();
-                let mut value = fresh(new);
-                value.decor_mut().set_prefix(match indent {
-                    Some(indent) => comment + &indent,
-                    None if index > 0 => " ".to_owned(),
-                    None => String::new(),
-                });
-                items.push_formatted(value);
-            }
+        if let Some(value) = items.get_mut(index) {
+            patch_value(value, new);
+            continue;
         }
+        let indent = index.checked_sub(1).and_then(|at| indent_of(items.get(at)?));
+        let comment = keep_comment(items).unwrap_or_default();
+        let mut value = fresh(new);
+        value.decor_mut().set_prefix(match indent {
+            Some(indent) => comment + &indent,
+            None if index > 0 => " ".to_owned(),
+            None => String::new(),
+        });
+        items.push_formatted(value);
     }
 }
 

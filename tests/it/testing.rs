@@ -127,12 +127,10 @@ fn with_record(tests: &str) -> String {
 
 #[test]
 fn the_examples_pass() {
-    for folder in ["examples/quickstart"] {
-        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(folder);
-        let report = run(&folder, &Selection::default());
-        assert!(report.is_fine(), "{}", testing::human(&report, false));
-        assert!(report.passed() >= 5);
-    }
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let report = run(&folder, &Selection::default());
+    assert!(report.is_fine(), "{}", testing::human(&report, false));
+    assert!(report.passed() >= 5);
 }
 
 #[test]

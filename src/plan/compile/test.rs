@@ -74,7 +74,7 @@ impl<'d> Known<'d> {
         }
         let keys = def.step_keys();
         let Some(steps) = def.step.get() else {
-            let input = self.input(context, def.at, &def.given());
+            let input = Self::input(context, def.at, &def.given());
             self.step(context, keys, input, stream);
             check_expectation(context, def.at, &def.given());
             return;
@@ -95,7 +95,7 @@ impl<'d> Known<'d> {
         let mut given = Vec::new();
         for step in &steps.value {
             let keys = step.value.given();
-            let input = self.input(context, step.value.at, &keys);
+            let input = Self::input(context, step.value.at, &keys);
             if let Some(restart) = step.value.restart.get().filter(|restart| !restart.value) {
                 context
                     .error(
@@ -132,12 +132,7 @@ impl<'d> Known<'d> {
     }
 
     /// The one thing that drives a step.
-    fn input(
-        &self,
-        context: &mut Context<'_>,
-        at: Loc,
-        keys: &[(&'static str, Loc)],
-    ) -> Option<Input> {
+    fn input(context: &mut Context<'_>, at: Loc, keys: &[(&'static str, Loc)]) -> Option<Input> {
         const INPUTS: &[&str] = &["given", "request", "responses", "restart", "advance"];
         let mut inputs = keys.iter().filter(|(key, _)| INPUTS.contains(key)).copied();
         let Some(first) = inputs.next() else {
@@ -181,17 +176,13 @@ impl<'d> Known<'d> {
         if let Some(request) = keys.request.value() {
             self.request(context, request, stream);
         }
-        for answer in keys.responses.value().into_iter().flatten() {
-            self.answer(context, answer);
-        }
+        self.answers(context, keys.responses.value().map_or(&[], Vec::as_slice));
         self.replies(context, keys.replies);
         if let Some(delivered) = keys.expect_delivered.get() {
             self.delivered(context, delivered, stream);
         }
-        if let Some(ExchangesDef::List(requests)) = keys.expect_requests.value() {
-            for request in requests {
-                check_headers(context, &request.value.headers);
-            }
+        if let Some(requests) = keys.expect_requests.value() {
+            check_exchanges(context, requests);
         }
     }
 
@@ -226,7 +217,7 @@ impl<'d> Known<'d> {
 
     fn request(&self, context: &mut Context<'_>, def: &RequestDef, stream: Option<&StreamDef>) {
         check_headers(context, &def.headers);
-        check_one_body(context, &def.body.key(), &def.file.key());
+        check_one_body(context, def.body.key(), def.file.key());
         if let Some(file) = def.file.get() {
             self.fixture(context, &file.value.0, file.at);
         }
@@ -244,13 +235,19 @@ impl<'d> Known<'d> {
         }
     }
 
+    fn answers(&self, context: &mut Context<'_>, answers: &[At<AnswerEntry>]) {
+        for answer in answers {
+            self.answer(context, answer);
+        }
+    }
+
     fn answer(&self, context: &mut Context<'_>, answer: &At<AnswerEntry>) {
         match &answer.value {
             AnswerEntry::Status(_) => {}
             AnswerEntry::File(file) => self.fixture(context, file, answer.at),
             AnswerEntry::Whole(def) => {
                 check_headers(context, &def.headers);
-                check_one_body(context, &def.body.key(), &def.file.key());
+                check_one_body(context, def.body.key(), def.file.key());
                 check_failure(context, def);
                 if let Some(file) = def.file.get() {
                     self.fixture(context, &file.value.0, file.at);
@@ -264,14 +261,14 @@ impl<'d> Known<'d> {
         match &given.value {
             RepliesDef::List(list) => {
                 if self.http.len() != 1 && !self.destinations.is_empty() {
-                    self.which_destination(context, given.key, &self.http);
+                    which_destination(context, given.key, &self.http);
                 }
-                list.iter().for_each(|answer| self.answer(context, answer));
+                self.answers(context, list);
             }
             RepliesDef::By(by) => {
                 for (name, list) in &by.0 {
                     self.destination(context, name, list.key);
-                    list.value.iter().for_each(|answer| self.answer(context, answer));
+                    self.answers(context, &list.value);
                 }
             }
         }
@@ -283,35 +280,23 @@ impl<'d> Known<'d> {
         given: &At<DeliveredDef>,
         stream: Option<&StreamDef>,
     ) {
-        let mut check = |exchanges: &ExchangesDef| {
-            if let ExchangesDef::List(list) = exchanges {
-                list.iter().for_each(|one| check_headers(context, &one.value.headers));
-            }
-        };
         match &given.value {
             DeliveredDef::To(exchanges) => {
-                check(exchanges);
+                check_exchanges(context, exchanges);
                 let to = stream.and_then(|stream| stream.to.value()).map(|to| to.0.len());
                 let several = self.destinations.len() > 1 && to != Some(1);
                 if several && !matches!(exchanges, ExchangesDef::Count(0)) {
                     let names: Vec<&str> = self.destinations.iter().copied().collect();
-                    self.which_destination(context, given.key, &names);
+                    which_destination(context, given.key, &names);
                 }
             }
             DeliveredDef::By(by) => {
-                by.0.iter().for_each(|(_, exchanges)| check(&exchanges.value));
                 for (name, exchanges) in &by.0 {
+                    check_exchanges(context, &exchanges.value);
                     self.destination(context, name, exchanges.key);
                 }
             }
         }
-    }
-
-    fn which_destination(&self, context: &mut Context<'_>, at: Loc, names: &[&str]) {
-        let example = names.first().copied().unwrap_or("NAME");
-        context
-            .error(codes::WHICH_DESTINATION, at, "which destination?", "a list is for one")
-            .help(format!("name it: {{ {example} = [...] }}"));
     }
 
     fn destination(&self, context: &mut Context<'_>, name: &str, at: Loc) {
@@ -334,6 +319,21 @@ impl<'d> Known<'d> {
                     format!("looked for `{}`", path.display()),
                 )
                 .help("the path is relative to the connector file's folder");
+        }
+    }
+}
+
+fn which_destination(context: &mut Context<'_>, at: Loc, names: &[&str]) {
+    let example = names.first().copied().unwrap_or("NAME");
+    context
+        .error(codes::WHICH_DESTINATION, at, "which destination?", "a list is for one")
+        .help(format!("name it: {{ {example} = [...] }}"));
+}
+
+fn check_exchanges(context: &mut Context<'_>, exchanges: &ExchangesDef) {
+    if let ExchangesDef::List(list) = exchanges {
+        for one in list {
+            check_headers(context, &one.value.headers);
         }
     }
 }
@@ -386,16 +386,16 @@ fn check_effect(context: &mut Context<'_>, keys: StepKeys<'_>, (input, input_at)
     }
 }
 
-fn check_one_body(context: &mut Context<'_>, body: &Option<Loc>, file: &Option<Loc>) {
+fn check_one_body(context: &mut Context<'_>, body: Option<Loc>, file: Option<Loc>) {
     if let (Some(body), Some(file)) = (body, file) {
         context
             .error(
                 codes::CONFLICT,
-                *file,
+                file,
                 "`body` and `file` exclude each other",
                 "there is one body",
             )
-            .related(*body, "the other one");
+            .related(body, "the other one");
     }
 }
 
