@@ -6,10 +6,12 @@
 //! named by connectors; they are none). A file that is named outright is always taken.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeSet, HashMap},
     fs, io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
 use parking_lot::Mutex;
@@ -21,8 +23,9 @@ const MAX_FILE_BYTES: u64 = 8 << 20;
 /// Deeper folders are not searched.
 const MAX_DEPTH: usize = 32;
 
-/// Every connector file under `paths`, sorted, each once, named as the user would: the given path
-/// and what follows, without a leading `./`. Errors: a path that does not exist or a folder that cannot be read.
+/// Every connector file under `paths`, sorted by the bytes of its name, each once, named as the user
+/// would: the given path and what follows, see [`plain`]. Errors: a path that does not exist or a
+/// folder that cannot be read.
 pub fn connector_files(paths: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
     files_of(paths, Wanted { is_file: is_connector_name, is_skipped: is_skipped_folder })
 }
@@ -43,18 +46,29 @@ struct Wanted {
 }
 
 fn files_of(paths: &[PathBuf], wanted: Wanted) -> io::Result<Vec<PathBuf>> {
-    let mut found = BTreeSet::new();
+    let mut found = Vec::new();
     let mut folders_seen = BTreeSet::new();
     for path in paths {
         let kind = fs::metadata(path).map_err(|error| naming(path, &error))?;
         if kind.is_dir() {
             search(path, 0, wanted, &mut folders_seen, &mut found)?;
         } else {
-            found.insert(path.clone());
+            found.push(path.clone());
         }
     }
-    let plain = |path: PathBuf| path.strip_prefix(".").map(Path::to_owned).unwrap_or(path);
-    Ok(found.into_iter().map(plain).collect::<BTreeSet<_>>().into_iter().collect())
+    let mut found: Vec<PathBuf> = found.into_iter().map(plain).collect();
+    // Paths compare part by part, which is slow.
+    found.sort_unstable_by(|a, b| a.as_os_str().cmp(b.as_os_str()));
+    found.dedup();
+    Ok(found)
+}
+
+/// The path without a leading `./`.
+pub fn plain(path: PathBuf) -> PathBuf {
+    match path.strip_prefix(".") {
+        Ok(rest) => rest.to_owned(),
+        Err(_) => path,
+    }
 }
 
 fn search(
@@ -62,7 +76,7 @@ fn search(
     depth: usize,
     wanted: Wanted,
     folders_seen: &mut BTreeSet<PathBuf>,
-    found: &mut BTreeSet<PathBuf>,
+    found: &mut Vec<PathBuf>,
 ) -> io::Result<()> {
     // A link back up would be an endless search.
     let canonical = fs::canonicalize(folder).map_err(|error| naming(folder, &error))?;
@@ -84,7 +98,7 @@ fn search(
                 search(&path, depth + 1, wanted, folders_seen, found)?;
             }
         } else if (wanted.is_file)(name) {
-            found.insert(path);
+            found.push(path);
         }
     }
     Ok(())
@@ -147,11 +161,50 @@ fn naming(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
+/// What tells one state of a file from another without reading it: modification time, length, inode.
+/// `None`: there is no file.
+pub type Stamp = Option<(SystemTime, u64, u64)>;
+
+/// The file's state now.
+pub fn stamp(path: &Path) -> Stamp {
+    stamp_of(&fs::metadata(path).ok()?)
+}
+
+fn stamp_of(metadata: &fs::Metadata) -> Stamp {
+    Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
+}
+
+/// The states of many files, in order, asked for on as many threads as there are processors.
+pub fn stamps(paths: &[PathBuf]) -> Vec<Stamp> {
+    const WORTH_A_THREAD: usize = 1024;
+    in_shares(paths, WORTH_A_THREAD, |path| stamp(path))
+}
+
+/// Maps what is independent of its neighbours, in order, on as many threads as there are processors
+/// but with no fewer than `share` for each.
+pub fn in_shares<T: Sync, U: Send>(
+    items: &[T],
+    share: usize,
+    work: impl Fn(&T) -> U + Sync,
+) -> Vec<U> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = items.len().div_ceil(threads).max(share);
+    let work = |items: &[T]| items.iter().map(&work).collect::<Vec<U>>();
+    if items.len() <= share {
+        return work(items);
+    }
+    std::thread::scope(|scope| {
+        let workers: Vec<_> =
+            items.chunks(share).map(|chunk| scope.spawn(|| work(chunk))).collect();
+        workers.into_iter().flat_map(|w| w.join().expect("the work does not panic")).collect()
+    })
+}
+
 /// Files as they are on disk now. A file is read once: all that one load compiles sees the same
 /// text of it, even where somebody saves meanwhile. Make a new one for each load.
 #[derive(Debug, Default)]
 pub struct FolderSources {
-    read: Mutex<BTreeMap<PathBuf, Option<Arc<SourceFile>>>>,
+    read: Mutex<HashMap<PathBuf, (Stamp, Option<Arc<SourceFile>>)>>,
 }
 
 impl FolderSources {
@@ -159,17 +212,26 @@ impl FolderSources {
     pub fn new() -> Self {
         Self::default()
     }
+
+    /// The state of a file just before it was read; of one that was not, its state now.
+    pub fn stamp(&self, path: &Path) -> Stamp {
+        let read = self.read.lock().get(path).map(|(stamp, _)| *stamp);
+        read.unwrap_or_else(|| stamp(path))
+    }
 }
 
 impl Sources for FolderSources {
     /// `None` where there is no such file, where it is larger than 8 MiB, or is not UTF-8.
     fn read(&self, path: &Path) -> Option<Arc<SourceFile>> {
-        if let Some(known) = self.read.lock().get(path) {
+        if let Some((_, known)) = self.read.lock().get(path) {
             return known.clone();
         }
-        let file = read_text(path).map(|text| Arc::new(SourceFile { path: path.to_owned(), text }));
-        self.read.lock().insert(path.to_owned(), file.clone());
-        file
+        let metadata = fs::metadata(path).ok();
+        let text = metadata.as_ref().and_then(|metadata| read_text(path, metadata));
+        let file = text.map(|text| Arc::new(SourceFile { path: path.to_owned(), text }));
+        let stamp = metadata.as_ref().and_then(stamp_of);
+        // Of two that read it at once the first one's text is everybody's.
+        self.read.lock().entry(path.to_owned()).or_insert((stamp, file)).1.clone()
     }
 
     /// Asks the disk, and reads nothing.
@@ -178,9 +240,8 @@ impl Sources for FolderSources {
     }
 }
 
-fn read_text(path: &Path) -> Option<String> {
-    let kind = fs::metadata(path).ok()?;
-    if !kind.is_file() || kind.len() > MAX_FILE_BYTES {
+fn read_text(path: &Path, metadata: &fs::Metadata) -> Option<String> {
+    if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES {
         return None;
     }
     fs::read_to_string(path).ok()

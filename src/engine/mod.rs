@@ -187,9 +187,11 @@ impl Engine {
         let destinations = connector
             .destinations
             .iter()
-            .filter(|(name, destination)| is(name) && destination.resume(&connector.plan.name))
+            .filter(|destination| is(&destination.plan.name))
+            .filter(|destination| destination.resume(&connector.plan.name))
             .count();
-        let polls = connector.polls.iter().filter(|(n, poll)| is(n) && poll.resume()).count();
+        let polls = connector.polls.iter();
+        let polls = polls.filter(|poll| is(&poll.poller.stream.name) && poll.resume()).count();
         Ok(destinations + polls)
     }
 
@@ -216,14 +218,6 @@ impl Engine {
         let connector = running.connectors.get(connector)?;
         let stream = connector.plan.streams.iter().find(|s| &*s.name == stream)?;
         Some(redact::raw_fields(stream))
-    }
-
-    /// Reloads where a connector file changed since the last load.
-    async fn reload_if_changed(&self) {
-        let loader = Arc::clone(&self.loader).lock_owned().await;
-        if blocking(move || loader.is_stale()).await {
-            self.reload().await;
-        }
     }
 
     /// Stops in order under the deadline of the settings. Names who was late; what they had in hand

@@ -11,9 +11,14 @@ use std::{
 
 use futures_util::future::join_all;
 
-use super::{Engine, connector::Connector, load::Loaded, status::ReloadReport, tasks::blocking};
+use super::{
+    Engine,
+    connector::Connector,
+    load::{Loaded, Look},
+    status::ReloadReport,
+    tasks::blocking,
+};
 use crate::{
-    diagnostic::{Diagnostic, render_human},
     plan::{ConnectorPlan, ContentHash},
 };
 
@@ -70,16 +75,31 @@ pub fn diff(
 impl Engine {
     /// Reads the connector files again and makes what runs what they say.
     pub async fn reload(&self) -> ReloadReport {
+        self.reload_where(Look::Everywhere, true).await.unwrap_or_default()
+    }
+
+    /// The same where a file changed since the last load.
+    pub(super) async fn reload_if_changed(&self, look: Look) {
+        self.reload_where(look, false).await;
+    }
+
+    /// `None`: nothing changed, and nothing was to be done all the same.
+    async fn reload_where(&self, look: Look, always: bool) -> Option<ReloadReport> {
         // Held to the end: two reloads at once would each stop what the other starts.
         let mut loader = Arc::clone(&self.loader).lock_owned().await;
         if self.stop.is_cancelled() {
             let failed = vec!["shutting down".to_owned()];
-            return ReloadReport { failed, ..ReloadReport::default() };
+            return Some(ReloadReport { failed, ..ReloadReport::default() });
         }
         let began = self.shared.world.clock.now();
-        let (loaded, _loader) = blocking(move || (loader.load(), loader)).await;
+        let load = move || {
+            let changed = loader.look(&look);
+            (changed.map(|changed| (changed || always).then(|| loader.loaded())), loader)
+        };
+        let (loaded, _loader) = blocking(load).await;
         let mut report = match loaded {
-            Ok(loaded) => {
+            Ok(None) => return None,
+            Ok(Some(loaded)) => {
                 tracing::debug!(compiled = loaded.compiled, "connector files read");
                 self.apply(loaded).await
             }
@@ -99,7 +119,7 @@ impl Engine {
         tracing::info!(added = report.added.len(), changed = report.changed.len(),
             removed = report.removed.len(), unchanged = report.unchanged, failed = ?report.failed,
             took_ms = report.took_ms, "{outcome}");
-        report
+        Some(report)
     }
 
     async fn apply(&self, loaded: Loaded) -> ReloadReport {
@@ -119,7 +139,7 @@ impl Engine {
         let plans: Vec<Arc<ConnectorPlan>> =
             fresh.iter().map(|(_, c)| Arc::clone(&c.plan)).collect();
         let mut report = ReloadReport {
-            diagnostics: loaded.diagnostics.iter().map(rendered).collect(),
+            diagnostics: loaded.diagnostics,
             ..ReloadReport::default()
         };
         if let Err(conflicts) = self.shared.server.change_routes(&gone, &plans) {
@@ -221,10 +241,6 @@ fn problems_of(loaded: &Loaded) -> BTreeMap<String, Problem> {
             (name_of(path), Problem { file: path.clone(), message: message.clone() })
         })
         .collect()
-}
-
-fn rendered(diagnostic: &Diagnostic) -> String {
-    render_human(std::slice::from_ref(diagnostic), false)
 }
 
 fn names(names: &[Arc<str>]) -> Vec<String> {
