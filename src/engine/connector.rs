@@ -1,6 +1,6 @@
 //! One running connector: its parts, and the supervisor that restarts them when one panics.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
@@ -41,8 +41,8 @@ pub struct Connector {
     pub plan: Arc<ConnectorPlan>,
     /// Counts the plans of this name since the engine started.
     pub generation: u64,
-    pub destinations: BTreeMap<Arc<str>, Arc<DestinationRuntime>>,
-    pub polls: BTreeMap<Arc<str>, Arc<PollRuntime>>,
+    pub destinations: Box<[Arc<DestinationRuntime>]>,
+    pub polls: Box<[Arc<PollRuntime>]>,
     health: Mutex<Health>,
     /// Take no more.
     stop: CancellationToken,
@@ -70,16 +70,14 @@ impl Connector {
                 unset.join(", ")
             ));
         }
-        let mut destinations = BTreeMap::new();
-        for (name, destination) in &plan.destinations {
-            let open = DestinationRuntime::open(shared, plan, destination)
-                .map_err(|error| format!("destination {name}: {error}"))?;
-            destinations.insert(Arc::clone(name), Arc::new(open));
-        }
+        let destinations = plan.destinations.iter().map(|(name, destination)| {
+            let open = DestinationRuntime::open(shared, plan, destination);
+            open.map(Arc::new).map_err(|error| format!("destination {name}: {error}"))
+        });
         Ok(Arc::new(Self {
             plan: Arc::clone(plan),
             generation,
-            destinations,
+            destinations: destinations.collect::<Result<_, _>>()?,
             polls: polls(shared, plan),
             health: Mutex::new(Health::Running),
             stop: CancellationToken::new(),
@@ -97,11 +95,7 @@ impl Connector {
     pub fn start(self: &Arc<Self>, shared: &Arc<Shared>) {
         let name = format!("connector {}", self.plan.name);
         let supervisor = Arc::clone(self).supervise(Arc::clone(shared));
-        let ended = self.ended.clone().drop_guard();
-        shared.tasks.spawn(TaskKind::Supervisor, name, async move {
-            let _ended = ended;
-            supervisor.await;
-        });
+        shared.tasks.spawn(TaskKind::Supervisor, name, supervisor);
     }
 
     /// Takes no more events; lets attempts in hand end for `within`, then drops them: they belong
@@ -117,6 +111,7 @@ impl Connector {
     }
 
     async fn supervise(self: Arc<Self>, shared: Arc<Shared>) {
+        let _ended = self.ended.clone().drop_guard();
         let mut crashes: Vec<Timestamp> = Vec::new();
         loop {
             let Some(panic) = self.run_parts(&shared).await else {
@@ -155,7 +150,7 @@ impl Connector {
         for context in self.lanes(shared) {
             parts.spawn(pipeline::run(context, self.stop.clone()));
         }
-        for poll in self.polls.values() {
+        for poll in &self.polls {
             parts.spawn(Arc::clone(poll).run(self.stop.clone()));
         }
         if parts.is_empty() {
@@ -183,12 +178,13 @@ impl Connector {
     }
 
     /// Every lane that may hold events: each stream with each of its destinations.
-    fn lanes(&self, shared: &Arc<Shared>) -> Vec<LaneContext> {
+    fn lanes(&self, shared: &Arc<Shared>) -> Vec<Arc<LaneContext>> {
         let metrics = shared.metrics.connector(&self.plan.name);
         let env = environment(shared, &self.plan);
         let mut lanes = Vec::new();
         for stream in &self.plan.streams {
-            for (name, destination) in &self.destinations {
+            for destination in &self.destinations {
+                let name = &destination.plan.name;
                 let lane = Lane {
                     connector: Arc::clone(&self.plan.name),
                     stream: Arc::clone(&stream.name),
@@ -197,7 +193,7 @@ impl Connector {
                 if !stream.to.contains(name) && !shared.has_backlog(&lane) {
                     continue;
                 }
-                lanes.push(LaneContext {
+                lanes.push(Arc::new(LaneContext {
                     lane,
                     connector: Arc::clone(&self.plan),
                     stream: Arc::clone(stream),
@@ -206,7 +202,7 @@ impl Connector {
                     world: shared.world.clone(),
                     metrics: metrics.stream(&stream.name),
                     env: env.clone(),
-                });
+                }));
             }
         }
         lanes
@@ -220,19 +216,14 @@ pub fn environment(shared: &Shared, plan: &ConnectorPlan) -> Env {
         .with_secrets(Arc::clone(&shared.world.secrets), Arc::clone(&plan.secret_names))
 }
 
-/// The polls of a connector. They share the source's rate.
-fn polls(shared: &Shared, plan: &Arc<ConnectorPlan>) -> BTreeMap<Arc<str>, Arc<PollRuntime>> {
-    let mut polls = BTreeMap::new();
-    for poller in pollers(shared, plan) {
-        let stream = Arc::clone(&poller.stream);
-        let Some(schedule) = stream.schedule.clone() else {
-            continue;
-        };
-        let metrics = shared.metrics.connector(&plan.name).stream(&stream.name);
-        let runtime = PollRuntime::new(poller, schedule, metrics);
-        polls.insert(Arc::clone(&stream.name), Arc::new(runtime));
-    }
-    polls
+/// The polls of a connector that have a schedule. They share the source's rate.
+fn polls(shared: &Shared, plan: &Arc<ConnectorPlan>) -> Box<[Arc<PollRuntime>]> {
+    let scheduled = pollers(shared, plan).into_iter().filter_map(|poller| {
+        let schedule = poller.stream.schedule.clone()?;
+        let metrics = shared.metrics.connector(&plan.name).stream(&poller.stream.name);
+        Some(Arc::new(PollRuntime::new(poller, schedule, metrics)))
+    });
+    scheduled.collect()
 }
 
 /// What runs the polls of a connector, one a stream that has one, scheduled or not.

@@ -5,7 +5,8 @@ use std::sync::{
     atomic::{AtomicBool, Ordering::Relaxed},
 };
 
-use tokio::sync::{Semaphore, watch};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore};
 
 use super::Shared;
 use crate::{
@@ -27,7 +28,9 @@ pub struct DestinationRuntime {
     /// Attempts in flight over all lanes.
     pub permits: Semaphore,
     pub metrics: Arc<DestinationMetrics>,
-    held: watch::Sender<Option<Arc<str>>>,
+    /// Why it is parked.
+    held: Mutex<Option<Arc<str>>>,
+    resumed: Notify,
     /// Its last attempt is to be repeated: said once, when it begins and when it ends.
     failing: AtomicBool,
 }
@@ -56,7 +59,8 @@ impl DestinationRuntime {
             plan: Arc::clone(plan),
             open,
             metrics,
-            held: watch::Sender::new(None),
+            held: Mutex::default(),
+            resumed: Notify::new(),
             failing: AtomicBool::new(false),
         })
     }
@@ -68,28 +72,27 @@ impl DestinationRuntime {
 
     /// Whether it is parked.
     pub fn is_held(&self) -> bool {
-        self.held.borrow().is_some()
+        self.held.lock().is_some()
     }
 
     /// Why it is parked.
     pub fn held(&self) -> Option<Arc<str>> {
-        self.held.borrow().clone()
+        self.held.lock().clone()
     }
 
     /// Completes when it is no longer parked.
     pub async fn resumed(&self) {
-        // The sender lives as long as `self`, so waiting cannot fail.
-        let _ = self.held.subscribe().wait_for(Option::is_none).await;
+        // Made before looking: what is resumed after the look completes it.
+        let mut resumed = self.resumed.notified();
+        while self.is_held() {
+            resumed.await;
+            resumed = self.resumed.notified();
+        }
     }
 
     /// Parks it, and says so once.
     pub fn hold(&self, connector: &str, message: &str) {
-        let first = self.held.send_if_modified(|held| {
-            let first = held.is_none();
-            *held = Some(Arc::from(message));
-            first
-        });
-        if !first {
+        if self.held.lock().replace(Arc::from(message)).is_some() {
             return;
         }
         self.metrics.parked.store(1, Relaxed);
@@ -99,9 +102,10 @@ impl DestinationRuntime {
 
     /// Un-parks it. Whether it was parked.
     pub fn resume(&self, connector: &str) -> bool {
-        if self.held.send_replace(None).is_none() {
+        if self.held.lock().take().is_none() {
             return false;
         }
+        self.resumed.notify_waiters();
         self.metrics.parked.store(0, Relaxed);
         let destination = &*self.plan.name;
         tracing::info!(connector, destination, "destination resumed");

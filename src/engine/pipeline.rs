@@ -46,25 +46,21 @@ struct Lived {
 }
 
 /// Runs a lane until `stop`; then takes no more and lets what is in hand end.
-pub async fn run(context: LaneContext, stop: CancellationToken) {
+///
+/// Most lanes wait most of the time, so a lane that waits is small: what it takes to live events is
+/// made when there are some.
+pub async fn run(context: Arc<LaneContext>, stop: CancellationToken) {
     let by_key = context.destination.plan.order == Order::Key;
     let id = context.bus.open(&context.lane, LaneOptions { by_key });
-    let context = Arc::new(context);
-    let mut lane = LaneLoop {
-        id,
-        window: context.destination.window(),
-        waiting: VecDeque::new(),
-        in_hand: FuturesUnordered::new(),
-        ended: Vec::new(),
-        settling: None,
-        not_before: None,
-        context,
-    };
-    while !stop.is_cancelled() {
-        lane.turn(&stop).await;
+    while let Some(taken) = stop.run_until_cancelled(next(&context, id)).await {
+        Box::pin(LaneLoop::new(&context, id, taken).run(&stop)).await;
     }
-    lane.give_back();
-    lane.finish().await;
+}
+
+/// Leases what is due, once something is and the destination is not parked.
+async fn next(context: &LaneContext, id: LaneId) -> Vec<Delivery> {
+    context.destination.resumed().await;
+    context.bus.take(id, context.destination.window()).await
 }
 
 struct LaneLoop {
@@ -85,6 +81,33 @@ struct LaneLoop {
 }
 
 impl LaneLoop {
+    fn new(context: &Arc<LaneContext>, id: LaneId, taken: Vec<Delivery>) -> Self {
+        Self {
+            context: Arc::clone(context),
+            id,
+            window: context.destination.window(),
+            waiting: taken.into(),
+            in_hand: FuturesUnordered::new(),
+            ended: Vec::new(),
+            settling: None,
+            not_before: None,
+        }
+    }
+
+    /// Goes on until nothing is in hand any more, or until `stop`.
+    async fn run(mut self, stop: &CancellationToken) {
+        while !stop.is_cancelled() && !self.is_idle() {
+            self.turn(stop).await;
+        }
+        self.give_back();
+        self.finish().await;
+    }
+
+    fn is_idle(&self) -> bool {
+        let lives = self.in_hand.len() + self.waiting.len() + self.ended.len();
+        lives == 0 && self.settling.is_none()
+    }
+
     /// Waits for the next thing to happen and does it.
     async fn turn(&mut self, stop: &CancellationToken) {
         if self.context.destination.is_held() {

@@ -8,7 +8,7 @@ use std::{
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -49,14 +49,14 @@ pub struct PollRuntime {
     pub schedule: SchedulePlan,
     pub metrics: Arc<StreamMetrics>,
     view: Mutex<PollView>,
-    resumed: watch::Sender<u64>,
+    resumed: Notify,
 }
 
 impl PollRuntime {
     /// A poll that has not begun yet.
     pub fn new(poller: Poller, schedule: SchedulePlan, metrics: Arc<StreamMetrics>) -> Self {
         let view = Mutex::default();
-        Self { poller, schedule, metrics, view, resumed: watch::Sender::new(0) }
+        Self { poller, schedule, metrics, view, resumed: Notify::new() }
     }
 
     /// How it stands.
@@ -67,7 +67,7 @@ impl PollRuntime {
     /// Un-parks it. Whether it was parked.
     pub fn resume(&self) -> bool {
         let was_held = self.view.lock().held.take().is_some();
-        self.resumed.send_modify(|n| *n += 1);
+        self.resumed.notify_waiters();
         was_held
     }
 
@@ -106,16 +106,21 @@ impl PollRuntime {
             let due = self.due(&stored);
             self.view.lock().next = Some(due);
             self.poller.world.clock.sleep_until(due).await;
-            let began = self.poller.world.clock.now();
-            stored = Stored { began: Some(began), not_before: None };
-            self.store(&stored).await;
             // Boxed: a poll that waits for its time is small, a run is not.
-            match Box::pin(self.once(began)).await {
-                Ok(()) => failures = 0,
-                Err(failure) => {
-                    failures += 1;
-                    self.after_failure(&mut stored, failure, failures).await;
-                }
+            Box::pin(self.turn(&mut stored, &mut failures)).await;
+        }
+    }
+
+    /// One run, and what it means for the next.
+    async fn turn(&self, stored: &mut Stored, failures: &mut u32) {
+        let began = self.poller.world.clock.now();
+        *stored = Stored { began: Some(began), not_before: None };
+        self.store(stored).await;
+        match self.once(began).await {
+            Ok(()) => *failures = 0,
+            Err(failure) => {
+                *failures += 1;
+                self.after_failure(stored, failure, *failures).await;
             }
         }
     }
@@ -133,15 +138,14 @@ impl PollRuntime {
     }
 
     async fn wait_for_resume(&self, message: &str) {
-        let mut resumed = self.resumed.subscribe();
-        resumed.mark_unchanged();
+        // Made before anybody can see that it is held, and so resume it.
+        let resumed = self.resumed.notified();
         {
             let mut view = self.view.lock();
             view.held = Some(message.to_owned());
             view.next = None;
         }
-        // The sender lives as long as `self`, so waiting cannot fail.
-        let _ = resumed.changed().await;
+        resumed.await;
     }
 
     /// One run, counted and logged.

@@ -91,7 +91,7 @@ impl Solo {
     /// The destinations that are parked, and why.
     pub fn held(&self) -> Vec<(Arc<str>, Arc<str>)> {
         let all = self.connector.destinations.iter();
-        all.filter_map(|(name, at)| Some((Arc::clone(name), at.held()?))).collect()
+        all.filter_map(|at| Some((Arc::clone(&at.plan.name), at.held()?))).collect()
     }
 
     /// Ends it as a killed process ends: what was in hand is dropped, the bus keeps what it has.

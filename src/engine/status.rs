@@ -167,7 +167,8 @@ impl Engine {
         let destinations: Vec<DestinationStatus> = connector
             .destinations
             .iter()
-            .map(|(name, destination)| {
+            .map(|destination| {
+                let name = &destination.plan.name;
                 let (waiting, oldest) = backlog.of(&plan.name, name);
                 DestinationStatus {
                     name: name.to_string(),
@@ -208,7 +209,8 @@ impl Engine {
 
     fn stream_status(&self, connector: &Connector, name: &str) -> StreamStatus {
         let plan = connector.plan.streams.iter().find(|s| &*s.name == name);
-        let poll = connector.polls.get(name).map(|p| p.view()).unwrap_or_default();
+        let poll = connector.polls.iter().find(|p| &*p.poller.stream.name == name);
+        let poll = poll.map(|poll| poll.view()).unwrap_or_default();
         let has_cursor =
             plan.and_then(|s| s.poll.as_ref()).is_some_and(|poll| poll.cursor.is_some());
         let key = cursor_key(&connector.plan.name, name);

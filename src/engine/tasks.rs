@@ -48,8 +48,8 @@ impl Tasks {
         let number = self.next.fetch_add(1, Relaxed);
         self.running.lock().insert(number, Arc::clone(&name));
         let this = self.clone();
-        tokio::spawn(self.tracker.track_future(async move {
-            let ended = AssertUnwindSafe(task).catch_unwind().await;
+        // Combinators hold the task once; an async block that awaits it would hold it twice.
+        let task = AssertUnwindSafe(task).catch_unwind().map(move |ended| {
             this.running.lock().remove(&number);
             if let Err(panic) = ended {
                 let message = panic_message(&*panic);
@@ -58,7 +58,8 @@ impl Tasks {
                     *this.broken.lock() = Some(format!("{name} panicked: {message}"));
                 }
             }
-        }));
+        });
+        tokio::spawn(self.tracker.track_future(task));
     }
 
     /// Why the process cannot do its work any more, where a service died.

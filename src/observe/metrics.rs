@@ -174,17 +174,29 @@ pub struct DestinationMetrics {
 /// The counters of one connector.
 #[derive(Debug, Default)]
 pub struct ConnectorMetrics {
-    streams: RwLock<BTreeMap<Arc<str>, Arc<StreamMetrics>>>,
-    destinations: RwLock<BTreeMap<Arc<str>, Arc<DestinationMetrics>>>,
+    streams: RwLock<Named<StreamMetrics>>,
+    destinations: RwLock<Named<DestinationMetrics>>,
     /// Times its pipeline was started again after a panic.
     pub restarts: AtomicU64,
 }
 
-fn entry<T: Default>(map: &RwLock<BTreeMap<Arc<str>, Arc<T>>>, name: &str) -> Arc<T> {
-    if let Some(known) = map.read().get(name) {
-        return Arc::clone(known);
+/// By name. A connector has a few: what a tree's node takes would hold a dozen.
+type Named<T> = Vec<(Arc<str>, Arc<T>)>;
+
+fn entry<T: Default>(named: &RwLock<Named<T>>, name: &str) -> Arc<T> {
+    let find = |named: &Named<T>| named.binary_search_by(|(known, _)| (**known).cmp(name));
+    let known = named.read();
+    if let Ok(at) = find(&known) {
+        return Arc::clone(&known[at].1);
     }
-    Arc::clone(map.write().entry(Arc::from(name)).or_default())
+    drop(known);
+    let mut named = named.write();
+    let at = find(&named).unwrap_or_else(|at| {
+        named.reserve_exact(1);
+        named.insert(at, (Arc::from(name), Arc::default()));
+        at
+    });
+    Arc::clone(&named[at].1)
 }
 
 impl ConnectorMetrics {
@@ -225,7 +237,10 @@ fn header(out: &mut String, name: &str, kind: &str, help: &str) {
 impl Metrics {
     /// The counters of a connector, made where there are none yet.
     pub fn connector(&self, name: &str) -> Arc<ConnectorMetrics> {
-        entry(&self.connectors, name)
+        if let Some(known) = self.connectors.read().get(name) {
+            return Arc::clone(known);
+        }
+        Arc::clone(self.connectors.write().entry(Arc::from(name)).or_default())
     }
 
     /// Drops the series of a connector that is gone.
