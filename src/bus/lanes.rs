@@ -261,20 +261,20 @@ impl Lanes {
         if let Some(id) = self.ids.get(lane) {
             return *id;
         }
-        let owned = Lane::from(lane);
+        self.add(Lane::from(lane))
+    }
+
+    fn add(&mut self, lane: Lane) -> LaneId {
         let id = LaneId(self.queues.len() as u32);
-        self.queues.push(Queue::new(owned.clone()));
-        self.ids.insert(owned, id);
+        self.queues.push(Queue::new(lane.clone()));
+        self.ids.insert(lane, id);
         id
     }
 
     /// Opens a lane: gives back the leases of whoever held it before.
     pub fn open(&mut self, lane: &Lane, options: LaneOptions) -> LaneId {
-        let id = self.intern(&LaneRef {
-            connector: &lane.connector,
-            stream: &lane.stream,
-            destination: &lane.destination,
-        });
+        let known = self.ids.get(lane).copied();
+        let id = known.unwrap_or_else(|| self.add(lane.clone()));
         let queue = &mut self.queues[id.0 as usize];
         queue.reopen(options);
         queue.notify.notify_waiters();

@@ -204,8 +204,11 @@ pub fn in_shares<T: Sync, U: Send>(
 /// text of it, even where somebody saves meanwhile. Make a new one for each load.
 #[derive(Debug, Default)]
 pub struct FolderSources {
-    read: Mutex<HashMap<PathBuf, (Stamp, Option<Arc<SourceFile>>)>>,
+    read: Mutex<HashMap<PathBuf, Seen>>,
 }
+
+/// A file's state just before it was read, and what was read.
+type Seen = (Stamp, Option<Arc<SourceFile>>);
 
 impl FolderSources {
     /// Nothing is read yet.

@@ -210,16 +210,14 @@ impl Loader {
             files.flat_map(|(at, file)| file.routes().map(move |route| (route, at))).collect();
         let mut disputed = BTreeSet::new();
         for claims in [&mut names, &mut routes] {
-            claims.sort();
+            claims.sort_unstable();
             for pair in claims.windows(2).filter(|p| p[0].0 == p[1].0 && p[0].1 != p[1].1) {
                 disputed.extend([pair[0].1, pair[1].1]);
             }
         }
         let sources = FolderSources::new();
-        let parties: Vec<CompiledFile> = disputed
-            .into_iter()
-            .map(|at| self.compile(&self.files[at].path, &sources))
-            .collect();
+        let parties: Vec<CompiledFile> =
+            disputed.into_iter().map(|at| self.compile(&self.files[at].path, &sources)).collect();
         check_set(&parties.iter().collect::<Vec<_>>())
     }
 }

@@ -18,9 +18,7 @@ use super::{
     status::ReloadReport,
     tasks::blocking,
 };
-use crate::{
-    plan::{ConnectorPlan, ContentHash},
-};
+use crate::plan::{ConnectorPlan, ContentHash};
 
 /// How long attempts in hand may go on after a connector was replaced. What is left then goes back
 /// to the bus and is attempted again, with the same idempotency key.
@@ -53,22 +51,28 @@ pub struct Changes {
     pub unchanged: usize,
 }
 
-/// By name and content. `kept` are those that run although their file gives no plan at present.
-pub fn diff(
-    running: &BTreeMap<Arc<str>, ContentHash>,
-    wanted: &BTreeMap<Arc<str>, ContentHash>,
+/// By name and content, both sorted by name. `kept` are those that run although their file gives no
+/// plan at present.
+pub fn diff<'a>(
+    running: impl Iterator<Item = (&'a Arc<str>, ContentHash)>,
+    wanted: impl Iterator<Item = (&'a Arc<str>, ContentHash)>,
     kept: &BTreeSet<Arc<str>>,
 ) -> Changes {
     let mut changes = Changes::default();
+    let mut running = running.peekable();
+    let mut gone = Vec::new();
     for (name, content) in wanted {
-        match running.get(name) {
+        while let Some((before, _)) = running.next_if(|(running, _)| *running < name) {
+            gone.push(before);
+        }
+        match running.next_if(|(running, _)| *running == name) {
             None => changes.added.push(Arc::clone(name)),
-            Some(current) if current == content => changes.unchanged += 1,
+            Some((_, current)) if current == content => changes.unchanged += 1,
             Some(_) => changes.changed.push(Arc::clone(name)),
         }
     }
-    let gone = running.keys().filter(|name| !wanted.contains_key(*name) && !kept.contains(*name));
-    changes.removed.extend(gone.cloned());
+    gone.extend(running.map(|(name, _)| name));
+    changes.removed.extend(gone.into_iter().filter(|name| !kept.contains(*name)).cloned());
     changes
 }
 
@@ -123,42 +127,36 @@ impl Engine {
     }
 
     async fn apply(&self, loaded: Loaded) -> ReloadReport {
-        let running = self.running.read().connectors.clone();
-        let kept = kept(&running, &loaded);
-        let wanted = loaded.plans.iter().map(|(name, plan)| (Arc::clone(name), plan.content));
-        let now = running.iter().map(|(name, c)| (Arc::clone(name), c.plan.content));
-        let mut changes = diff(&now.collect(), &wanted.collect(), &kept);
-
+        let mut changes = {
+            let running = &self.running.read().connectors;
+            let now = running.iter().map(|(name, connector)| (name, connector.plan.content));
+            let wanted = loaded.plans.iter().map(|(name, plan)| (name, plan.content));
+            diff(now, wanted, &kept(running, &loaded))
+        };
         let mut problems = problems_of(&loaded);
         let fresh = self.build(&mut changes, &loaded.plans, &mut problems);
-        let mut next = running.clone();
-        next.retain(|name, _| !changes.removed.contains(name));
-        next.extend(fresh.iter().map(|(name, c)| (Arc::clone(name), Arc::clone(c))));
-
         let gone = changes.changed.iter().chain(&changes.removed).cloned().collect();
-        let plans: Vec<Arc<ConnectorPlan>> =
-            fresh.iter().map(|(_, c)| Arc::clone(&c.plan)).collect();
-        let mut report = ReloadReport {
-            diagnostics: loaded.diagnostics,
-            ..ReloadReport::default()
-        };
+        let plans: Vec<Arc<ConnectorPlan>> = fresh.iter().map(|c| Arc::clone(&c.plan)).collect();
+        let mut report =
+            ReloadReport { diagnostics: loaded.diagnostics, ..ReloadReport::default() };
         if let Err(conflicts) = self.shared.server.change_routes(&gone, &plans) {
             report.failed.clone_from(&conflicts);
             report.diagnostics.extend(conflicts);
             return report;
         }
-        self.swap(&running, fresh, &changes).await;
+        self.swap(&gone, &fresh, &changes).await;
 
         report.added = names(&changes.added);
         report.changed = names(&changes.changed);
         report.removed = names(&changes.removed);
         report.unchanged = changes.unchanged;
         report.failed = problems.keys().cloned().collect();
-        report.generations =
-            next.iter().map(|(name, c)| (name.to_string(), c.generation)).collect();
         let mut running = self.running.write();
-        running.connectors = next;
+        changes.removed.iter().for_each(|name| drop(running.connectors.remove(name)));
+        running.connectors.extend(fresh.into_iter().map(|c| (Arc::clone(&c.plan.name), c)));
         running.problems = problems;
+        let generations = running.connectors.values();
+        report.generations = generations.map(|c| (c.plan.name.to_string(), c.generation)).collect();
         report
     }
 
@@ -169,7 +167,7 @@ impl Engine {
         changes: &mut Changes,
         plans: &BTreeMap<Arc<str>, Arc<ConnectorPlan>>,
         problems: &mut BTreeMap<String, Problem>,
-    ) -> Vec<(Arc<str>, Arc<Connector>)> {
+    ) -> Vec<Arc<Connector>> {
         let mut fresh = Vec::new();
         let mut build = |name: &Arc<str>| {
             let plan = &plans[name];
@@ -177,7 +175,7 @@ impl Engine {
             match Connector::build(&self.shared, plan, generation) {
                 Ok(connector) => {
                     self.running.write().generations.insert(Arc::clone(name), generation);
-                    fresh.push((Arc::clone(name), connector));
+                    fresh.push(connector);
                     true
                 }
                 Err(message) => {
@@ -193,14 +191,10 @@ impl Engine {
     }
 
     /// Drains what is replaced or gone, then starts what is new.
-    async fn swap(
-        &self,
-        running: &BTreeMap<Arc<str>, Arc<Connector>>,
-        fresh: Vec<(Arc<str>, Arc<Connector>)>,
-        changes: &Changes,
-    ) {
-        let old = changes.changed.iter().chain(&changes.removed).filter_map(|n| running.get(n));
-        join_all(old.map(|connector| async {
+    async fn swap(&self, gone: &BTreeSet<Arc<str>>, fresh: &[Arc<Connector>], changes: &Changes) {
+        let running = |name| self.running.read().connectors.get(name).cloned();
+        let old: Vec<Arc<Connector>> = gone.iter().filter_map(running).collect();
+        join_all(old.iter().map(|connector| async {
             if !connector.drain(DRAIN).await {
                 let name = &*connector.plan.name;
                 tracing::warn!(
@@ -210,13 +204,13 @@ impl Engine {
             }
         }))
         .await;
-        for name in changes.removed.iter().chain(&changes.changed) {
+        for name in gone {
             self.shared.auth.forget(name);
         }
         for name in &changes.removed {
             self.shared.metrics.remove(name);
         }
-        for (_, connector) in fresh {
+        for connector in fresh {
             connector.start(&self.shared);
         }
     }
@@ -225,6 +219,9 @@ impl Engine {
 /// Names that run although their file gives no plan now: by name, or by file where that is unreadable.
 fn kept(running: &BTreeMap<Arc<str>, Arc<Connector>>, loaded: &Loaded) -> BTreeSet<Arc<str>> {
     let by_file = |path: &Path| loaded.failed_files.contains_key(path);
+    if loaded.failed_files.is_empty() {
+        return BTreeSet::new();
+    }
     running
         .iter()
         .filter(|(name, c)| loaded.failed_names.contains(*name) || by_file(&c.plan.file))
@@ -259,7 +256,9 @@ mod tests {
     fn diff_is_by_name_and_content_and_keeps_what_has_no_plan() {
         let running = set(&[("same", 1), ("edited", 1), ("gone", 1), ("broken", 1)]);
         let wanted = set(&[("same", 1), ("edited", 2), ("new", 1)]);
-        let changes = diff(&running, &wanted, &BTreeSet::from([Arc::from("broken")]));
+        let kept = BTreeSet::from([Arc::from("broken")]);
+        let running = running.iter().map(|(name, content)| (name, *content));
+        let changes = diff(running, wanted.iter().map(|(name, content)| (name, *content)), &kept);
         let names = |list: &[&str]| list.iter().map(|n| Arc::from(*n)).collect::<Vec<Arc<str>>>();
         assert_eq!(
             changes,

@@ -1,6 +1,6 @@
 //! [`Expr`]: one of the three kinds of string, compiled.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::Deref, sync::Arc};
 
 use serde_json::Value;
 
@@ -22,11 +22,19 @@ mod compile;
 
 /// A compiled string. Cheap to clone.
 #[derive(Clone)]
-pub struct Expr(Arc<Inner>);
+pub struct Expr(Arc<Placed>);
+
+/// An expression of one file.
+struct Placed {
+    place: Place,
+    /// Shared by all files that have the same text at a place of the same kind.
+    inner: Arc<Inner>,
+}
 
 struct Inner {
     source: Box<str>,
-    place: Place,
+    /// The names that may be used.
+    names: &'static [&'static str],
     /// What `$` is.
     root: &'static str,
     /// A missing value is null.
@@ -80,6 +88,14 @@ enum Outcome<'a> {
     LeftOut,
 }
 
+impl Deref for Placed {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
+
 impl Expr {
     /// Compiles one of the three kinds of string. All problems at once.
     pub fn compile(
@@ -98,14 +114,15 @@ impl Expr {
             Value::String(text) => text.clone(),
             other => other.to_string(),
         };
-        Self(Arc::new(Inner {
+        let inner = Inner {
             source: source.into(),
-            place: nowhere,
+            names: &[],
             root: "",
             lenient: false,
             needs_secret: false,
             code: Code::Constant(value),
-        }))
+        };
+        Self(Arc::new(Placed { place: nowhere, inner: Arc::new(inner) }))
     }
 
     /// The constant it always gives, if it does.

@@ -8,7 +8,7 @@ use super::Tree;
 
 /// What may be named at a place in the file: the table "names, each only where it exists" of the
 /// language.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Site {
     /// Names allowed at the root of a template: `["vars", "record", "with"]`.
     pub names: &'static [&'static str],

@@ -13,10 +13,11 @@ use crate::map::{
     json,
     lex::{self, SYNTAX},
     path::Path,
+    shared::Shared,
     template::{self, Jinja},
 };
 
-use super::{Code, Expr, Inner, Origin, Part, Piece, Stage};
+use super::{Code, Expr, Inner, Origin, Part, Piece, Placed, Stage};
 
 /// Texts longer than this are refused.
 const MAX_SOURCE_BYTES: usize = 64 * 1024;
@@ -27,6 +28,23 @@ pub(super) fn compile(
     place: Place,
     library: &Library,
 ) -> Result<Expr, Vec<ExprProblem>> {
+    static SHARED: Shared<Inner> = Shared::new();
+    // What refers to a table of its file is that file's own.
+    let refers = text.contains("lookup") || text.contains("apply");
+    let inner = if refers {
+        inner(text, site, library)
+    } else {
+        let is = |known: &Inner| {
+            *known.source == *text
+                && (known.names, known.root, known.lenient)
+                    == (site.names, site.root.unwrap_or_default(), site.lenient)
+        };
+        SHARED.get((text, site), is, || inner(text, site, library))
+    };
+    Ok(Expr(Arc::new(Placed { place, inner: inner? })))
+}
+
+fn inner(text: &str, site: &Site, library: &Library) -> Result<Arc<Inner>, Vec<ExprProblem>> {
     if text.len() > MAX_SOURCE_BYTES {
         let message = format!("a text has at most {MAX_SOURCE_BYTES} bytes");
         return Err(vec![ExprProblem::new(0..0, ExprProblemKind::Template, message)]);
@@ -47,14 +65,14 @@ pub(super) fn compile(
     };
     let problems = checker.problems;
     match code {
-        Some(code) if problems.is_empty() => Ok(Expr(Arc::new(Inner {
+        Some(code) if problems.is_empty() => Ok(Arc::new(Inner {
             source: text.into(),
-            place,
+            names: site.names,
             root: site.root.unwrap_or_default(),
             needs_secret: needs_secret(&code),
             lenient: site.lenient,
             code,
-        }))),
+        })),
         _ => Err(problems),
     }
 }

@@ -91,7 +91,7 @@ pub(super) fn compile(
         vars: Arc::new(vars.values),
         secret_names: Arc::new(context.aliases.clone()),
         secrets_used,
-        streams: streams.into_iter().map(Arc::new).collect(),
+        streams,
         destinations: destinations
             .plans
             .into_iter()

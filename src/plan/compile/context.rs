@@ -16,7 +16,7 @@ use crate::{
         table::{At, Finding, Given, Loc, list_of, one_of},
     },
     diagnostic::{Code, Diagnostic, Severity, SourceFile, Span, codes, nearest},
-    map::{Expr, ExprProblem, ExprProblemKind, Library, Place, Site, Tree},
+    map::{Expr, ExprProblem, ExprProblemKind, Library, Place, Site, Tree, shared_text},
 };
 
 /// One of the files that are compiled together.
@@ -167,7 +167,7 @@ impl<'a> Context<'a> {
     pub fn place(&self, at: Loc, path: &str) -> Place {
         let file = &self.files[usize::from(at.file)];
         let line = file.lines.partition_point(|start| *start <= at.start) as u32;
-        Place { file: Arc::clone(&file.name), line, path: Arc::from(path) }
+        Place { file: Arc::clone(&file.name), line, path: shared_text(path) }
     }
 
     /// Compiles a string.

@@ -22,7 +22,7 @@ pub(super) fn compile_all(
     whole: Whole<'_>,
     auths: &Auths,
     destinations: &Destinations,
-) -> Vec<StreamPlan> {
+) -> Vec<Arc<StreamPlan>> {
     let streams = whole.body.stream.value().map_or(&[][..], |named| named.0.as_slice());
     if let (true, Some(name)) = (whole.body.stream.is_absent(), whole.body.name.get()) {
         context
@@ -38,6 +38,7 @@ pub(super) fn compile_all(
     streams
         .iter()
         .filter_map(|(name, def)| compile(context, whole, name, def, auths, destinations))
+        .map(Arc::new)
         .collect()
 }
 
