@@ -298,6 +298,15 @@ fn check_speaks_to_code_scanning() {
         assert_eq!(place["artifactLocation"]["uri"], uri);
         assert_eq!(place["region"]["startLine"], 5);
     }
+    let needy = GOOD.replace(
+        "verify = \"none\"",
+        "verify = \"github\"\nsecret = \"{{ secret.NOT_SET_HERE }}\"",
+    );
+    fs::write(path.join("shop.toml"), needy).expect("written");
+    for format in ["sarif", "github"] {
+        let said = run_in(&path, &format!("check shop.toml --format {format}")).stdout;
+        assert!(!said.contains("NOT_SET_HERE"), "that is about this machine: {said}");
+    }
     // A path that is named whole is relative all the same.
     let ran = ran(tenon(&path).args(["check", "--format", "sarif"]).arg(path.join("broken.toml")));
     let sarif: Value = serde_json::from_str(&ran.stdout).expect("JSON");
