@@ -65,8 +65,8 @@ pub struct Report {
 pub struct Compared {
     /// What differs.
     pub reviewed: Reviewed,
-    /// What the version gate says to it.
-    pub gate: Vec<Diagnostic>,
+    /// What the version gate says to it; `None` where it was not asked, or there is nothing to gate.
+    pub gate: Option<Vec<Diagnostic>>,
     /// The records that come out differently.
     pub records: Vec<rerun::Difference>,
 }
@@ -85,7 +85,7 @@ impl Report {
 
     /// Everything that fails the gate.
     pub fn gate(&self) -> impl Iterator<Item = &Diagnostic> {
-        self.connectors.iter().flat_map(|compared| &compared.gate)
+        self.connectors.iter().filter_map(|compared| compared.gate.as_ref()).flatten()
     }
 
     fn is_fine(&self) -> bool {
@@ -125,11 +125,8 @@ fn report(args: &Args, old: &sides::Loaded, new: &sides::Loaded) -> Report {
     let connectors = reviewed
         .into_iter()
         .map(|reviewed| {
-            let gate = if args.no_gate {
-                Vec::new()
-            } else {
-                review::gate(&old.side, &new.side, &reviewed)
-            };
+            let gate =
+                if args.no_gate { None } else { review::gate(&old.side, &new.side, &reviewed) };
             let mut differences = Vec::new();
             if let Some(count) = &mut records {
                 let ran = rerun::both(old, new, &reviewed);

@@ -52,25 +52,25 @@ impl Repository {
         }
         Ok(plain)
     }
+}
 
-    /// The two revisions of `BASE..HEAD`; without `..` the second is the working tree (`None`). Three
-    /// dots mean the commit at which the two parted, as in a pull request.
-    pub fn range(&self, range: &str) -> Result<(String, Option<String>), Trouble> {
-        let head = |text: &str| if text.is_empty() { "HEAD".to_owned() } else { text.to_owned() };
-        if let Some((base, other)) = range.split_once("...") {
-            let (base, other) = (commit(&head(base))?, commit(&head(other))?);
-            let parted = line(&["merge-base", &base, &other]).map_err(|_| {
-                Trouble::new(format!(
-                    "git finds no commit that both sides of {range} come from; in a shallow clone \
-                     fetch more: `git fetch --unshallow` (`fetch-depth: 0` in GitHub Actions)"
-                ))
-            })?;
-            return Ok((parted, Some(other)));
-        }
-        match range.split_once("..") {
-            Some((base, other)) => Ok((commit(&head(base))?, Some(commit(&head(other))?))),
-            None => Ok((commit(range)?, None)),
-        }
+/// The two revisions of `BASE..HEAD`; without `..` the second is the working tree (`None`). Three
+/// dots mean the commit at which the two parted, as in a pull request.
+pub fn range(range: &str) -> Result<(String, Option<String>), Trouble> {
+    let head = |text: &str| if text.is_empty() { "HEAD".to_owned() } else { text.to_owned() };
+    if let Some((base, other)) = range.split_once("...") {
+        let (base, other) = (commit(&head(base))?, commit(&head(other))?);
+        let parted = line(&["merge-base", &base, &other]).map_err(|_| {
+            Trouble::new(format!(
+                "git finds no commit that both sides of {range} come from; in a shallow clone \
+                 fetch more: `git fetch --unshallow` (`fetch-depth: 0` in GitHub Actions)"
+            ))
+        })?;
+        return Ok((parted, Some(other)));
+    }
+    match range.split_once("..") {
+        Some((base, other)) => Ok((commit(&head(base))?, Some(commit(&head(other))?))),
+        None => Ok((commit(range)?, None)),
     }
 }
 
@@ -96,6 +96,7 @@ fn line(arguments: &[&str]) -> Result<String, String> {
 fn output(arguments: &[&str]) -> Result<Output, String> {
     let output = Command::new("git")
         .args(arguments)
+        .env("LC_ALL", "C")
         .stdin(Stdio::null())
         .output()
         .map_err(|error| absent(&error))?;
@@ -133,7 +134,7 @@ struct Objects {
 }
 
 impl GitTree {
-    /// Lists a revision, which [`Repository::range`] gave.
+    /// Lists a revision, which [`range`] gave.
     pub fn open(repository: &Repository, revision: &str) -> Result<Self, Trouble> {
         let top = repository.top.to_string_lossy();
         let listed = output(&["-C", &top, "ls-tree", "-r", "-l", "-z", "--full-tree", revision])

@@ -23,7 +23,7 @@ use crate::{
     event::{Origin, Record},
     ingest::{Incoming, name_event},
     map::{Env, Expr},
-    observe::redact::MASK,
+    observe::redact::{MASK, raw_fields},
     plan::{ConnectorPlan, StreamPlan, Written},
     review::Reviewed,
     world::Timestamp,
@@ -93,9 +93,8 @@ pub fn both(old: &Loaded, new: &Loaded, reviewed: &Reviewed) -> Ran {
         ran.records += 1;
         let before = fate(old_plan, &old_stream, &old_vars, &sample.value);
         let after = fate(new_plan, &new_stream, &new_vars, &sample.value);
-        let masked: Vec<&str> =
-            old_stream.redact.iter().chain(&new_stream.redact).map(String::as_str).collect();
-        ran.differences.extend(difference(sample, before, after, &masked));
+        let masks = Masks::of([&old_stream, &new_stream], &sample.value);
+        ran.differences.extend(difference(sample, before, after, &masks));
     }
     ran
 }
@@ -360,7 +359,41 @@ fn flatten(path: String, value: &Value, fields: &mut BTreeMap<String, Value>) {
     }
 }
 
-fn difference(sample: Sample, before: Fate, after: Fate, masked: &[&str]) -> Option<Difference> {
+/// What is not to be shown: the fields that either side redacts, and whatever else repeats what they
+/// are made from.
+struct Masks {
+    fields: Vec<String>,
+    values: Vec<String>,
+}
+
+impl Masks {
+    /// Shorter texts stand in too many places by chance.
+    const SHORTEST: usize = 3;
+
+    fn of(streams: [&StreamPlan; 2], record: &Value) -> Self {
+        let fields = streams.iter().flat_map(|stream| stream.redact.iter().cloned()).collect();
+        let raw: Vec<String> = streams.iter().flat_map(|stream| raw_fields(stream)).collect();
+        let mut leaves = BTreeMap::new();
+        flatten(String::new(), record, &mut leaves);
+        let within = |path: &str| raw.iter().any(|field| is_within(path, field));
+        let values = leaves.iter().filter(|(path, _)| within(path)).map(|(_, value)| text(value));
+        let values = values.filter(|text| text.len() >= Self::SHORTEST).collect();
+        Self { fields, values }
+    }
+
+    fn shown(&self, path: &str, value: &Value) -> Value {
+        let shown = text(value);
+        let is_masked = self.fields.iter().any(|field| is_within(path, field))
+            || self.values.iter().any(|masked| shown.contains(masked.as_str()));
+        if is_masked { MASK.into() } else { value.clone() }
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn difference(sample: Sample, before: Fate, after: Fate, masks: &Masks) -> Option<Difference> {
     let outcome = (before.outcome != after.outcome).then_some((before.outcome, after.outcome));
     let mut fields = Vec::new();
     if before.outcome == "delivered" && after.outcome == "delivered" {
@@ -370,10 +403,7 @@ fn difference(sample: Sample, before: Fate, after: Fate, masked: &[&str]) -> Opt
         for path in paths {
             let (old, new) = (before.fields.get(path), after.fields.get(path));
             if old != new {
-                let show = |value: Option<&Value>| {
-                    let is_masked = masked.iter().any(|field| is_within(path, field));
-                    value.map(|value| if is_masked { MASK.into() } else { value.clone() })
-                };
+                let show = |value: Option<&Value>| value.map(|value| masks.shown(path, value));
                 fields.push(Field { path: path.clone(), old: show(old), new: show(new) });
             }
         }
@@ -396,7 +426,8 @@ fn is_within(path: &str, field: &str) -> bool {
             },
         )
         .collect();
-    plain.strip_prefix(field).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    let rest = plain.strip_prefix(field);
+    field.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 #[cfg(test)]

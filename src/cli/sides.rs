@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     Trouble,
-    git::{GitTree, Repository},
+    git::{self, GitTree, Repository},
 };
 use crate::{
     diagnostic::SourceFile,
@@ -119,7 +119,7 @@ fn at(file: &Path, side: &Path) -> PathBuf {
 /// Two revisions of git, or one and the working tree; only what lies under `paths`.
 pub fn of_git(range: &str, paths: &[PathBuf]) -> Result<(Loaded, Loaded), Trouble> {
     let repository = Repository::here()?;
-    let (base, head) = repository.range(range)?;
+    let (base, head) = git::range(range)?;
     let here = [PathBuf::from(".")];
     let paths = if paths.is_empty() { &here[..] } else { paths };
     let paths: Vec<PathBuf> =

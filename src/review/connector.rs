@@ -12,7 +12,7 @@ use super::{
     say, secrets, stream, vars,
 };
 use crate::{
-    definition::connector::ConnectorDef,
+    definition::{collections::Named, connector::ConnectorDef, table::Given},
     plan::{ConnectorPlan, SloPlan, Written},
     world::Secret,
 };
@@ -150,6 +150,12 @@ fn text(pen: &mut Pen<'_>, (old, new): (&Filed, &Filed), same_content: bool) {
     }
 }
 
+/// The names of a table.
+fn named<T>(table: &Given<Named<T>>) -> Vec<&str> {
+    let entries = table.value().map_or(&[][..], |named| named.0.as_slice());
+    entries.iter().map(|(name, _)| name.as_str()).collect()
+}
+
 fn match_parts(
     old: &Written,
     new: &Written,
@@ -165,12 +171,6 @@ fn match_parts(
             |name| new_places.facts_of(&path(name)),
         )
     };
-    fn named<T>(
-        table: &crate::definition::table::Given<crate::definition::collections::Named<T>>,
-    ) -> Vec<&str> {
-        let entries = table.value().map_or(&[][..], |named| named.0.as_slice());
-        entries.iter().map(|(name, _)| name.as_str()).collect()
-    }
     let (old_body, new_body): (&ConnectorDef, &ConnectorDef) = (old.body(), new.body());
     Parts {
         streams: matched(
@@ -299,10 +299,9 @@ fn papers(
     }
     let lints = (pen.old.places.facts("lints"), pen.new.places.facts("lints"));
     if lints.0 != lints.1 {
-        pen.note(&at, "lints", rule::LINTS, "changed", "");
+        pen.note_at(&at, "[lints]", &["lints"], rule::LINTS, "edited", "");
     }
-    let lists = [("change", rule::CHANGELOG, "entries"), ("test", rule::TESTS, "tests")];
-    for (key, rule, noun) in lists {
+    for (key, rule) in [("change", rule::CHANGELOG), ("test", rule::TESTS)] {
         let of = |places: &Places| {
             let mut facts = places.facts("");
             facts.retain(|(path, _)| path.starts_with(&format!("{key}[")));
@@ -316,13 +315,11 @@ fn papers(
                 items.dedup();
                 items.len()
             };
-            let (was, is) = (count(&was), count(&is));
-            let what = if was == is {
-                format!("{is} {noun}, some of them edited")
-            } else {
-                format!("{was} → {is} {noun}")
+            let what = match (count(&was), count(&is)) {
+                (was, is) if was == is => "edited".to_owned(),
+                (was, is) => format!("{was} → {is}"),
             };
-            pen.note(&at, key, rule, what, "");
+            pen.note_at(&at, &format!("[[{key}]]"), &[key], rule, what, "");
         }
     }
 }

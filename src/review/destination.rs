@@ -195,13 +195,22 @@ fn http(
     pen.pairs(at, "headers", rules, pairs, str::eq_ignore_ascii_case, "");
     bodies(pen, at, (old_body.as_ref(), body.as_ref()));
     let (was, is) = (renames.auth(old_auth.as_deref()), auth.as_deref());
-    let show = |name: &Option<&str>| name.map_or_else(|| "none".to_owned(), |n| format!("`{n}`"));
-    pen.value(at, "auth", rule::DESTINATION_AUTH, (&was, &is), show, || {
-        "if the receiver refuses them, the destination is parked and loses nothing".to_owned()
-    });
+    pen.value(
+        at,
+        "auth",
+        rule::DESTINATION_AUTH,
+        (&was, &is),
+        |name| credentials(*name),
+        || "if the receiver refuses them, the destination is parked and loses nothing".to_owned(),
+    );
     let show = |bytes: &usize| say::bytes(*bytes as u64);
     let bytes = (old_max, max_response_bytes);
     pen.value(at, "max_response", rule::DESTINATION_LIMIT, bytes, show, String::new);
+}
+
+/// Credentials by their name.
+pub(super) fn credentials(name: Option<&str>) -> String {
+    name.map_or_else(|| "none".to_owned(), |name| format!("`{name}`"))
 }
 
 fn bodies(pen: &mut Pen<'_>, at: &At, (old, new): (Option<&Tree>, Option<&Tree>)) {

@@ -14,7 +14,7 @@ use crate::{
     definition::{collections::TreeDef, table::At},
     map::{
         Tree,
-        outline::{Chained, Outline, Part},
+        outline::{Call, Chained, Outline, Part},
     },
 };
 
@@ -146,6 +146,36 @@ fn name_of(key: &str, path: &str) -> String {
     format!("{key}{dot}{path}")
 }
 
+/// New fields that are made from what was masked and are not masked themselves: new and old path.
+pub(super) fn unmasked<'f>(
+    pen: &Pen<'_>,
+    (old, old_masks): (&'f Shape, &[String]),
+    (new, new_masks): (&'f Shape, &[String]),
+) -> Vec<(&'f str, &'f str)> {
+    let is_masked = |path: &str, masks: &[String]| {
+        masks.iter().any(|mask| {
+            path.strip_prefix(mask.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        })
+    };
+    let masked: Vec<&(String, Made)> =
+        old.0.iter().filter(|(path, _)| is_masked(path, old_masks)).collect();
+    let open = new.0.iter().filter(|(path, _)| !is_masked(path, new_masks));
+    open.filter(|(path, _)| !old.0.iter().any(|(known, _)| known == path))
+        .filter_map(|(path, made)| {
+            let was = masked.iter().find(|(_, was)| reads_the_same(pen, was, made))?;
+            Some((path.as_str(), was.0.as_str()))
+        })
+        .collect()
+}
+
+/// Whether two fields read one thing, whatever they make of it.
+fn reads_the_same(pen: &Pen<'_>, old: &Made, new: &Made) -> bool {
+    let (Made::By(old), Made::By(new)) = (old, new) else { return false };
+    let (was, is) = (pen.old_said(old).outline, pen.new_said(new).outline);
+    was.values().any(|old| is.values().any(|new| old.origin == new.origin))
+}
+
 /// Whether two fields are made alike. Constants say too little to know a field again by.
 fn is_same(pen: &Pen<'_>, old: &Made, new: &Made) -> bool {
     match (old, new) {
@@ -158,7 +188,7 @@ fn is_same(pen: &Pen<'_>, old: &Made, new: &Made) -> bool {
 
 fn renamed(pen: &mut Pen<'_>, at: &Where, key: &str, (was, is): (&str, &str)) {
     let (old, new) = (name_of(key, was), name_of(key, is));
-    let what = format!("field renamed from `{was}` to `{is}`, made by the same expression");
+    let what = format!("renamed from `{was}`, made by the same expression");
     let effect = "whoever reads the old name finds nothing";
     // Both sides are looked for; each is found on its own.
     pen.note_at(at, &new, &[&new, &old], rule::FIELD_RENAMED, what, effect);
@@ -293,7 +323,8 @@ fn texts(parts: &[Part]) -> Vec<String> {
         .map(|part| match part {
             Part::Text(text) => text.clone(),
             Part::Value(value) => {
-                value.filters.iter().map(|call| format!("|{}", call.written())).collect()
+                let filters: Vec<String> = value.filters.iter().map(Call::written).collect();
+                filters.join("|")
             }
         })
         .collect()

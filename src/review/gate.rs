@@ -88,18 +88,19 @@ pub(super) fn version_of(written: &Written) -> Option<String> {
     version.value().map(|version| version.0.clone())
 }
 
-/// What is wrong with the version and the changelog of a connector that changed. Nothing for those
-/// that are new or gone, for those without a version on both sides, and for an instance that has no
-/// version of its own: its base is gated.
-pub fn gate(old: &Side, new: &Side, reviewed: &Reviewed) -> Vec<Diagnostic> {
-    let (Some(was), Some(is)) = reviewed.files else { return Vec::new() };
-    let (Some(was), Some(is)) = (old.files.get(was), new.files.get(is)) else { return Vec::new() };
-    let Some(class) = reviewed.class() else { return Vec::new() };
-    Gate { old: &was.written, new: &is.written, reviewed, class }.check().into_iter().collect()
+/// What is wrong with the version and the changelog of a connector that changed. `None` where there is
+/// nothing to hold on to: it is new or gone, it had no version, or it is an instance without one of its
+/// own, whose base is gated.
+pub fn gate(old: &Side, new: &Side, reviewed: &Reviewed) -> Option<Vec<Diagnostic>> {
+    let (was, is) = (old.files.get(reviewed.files.0?)?, new.files.get(reviewed.files.1?)?);
+    let class = reviewed.class()?;
+    let before = Version::parse(&was.written.own.version.value()?.0)?;
+    let gate = Gate { old: before, new: &is.written, reviewed, class };
+    Some(gate.check().into_iter().collect())
 }
 
 struct Gate<'a> {
-    old: &'a Written,
+    old: Version,
     new: &'a Written,
     reviewed: &'a Reviewed,
     class: Class,
@@ -107,18 +108,17 @@ struct Gate<'a> {
 
 impl Gate<'_> {
     fn check(&self) -> Option<Diagnostic> {
-        let (old, new) = (&self.old.own.version, &self.new.own.version);
-        let old = Version::parse(&old.value()?.0)?;
-        let Some(given) = new.get() else {
-            return Some(self.version_gone(&old));
+        let old = &self.old;
+        let Some(given) = self.new.own.version.get() else {
+            return Some(self.version_gone(old));
         };
         let new = Version::parse(&given.value.0)?;
         let span = self.new.span(given.at)?;
-        if new.compare(&old) == Ordering::Less {
-            return Some(self.backwards(&old, &new, span));
+        if new.compare(old) == Ordering::Less {
+            return Some(self.backwards(old, &new, span));
         }
-        if !new.says(self.class, &old) {
-            return Some(self.too_small(&old, &new, span));
+        if !new.says(self.class, old) {
+            return Some(self.too_small(old, &new, span));
         }
         if self.class == Class::Cosmetic {
             return None;

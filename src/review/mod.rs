@@ -203,15 +203,21 @@ pub fn review(old: &Side, new: &Side) -> Vec<Reviewed> {
             (None, None) => continue,
         });
     }
+    let has_changes = |reviewed: &Reviewed| !reviewed.changes.is_empty();
+    found.retain(has_changes);
     fold_instances(old, new, &mut found);
-    found.retain(|reviewed| !reviewed.changes.is_empty());
+    found.retain(has_changes);
     found.sort_by(|a, b| a.name.cmp(&b.name));
     found
 }
 
 fn compared(old: &Side, new: &Side, was: usize, is: usize) -> Reviewed {
     let (old_file, new_file) = (&old.files[was], &new.files[is]);
-    let mut changes = connector::compare((old, old_file), (new, new_file));
+    let mut changes = if is_same(old_file, new_file) {
+        Vec::new()
+    } else {
+        connector::compare((old, old_file), (new, new_file))
+    };
     merge(&mut changes);
     changes.sort_by_key(|change| std::cmp::Reverse(change.class()));
     let name = name_of(new_file);
@@ -225,6 +231,12 @@ fn compared(old: &Side, new: &Side, was: usize, is: usize) -> Reviewed {
         reaches: Vec::new(),
         files: (Some(was), Some(is)),
     }
+}
+
+/// Whether nothing can have changed: most connectors of most pull requests.
+fn is_same(old: &Filed, new: &Filed) -> bool {
+    let content = |file: &Filed| file.plan().map(|plan| plan.content);
+    old.at == new.at && old.text() == new.text() && content(old) == content(new)
 }
 
 fn one_sided(side: &Side, index: usize, is_gone: bool) -> Reviewed {
@@ -278,11 +290,13 @@ fn fold_instances(old: &Side, new: &Side, found: &mut [Reviewed]) {
         written.base.as_ref()?;
         written.texts.get(1).map(|file| file.path.clone())
     };
+    let by_file: BTreeMap<&PathBuf, usize> =
+        found.iter().enumerate().map(|(at, one)| (&one.file, at)).collect();
     let bases: Vec<Option<usize>> = found
         .iter()
         .map(|instance| {
             let used = base_of(new, instance.files.1).or_else(|| base_of(old, instance.files.0))?;
-            found.iter().position(|other| other.file == used)
+            by_file.get(&used).copied()
         })
         .collect();
     for (index, base) in bases.into_iter().enumerate() {

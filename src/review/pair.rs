@@ -103,15 +103,18 @@ pub(super) fn connectors(old: &Side, new: &Side) -> Vec<(Option<usize>, Option<u
         return vec![(Some(*was), Some(*is))];
     }
     let name = |side: &Side, at: usize| super::name_of(&side.files[at]);
+    let mut by_name: BTreeMap<_, usize> =
+        old_files.iter().map(|was| (name(old, *was), *was)).collect();
     let mut pairs: Vec<(Option<usize>, Option<usize>)> = Vec::new();
     let mut fresh = Vec::new();
-    let mut gone = old_files.clone();
     for is in new_files {
-        match gone.iter().position(|was| name(old, *was) == name(new, is)) {
-            Some(at) => pairs.push((Some(gone.remove(at)), Some(is))),
+        match by_name.remove(&name(new, is)) {
+            Some(was) => pairs.push((Some(was), Some(is))),
             None => fresh.push(is),
         }
     }
+    let mut gone: Vec<usize> = by_name.into_values().collect();
+    gone.sort_unstable();
     let broken = |side: &Side, file: &Filed| {
         side.files.iter().filter(|other| other.plan().is_none()).any(|other| {
             other.at == file.at

@@ -33,7 +33,8 @@ pub(super) struct At {
 impl At {
     /// A thing whose table has the same name on both sides.
     pub fn of(subject: Subject, table: &str) -> Self {
-        Self::renamed(subject.clone(), table, &subject.name().to_owned())
+        let path = format!("{table}.{}", subject.name());
+        Self { old: path.clone(), new: path, subject }
     }
 
     /// A thing whose table was called `old`.
@@ -62,6 +63,9 @@ impl Presence {
         Self { added: rule, removed: rule, changed: rule }
     }
 }
+
+/// Named expressions.
+type Pairs<'p> = &'p [(String, Expr)];
 
 impl<'a> Pen<'a> {
     pub fn new(old: Sheet<'a>, new: Sheet<'a>) -> Self {
@@ -273,7 +277,7 @@ impl<'a> Pen<'a> {
         at: &At,
         key: &str,
         rules: Presence,
-        (old, new): (&[(String, Expr)], &[(String, Expr)]),
+        (old, new): (Pairs<'_>, Pairs<'_>),
         same_name: fn(&str, &str) -> bool,
         effect: &str,
     ) {

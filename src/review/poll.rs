@@ -6,6 +6,7 @@ use http::Method;
 
 use super::{
     cursor,
+    destination::credentials,
     fields::{self, Shape},
     pen::{At, Pen, Presence, changed},
     rule,
@@ -82,10 +83,17 @@ fn polls(
     pen.pairs(at, "poll.headers", rules, pairs, str::eq_ignore_ascii_case, OTHER_RECORDS);
     bodies(pen, at, (old.body.as_ref(), body.as_ref()));
     let (was, is) = (renames.auth(old.auth.as_deref()), auth.as_deref());
-    let show = |name: &Option<&str>| name.map_or_else(|| "none".to_owned(), |n| format!("`{n}`"));
-    pen.value(at, "poll.auth", rule::POLL_AUTH, (&was, &is), show, || {
-        "the API may show other records to them; if it refuses them, the poll is parked".to_owned()
-    });
+    pen.value(
+        at,
+        "poll.auth",
+        rule::POLL_AUTH,
+        (&was, &is),
+        |name| credentials(*name),
+        || {
+            "the API may show other records to them; if it refuses them, the poll is parked"
+                .to_owned()
+        },
+    );
     records_of(pen, at, (old.records.as_ref(), records.as_ref()));
     pages(pen, at, &old.page, page);
     cursor::compare(pen, at, (old.cursor.as_ref(), cursor.as_ref()), stream);
@@ -192,7 +200,14 @@ fn pages(pen: &mut Pen<'_>, at: &At, old: &PagePlan, new: &PagePlan) {
     });
     let setting = rule::PAGE_SETTING;
     let params = (&old.size_param, size_param);
-    pen.value(at, "poll.page.size_param", setting, params, param, String::new);
+    pen.value(
+        at,
+        "poll.page.size_param",
+        setting,
+        params,
+        |name| param(name.as_deref()),
+        String::new,
+    );
     let stops = (old.stop.as_ref(), stop.as_ref());
     pen.maybe_expr(at, "poll.page.stop", Presence::all(setting), stops, |_| {
         "paging may end earlier or later; the default is an empty page".to_owned()
@@ -200,8 +215,8 @@ fn pages(pen: &mut Pen<'_>, at: &At, old: &PagePlan, new: &PagePlan) {
     by_what(pen, at, (&old.by, by));
 }
 
-fn param(name: &Option<String>) -> String {
-    name.as_deref().map_or_else(|| "none".to_owned(), |name| format!("`{name}`"))
+fn param(name: Option<&str>) -> String {
+    name.map_or_else(|| "none".to_owned(), |name| format!("`{name}`"))
 }
 
 fn by_what(pen: &mut Pen<'_>, at: &At, (old, new): (&PageBy, &PageBy)) {
@@ -229,7 +244,14 @@ fn by_what(pen: &mut Pen<'_>, at: &At, (old, new): (&PageBy, &PageBy)) {
             PageBy::Cursor { next, param: new_param },
         ) => {
             pen.expr(at, "poll.page.next", setting, (old_next, next), NEXT);
-            pen.value(at, "poll.page.param", setting, (old_param, new_param), param, String::new);
+            pen.value(
+                at,
+                "poll.page.param",
+                setting,
+                (old_param, new_param),
+                |name| param(name.as_deref()),
+                String::new,
+            );
         }
         (PageBy::Next { next: old }, PageBy::Next { next: new }) => {
             pen.expr(at, "poll.page.next", setting, (old, new), NEXT);

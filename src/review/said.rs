@@ -41,7 +41,7 @@ pub(super) struct Names<'a> {
 pub(super) struct Said {
     /// Its parts, variables replaced by their values, names as the new side has them.
     pub outline: Outline,
-    /// The same as a text, for people.
+    /// The same as a text, for people: as it was written, but for variables.
     pub text: String,
     /// The variables whose values stand in it, by the names of its own side.
     pub vars: Vec<String>,
@@ -70,7 +70,7 @@ impl Names<'_> {
             Outline::Program(text) => Outline::Program(self.replaced(&text, &mut vars)),
             text @ Outline::Text(_) => text,
         };
-        let text = written(&outline, source);
+        let text = if vars.is_empty() { source.to_owned() } else { written(&outline, source) };
         Said { outline, text, vars }
     }
 
@@ -85,7 +85,7 @@ impl Names<'_> {
                     }
                     _ => Part::Value(self.chained(value, vars)),
                 },
-                text => text,
+                text @ Part::Text(_) => text,
             };
             match (joined.last_mut(), part) {
                 (Some(Part::Text(before)), Part::Text(text)) => before.push_str(&text),
@@ -231,6 +231,7 @@ mod tests {
         assert_eq!(url.text, "https://acme.example/{{ page.token }}");
         assert_eq!(url.vars, ["shop"]);
         assert_eq!(said("{{ record.n * vars.n }}", None).text, "{{ record.n*3 }}");
+        assert_eq!(said("{{ record.a|x }}", None).text, "{{ record.a|x }}");
         assert_eq!(said("{{ my_vars.n }}", None).text, "{{ my_vars.n }}");
         assert_eq!(said("{{ vars.none }}", None).text, "{{ vars.none }}");
     }

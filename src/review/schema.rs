@@ -13,6 +13,9 @@ use crate::model::{Change, Class, compare};
 /// Differences that a sentence names.
 const SHOWN: usize = 3;
 
+/// Rule, what the schema does, what follows, and which differences are meant.
+type Told = (Rule, &'static str, &'static str, fn(&Change) -> bool);
+
 /// The schema's name stayed; its document may not have.
 pub(super) fn same_name(
     pen: &mut Pen<'_>,
@@ -22,7 +25,7 @@ pub(super) fn same_name(
 ) {
     let (Some(old), Some(new)) = (old, new) else { return };
     let changes = compare(old, new);
-    let kinds: [(Rule, &str, &str, fn(&Change) -> bool); 3] = [
+    let kinds: [Told; 3] = [
         (
             rule::SCHEMA_STRICTER,
             "refuses more",

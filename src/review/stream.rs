@@ -148,6 +148,16 @@ fn one(pen: &mut Pen<'_>, at: &At, old: &StreamPlan, new: &StreamPlan, renames: 
     destinations(pen, at, (&old.to, to), renames);
     maps(pen, at, (old.map.as_deref(), map.as_deref()));
     redacted(pen, at, (&old.redact, redact));
+    if let (Some(was), Some(is)) = (&old.map, map) {
+        let (was, is) = (Shape::of(&was.fields), Shape::of(&is.fields));
+        for (field, masked) in fields::unmasked(pen, (&was, &old.redact), (&is, redact)) {
+            let what = format!("does not mask `{field}`, which shows what `{masked}` masked");
+            let effect = "views and logs show it";
+            let keys = [format!("map.{field}"), "redact".to_owned()];
+            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+            pen.note_at(at, "redact", &keys, rule::REDACT_REMOVED, what, effect);
+        }
+    }
     webhook::compare(pen, at, (old.webhook.as_deref(), webhook.as_deref()), poll.is_some());
     poll::compare(pen, at, (old.poll.as_deref(), poll.as_deref()), new, renames);
     schedules(pen, at, (old.schedule.as_ref(), schedule.as_ref()));
@@ -234,7 +244,7 @@ fn destinations(
         renames.destinations.get(&**name).cloned().unwrap_or_else(|| name.to_string())
     };
     let was: Vec<String> = old.iter().map(renamed).collect();
-    let is: Vec<String> = new.iter().map(|name| name.to_string()).collect();
+    let is: Vec<String> = new.iter().map(ToString::to_string).collect();
     for name in is.iter().filter(|name| !was.contains(name)) {
         let place = format!("/destination.{name}");
         let what = format!("also goes to `{name}`");
@@ -328,10 +338,16 @@ fn rhythm(old: &crate::plan::ScheduleWhen, new: &crate::plan::ScheduleWhen) -> S
     use crate::plan::ScheduleWhen::Every;
     match (old, new) {
         (Every(old), Every(new)) if new > old => {
-            format!("what only the poll finds comes up to {} later", say::duration(*new - *old))
+            format!(
+                "what only the poll finds comes up to {} later",
+                say::duration(new.abs_diff(*old))
+            )
         }
         (Every(old), Every(new)) => {
-            format!("what only the poll finds comes up to {} sooner", say::duration(*old - *new))
+            format!(
+                "what only the poll finds comes up to {} sooner",
+                say::duration(new.abs_diff(*old))
+            )
         }
         _ => String::new(),
     }

@@ -68,15 +68,12 @@ pub(super) fn compare(
     }
     for name in &vars.added {
         let at = At::of(Subject::Var(name.clone()), "vars");
-        match find(new, name).and_then(|var| var.default) {
-            Some(default) => {
-                let what = format!("is new, by default {}", say::constant(&default));
-                pen.note(&at, "", rule::VAR_ADDED, what, "instances may give it");
-            }
-            None => {
-                let effect = "every instance has to give it and does not load until it does";
-                pen.note(&at, "", rule::VAR_REQUIRED, "is new, without a default", effect);
-            }
+        if let Some(default) = find(new, name).and_then(|var| var.default) {
+            let what = format!("is new, by default {}", say::constant(&default));
+            pen.note(&at, "", rule::VAR_ADDED, what, "instances may give it");
+        } else {
+            let effect = "every instance has to give it and does not load until it does";
+            pen.note(&at, "", rule::VAR_REQUIRED, "is new, without a default", effect);
         }
     }
     for name in &vars.removed {

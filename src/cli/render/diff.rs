@@ -57,12 +57,27 @@ pub(super) fn summary(report: &Report) -> String {
         let records = counted(records as u64, "fixture");
         parts.push(format!("{records} run, {differ} come out differently"));
     }
-    if report.gate().next().is_some() {
-        parts.push("the version gate fails".to_owned());
-    } else if report.is_gated && total > report.count(Class::Cosmetic) {
-        parts.push("versions and changelogs fit".to_owned());
-    }
+    parts.extend(verdict(report));
     parts.join("; ")
+}
+
+/// What the version gate says.
+fn verdict(report: &Report) -> Option<String> {
+    if report.gate().next().is_some() {
+        return Some("the version gate fails".to_owned());
+    }
+    let matters = |one: &&Compared| one.reviewed.class().is_some_and(|it| it > Class::Cosmetic);
+    let (held, free): (Vec<&Compared>, Vec<&Compared>) =
+        report.connectors.iter().filter(matters).partition(|one| one.gate.is_some());
+    match (report.is_gated, held.len(), free.len()) {
+        (false, _, _) | (_, 0, 0) => None,
+        (true, _, 0) => Some("versions and changelogs fit".to_owned()),
+        (true, 0, _) => Some("nothing is versioned on both sides".to_owned()),
+        (true, _, free) => Some(format!(
+            "versions and changelogs fit, {} not versioned on both sides",
+            counted(free as u64, "connector")
+        )),
+    }
 }
 
 /// "breaking for consumers"
@@ -163,12 +178,23 @@ fn one_change(out: &mut String, change: &Change, style: Style) {
     for line in lines {
         let _ = writeln!(out, "{margin}{line}");
     }
-    let sides = [("-", exact(change.old.as_ref())), ("+", exact(change.new.as_ref()))];
-    for (sign, spot) in sides {
-        if let Some(spot) = spot {
-            let tone = if sign == "-" { Tone::Bad } else { Tone::Good };
-            let line = format!("{sign} {}  {}", place(spot), spot.text);
-            let _ = writeln!(out, "{margin}{}", style.paint(tone, line.trim_end()));
+    for (sign, spot) in lines_of(change) {
+        let tone = match sign {
+            '-' => Tone::Bad,
+            '+' => Tone::Good,
+            _ => Tone::Plain,
+        };
+        let line = format!("{sign} {}  {}", place(spot), spot.text);
+        let _ = writeln!(out, "{margin}{}", style.paint(tone, line.trim_end()));
+    }
+}
+
+/// The lines to show with their signs: `-` was, `+` is, a blank where both sides read the same.
+pub(super) fn lines_of(change: &Change) -> Vec<(char, &Spot)> {
+    match (exact(change.old.as_ref()), exact(change.new.as_ref())) {
+        (Some(old), Some(new)) if old.text == new.text => vec![(' ', new)],
+        (old, new) => {
+            old.map(|spot| ('-', spot)).into_iter().chain(new.map(|spot| ('+', spot))).collect()
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::diff::{class_of, exact, heading, place, summary};
+use super::diff::{class_of, exact, heading, lines_of, place, summary};
 use crate::{
     cli::{
         diff::{Compared, Report},
@@ -168,9 +168,7 @@ fn row(change: &Change) -> String {
 fn lines(page: &mut Page, changes: &[&Change]) {
     let mut text = String::new();
     for change in changes {
-        let spots = [("-", change.old.as_ref()), ("+", change.new.as_ref())];
-        let spots: Vec<_> =
-            spots.into_iter().filter_map(|(sign, spot)| Some((sign, exact(spot)?))).collect();
+        let spots = lines_of(change);
         if let Some((_, first)) = spots.last() {
             let _ = writeln!(text, "@@ {} @@", place(first));
         }
