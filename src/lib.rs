@@ -45,6 +45,8 @@ pub mod document;
 
 pub mod review;
 
+pub mod propose;
+
 pub mod bus;
 
 pub mod auth;

@@ -2,19 +2,72 @@
 
 use std::fmt::Write as _;
 
+use serde_json::{Value, json};
 use url::Url;
 
+use crate::propose::{AuthValue, CursorGuess, Field, Guess, MapGuess, PageGuess, Proposal};
+
 /// What the new connector does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Choices {
     /// Its name, already checked by [`check_name`].
     pub name: String,
+    /// Who answers for it.
+    pub owner: String,
+    /// What it does, in a line.
+    pub summary: Option<String>,
     /// The verify preset of its webhook.
     pub webhook: Option<String>,
     /// What it polls.
-    pub poll: Option<Url>,
+    pub request: Option<Request>,
+    /// What a sample or a document says.
+    pub proposal: Option<Proposal>,
     /// Where events go.
     pub to: Target,
+}
+
+impl Choices {
+    /// The stream's name.
+    fn stream(&self) -> &str {
+        self.proposal.as_ref().map_or("events", |proposal| &proposal.stream)
+    }
+
+    /// A cursor that a request uses, and the parameter by which it does.
+    fn cursor(&self) -> Option<(&CursorGuess, &str)> {
+        let cursor = self.proposal.as_ref()?.cursor.value.as_ref()?;
+        Some((cursor, cursor.start_param.as_deref()?))
+    }
+}
+
+/// What is polled.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What the path is appended to.
+    pub base: String,
+    /// Whether that is known.
+    pub base_is_sure: bool,
+    /// The path.
+    pub path: String,
+    /// Query parameters.
+    pub query: Vec<(String, String)>,
+    /// Whether their values are known.
+    pub query_is_sure: bool,
+    /// Variables of the path, each with a value.
+    pub vars: Vec<(String, String)>,
+}
+
+impl Request {
+    /// The request of a URL.
+    pub fn of(url: &Url) -> Self {
+        Self {
+            base: url.origin().ascii_serialization(),
+            base_is_sure: true,
+            path: url.path().to_owned(),
+            query: url.query_pairs().map(|(name, value)| (name.into(), value.into())).collect(),
+            query_is_sure: true,
+            vars: Vec::new(),
+        }
+    }
 }
 
 /// Where events go.
@@ -65,103 +118,298 @@ pub fn parse_url(text: &str) -> Result<Url, String> {
 
 /// The connector file: one that `tenon check` has nothing to say against.
 pub fn connector(choices: &Choices) -> String {
-    let Choices { name, webhook, poll, to } = choices;
-    let mut out = format!(
-        "# {name}: what it carries from where to where, and who asks for it.\n\
-         # After every edit: `tenon check {name}.toml`; to see what it does: `tenon try {name}.toml`.\n\
-         name    = {name:?}\n\
-         version = \"0.1.0\"\n\
-         summary = \"One sentence for the reviewer\"\n\
-         owner   = \"your-team\"\n\
-         docs    = \"https://wiki.example/{name}\"   # the runbook: what to do when it fails\n"
-    );
-    if let Some(url) = poll {
-        let _ = write!(
-            out,
-            "\n[source]                                   # the system that events come from\n\
-             base = {:?}\n\
-             \n[schedule]\n\
-             every  = \"5m\"\n\
-             jitter = \"10%\"\n",
-            url.origin().ascii_serialization()
-        );
+    let Choices { name, webhook, to, .. } = choices;
+    let mut out = head(choices);
+    let stream = choices.stream();
+    if let Some(request) = &choices.request {
+        out.push_str(&source(choices, request));
     }
-    out.push_str(
-        "\n[stream.events]                            # one kind of event\n\
-         key = \"$.id\"                               # which thing an event is about\n\
-         # revision = \"$.updated_at | timestamp\"    # which state of it; without it, its content\n",
-    );
-    if poll.is_some() {
-        out.push_str(
-            "dedupe = \"forever\"                       # a poll without a cursor reads all in each run\n",
-        );
-    }
+    out.push_str(&stream_table(choices, stream));
     if let Some(preset) = webhook {
-        out.push_str(&webhook_table(name, preset));
+        out.push_str(&webhook_table(choices, name, preset, stream));
     }
-    if let Some(url) = poll {
-        out.push_str(&poll_table(url));
+    if let Some(request) = &choices.request {
+        out.push_str(&poll_table(choices, request, stream));
     }
-    out.push_str(
-        "\n[stream.events.map]                        # one line per field, as it is delivered\n\
-         \"*\" = \"$\"                                  # everything as it came\n\
-         # total = \"$.total | decimal\"\n",
-    );
+    out.push_str(&map_tables(choices, stream));
     out.push_str(&destination_table(to));
+    out.push_str(&format!(
+        "\n# Made by running it: is this what the destination should get? Then it guards the map.\n\
+         [[test]]\nname = \"a record is delivered as the map says\"\n\
+         given = {}\nexpect = {{}}\n",
+        quoted(&fixture_path(name))
+    ));
     out
 }
 
-fn webhook_table(name: &str, preset: &str) -> String {
+/// Where the fixture is, from the connector's folder.
+pub fn fixture_path(name: &str) -> String {
+    format!("fixtures/{name}.json")
+}
+
+/// The record of the fixture.
+pub fn fixture(choices: &Choices) -> Value {
+    let made_up = || json!({ "id": "1001", "status": "paid", "total": "129.90", "updated_at": "2026-01-01T00:00:00Z" });
+    choices.proposal.as_ref().map_or_else(made_up, |proposal| proposal.sample.clone())
+}
+
+fn head(choices: &Choices) -> String {
+    let name = &choices.name;
+    let look = match choices.proposal {
+        Some(_) => {
+            "# What was guessed says why; `LOOK` asks for yours. Remove what you have read.\n"
+        }
+        None => "",
+    };
+    format!(
+        "# {name}: what it carries from where to where, and who asks for it.\n\
+         # After every edit: `tenon check {name}.toml`, `tenon test {name}.toml`; to see what it does: `tenon try {name}.toml`.\n\
+         {look}\n\
+         name    = {}\n\
+         version = \"0.1.0\"\n\
+         summary = {}\n\
+         owner   = {}\n\
+         docs    = {}  # the runbook: what to do when it fails\n",
+        quoted(name),
+        quoted(choices.summary.as_deref().unwrap_or("One sentence for the reviewer")),
+        quoted(&choices.owner),
+        quoted(&format!("https://wiki.example/{name}")),
+    )
+}
+
+fn source(choices: &Choices, request: &Request) -> String {
+    let mut out = String::new();
+    if !request.vars.is_empty() {
+        out.push_str("\n[vars]\n# LOOK: of the path; these values are made up\n");
+        for (name, value) in &request.vars {
+            let _ = writeln!(out, "{} = {}", key(name), quoted(value));
+        }
+    }
+    let look = if request.base_is_sure { "" } else { "# LOOK: the document names no server\n" };
+    let _ = write!(
+        out,
+        "\n[source]                                   # the system that events come from\n\
+         {look}base = {}\n",
+        quoted(&request.base)
+    );
+    let auth = choices.proposal.as_ref().map(|proposal| &proposal.auth);
+    match auth {
+        Some(guess) => match &guess.value {
+            Some(auth) => {
+                out.push_str("auth = \"api\"\n");
+                let _ = write!(out, "\n{}[auth.api]\n", why(guess));
+                for (name, value) in &auth.keys {
+                    let value = match value {
+                        AuthValue::Text(text) => quoted(text),
+                        AuthValue::List(all) => format!(
+                            "[{}]",
+                            all.iter().map(|one| quoted(one)).collect::<Vec<_>>().join(", ")
+                        ),
+                        AuthValue::Secret(ending) => {
+                            let prefix = secret_prefix(&choices.name);
+                            quoted(&format!("{{{{ secret.{prefix}_{ending} }}}}"))
+                        }
+                    };
+                    let _ = writeln!(out, "{name} = {value}");
+                }
+            }
+            None => {
+                let prefix = secret_prefix(&choices.name);
+                let _ = write!(
+                    out,
+                    "{}# auth = \"api\"\n\
+                     # [auth.api]\n# type  = \"bearer\"\n# token = \"{{{{ secret.{prefix}_TOKEN }}}}\"\n",
+                    why(guess)
+                );
+            }
+        },
+        None => {}
+    }
+    out.push_str("\n[schedule]\nevery  = \"5m\"\njitter = \"10%\"\n");
+    out
+}
+
+/// Why something is proposed, as a comment.
+fn why<T>(guess: &Guess<T>) -> String {
+    let look = if guess.is_sure { "" } else { "LOOK: " };
+    format!("# {look}{}\n", guess.why)
+}
+
+fn stream_table(choices: &Choices, stream: &str) -> String {
+    let mut out = format!("\n[stream.{stream}]  # one kind of event\n");
+    match &choices.proposal {
+        None => out.push_str(
+            "key = \"$.id\"                               # which thing an event is about\n\
+             # revision = \"$.updated_at | timestamp\"    # which state of it; without it, its content\n",
+        ),
+        Some(proposal) => {
+            for (name, guess) in [("key", &proposal.key), ("revision", &proposal.revision)] {
+                out.push_str(&why(guess));
+                if let Some(value) = &guess.value {
+                    let _ = writeln!(out, "{name} = {}", quoted(value));
+                }
+            }
+        }
+    }
+    if choices.request.is_some() && choices.cursor().is_none() {
+        out.push_str("dedupe = \"forever\"  # a poll without a cursor reads all in each run\n");
+    }
+    out
+}
+
+fn webhook_table(choices: &Choices, name: &str, preset: &str, stream: &str) -> String {
     let secret = match preset {
         "none" => String::new(),
         _ => format!("secret = \"{{{{ secret.{} }}}}\"\n", secret_name(name)),
     };
+    // The sample of a connector that polls, too, is of the poll.
+    let events = match (&choices.request, &choices.proposal) {
+        (None, Some(proposal)) => {
+            let is_list = proposal.records.value.is_none() && proposal.records.is_sure;
+            let path = proposal.records.value.clone().or(is_list.then(|| "$[*]".to_owned()));
+            path.map_or_else(String::new, |path| {
+                format!("{}events = {}\n", why(&proposal.records), quoted(&path))
+            })
+        }
+        _ => String::new(),
+    };
     format!(
-        "\n[stream.events.webhook]\n\
-         path   = \"/{name}/events\"\n\
-         verify = {preset:?}\n\
-         {secret}"
+        "\n[stream.{stream}.webhook]\n\
+         path   = \"/{name}/{stream}\"\n\
+         verify = {}\n\
+         {secret}{events}",
+        quoted(preset)
     )
+}
+
+fn secret_prefix(name: &str) -> String {
+    name.to_ascii_uppercase().replace('-', "_")
 }
 
 /// The environment variable, or file in the secrets folder, that holds the webhook's secret.
 pub fn secret_name(name: &str) -> String {
-    format!("{}_WEBHOOK_SECRET", name.to_ascii_uppercase().replace('-', "_"))
+    format!("{}_WEBHOOK_SECRET", secret_prefix(name))
 }
 
-fn poll_table(url: &Url) -> String {
-    let query: Vec<String> =
-        url.query_pairs().map(|(name, value)| format!("{} = {value:?}", key(&name))).collect();
-    // A table of four or more keys is a sub-table, so that a diff shows the key that changed.
-    let (inline, table) = match query.len() {
-        0 => (String::new(), String::new()),
-        1..4 => (format!("query = {{ {} }}\n", query.join(", ")), String::new()),
-        _ => (String::new(), format!("\n[stream.events.poll.query]\n{}\n", query.join("\n"))),
+fn poll_table(choices: &Choices, request: &Request, stream: &str) -> String {
+    let mut out = format!("\n[stream.{stream}.poll]\npath = {}\n", quoted(&request.path));
+    let query: Vec<String> = request
+        .query
+        .iter()
+        .map(|(name, value)| format!("{} = {}", key(name), quoted(value)))
+        .collect();
+    if !query.is_empty() {
+        let look = if request.query_is_sure {
+            ""
+        } else {
+            "# LOOK: required; some of these values are made up\n"
+        };
+        let _ = writeln!(out, "{look}query = {{ {} }}", query.join(", "));
+    }
+    let Some(proposal) = &choices.proposal else {
+        out.push_str(
+            "# records = \"$.items[*]\"                 # where they are, unless the answer is a list\n\
+             # page    = { by = \"link\" }             # none, page, offset, cursor, next, link\n",
+        );
+        return out;
     };
-    format!(
-        "\n[stream.events.poll]\n\
-         path = {:?}\n\
-         {inline}\
-         # records = \"$.items[*]\"                 # where they are, unless the answer is a list\n\
-         # page    = {{ by = \"link\" }}             # none, page, offset, cursor, next, link\n\
-         {table}",
-        url.path(),
-    )
+    out.push_str(&why(&proposal.records));
+    if let Some(path) = &proposal.records.value {
+        let _ = writeln!(out, "records = {}", quoted(path));
+    }
+    out.push_str(&why(&proposal.page));
+    if let Some(page) = &proposal.page.value {
+        let _ = writeln!(out, "page = {}", page_value(page));
+    }
+    match choices.cursor() {
+        Some((field, param)) => {
+            let format = field
+                .format
+                .map_or_else(String::new, |format| format!("format = {}\n", quoted(format)));
+            let _ = write!(
+                out,
+                "\n[stream.{stream}.poll.cursor]\n{}field = {}\n{format}\
+                 start = \"-30d\"  # LOOK: how far back the first run reads\n\
+                 start_param = {}\n\
+                 lookback = \"10m\"  # for what appears late\n",
+                why(&proposal.cursor),
+                quoted(&field.field),
+                quoted(param),
+            );
+        }
+        None => {
+            out.push_str(&why(&proposal.cursor));
+            if let Some(cursor) = &proposal.cursor.value {
+                let _ = write!(
+                    out,
+                    "# [stream.{stream}.poll.cursor]\n# field       = {}\n# start       = \"-30d\"\n\
+                     # start_param = \"updated_since\"\n",
+                    quoted(&cursor.field)
+                );
+            }
+        }
+    }
+    out
+}
+
+fn page_value(page: &PageGuess) -> String {
+    let mut keys = vec![format!("by = {}", quoted(page.by))];
+    let text = |name, value: &Option<String>| {
+        value.as_ref().map(|value| format!("{name} = {}", quoted(value)))
+    };
+    keys.extend(text("param", &page.param));
+    keys.extend(page.first.map(|first| format!("first = {first}")));
+    keys.extend(page.size.map(|size| format!("size = {size}")));
+    keys.extend(text("size_param", &page.size_param));
+    keys.extend(text("next", &page.next));
+    format!("{{ {} }}", keys.join(", "))
+}
+
+fn map_tables(choices: &Choices, stream: &str) -> String {
+    let all = |map: &MapGuess| map.fields.iter().any(|field| field.target != ["*"]);
+    let Some(map) = choices.proposal.as_ref().map(|proposal| &proposal.map).filter(|map| all(map))
+    else {
+        return format!(
+            "\n[stream.{stream}.map]  # one line per field, as it is delivered\n\
+             \"*\" = \"$\"  # everything as it came\n\
+             # total = \"$.total | decimal\"\n"
+        );
+    };
+    let mut out = format!("\n[stream.{stream}.map]  # one line per field, as it is delivered\n");
+    let fields = |out: &mut String, fields: &[Field]| {
+        // A star would mean everything.
+        for field in fields.iter().filter(|field| field.target != ["*"]) {
+            if let Some(look) = &field.look {
+                let _ = writeln!(out, "# LOOK: {look}");
+            }
+            let target: Vec<String> = field.target.iter().map(|name| key(name)).collect();
+            let _ = writeln!(out, "{} = {}", target.join("."), quoted(&field.expression));
+        }
+    };
+    fields(&mut out, &map.fields);
+    for (name, inner) in &map.named {
+        let _ = write!(out, "\n[map.{name}]\n");
+        fields(&mut out, inner);
+    }
+    out
 }
 
 /// A key as TOML wants it: bare where it may be.
 fn key(name: &str) -> String {
-    let is_bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    let bare = !name.is_empty() && name.chars().all(is_bare);
-    if bare { name.to_owned() } else { format!("{name:?}") }
+    toml_edit::Key::new(name).display_repr().into_owned()
+}
+
+/// A text as TOML wants it.
+fn quoted(text: &str) -> String {
+    toml_edit::Value::from(text).to_string()
 }
 
 fn destination_table(to: &Target) -> String {
     let setting = match to {
         Target::Http(url) => {
-            format!("type   = \"http\"\nmethod = \"POST\"\nurl    = {:?}\n", url.as_str())
+            format!("type   = \"http\"\nmethod = \"POST\"\nurl    = {}\n", quoted(url.as_str()))
         }
-        Target::File(path) => format!("type = \"file\"\npath = {path:?}\n"),
+        Target::File(path) => format!("type = \"file\"\npath = {}\n", quoted(path)),
         Target::Stdout => "type = \"stdout\"\n".to_owned(),
     };
     format!("\n[destination.out]\n{setting}")
@@ -201,8 +449,11 @@ mod tests {
                 for to in ["stdout", "o\"ut.jsonl", "https://b.example/y"] {
                     let text = connector(&Choices {
                         name: "shop".to_owned(),
+                        owner: "a \"b\"".to_owned(),
+                        summary: None,
                         webhook: webhook.clone(),
-                        poll: poll.clone(),
+                        request: poll.as_ref().map(Request::of),
+                        proposal: None,
                         to: parse_target(to).expect("a target"),
                     });
                     let table = toml::from_str::<toml::Table>(&text);

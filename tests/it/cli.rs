@@ -366,7 +366,7 @@ fn a_new_connector_passes_check() {
         let ran = run_in(folder.path(), &format!("new acme-shop {flags}"));
         assert_eq!(
             (ran.code, ran.stdout.as_str()),
-            (0, "acme-shop.toml\n"),
+            (0, "acme-shop.toml\nfixtures/acme-shop.json\n"),
             "{flags}: {}",
             ran.stderr
         );

@@ -2,6 +2,7 @@
 
 mod admin;
 mod bus;
+mod ci;
 mod cli;
 mod deliver;
 mod diff;
@@ -13,6 +14,7 @@ mod hostile;
 mod language;
 mod lints;
 mod map;
+mod new;
 mod poll;
 mod recording;
 mod support;

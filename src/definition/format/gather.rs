@@ -242,7 +242,7 @@ impl Gatherer<'_> {
         below: &mut Vec<(usize, Vec<Section>)>,
     ) {
         let outer = dotted.iter().fold(place.clone(), |place, key| place.child(key.get()));
-        for (name, item) in table.iter() {
+        for (name, item) in table {
             let Some(key) = table.key(name) else { continue };
             let rank = order::rank(place.shape, dotted.first().map_or(name, |first| first.get()));
             match item {

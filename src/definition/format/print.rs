@@ -12,12 +12,15 @@ pub(super) fn print(file: &File) -> String {
     let mut out = String::new();
     lines(&mut out, &file.directives);
     let head = trimmed(&file.head);
-    lines(&mut out, head);
-    let mut blank_is_due = !head.is_empty();
     let has_own = file.sections.first().is_some_and(|own| !own.entries.is_empty());
-    if !file.directives.is_empty() && (!has_own || file.head.last().is_some_and(String::is_empty)) {
-        blank_is_due = true;
+    let is_blank = |line: Option<&String>| line.is_some_and(String::is_empty);
+    let mut blank_is_due = !head.is_empty();
+    if !file.directives.is_empty() && head.is_empty() {
+        blank_is_due = !has_own || is_blank(file.head.last());
+    } else if !file.directives.is_empty() && is_blank(file.head.first()) {
+        out.push('\n');
     }
+    lines(&mut out, head);
     for section in &file.sections {
         if section.names.is_empty() && section.entries.is_empty() && section.footer.is_empty() {
             continue;

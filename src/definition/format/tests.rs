@@ -42,6 +42,10 @@ fn comments_stay_with_what_they_stand_at() {
 #[test]
 fn what_tools_read_comes_first() {
     check("# a\n#:schema s.json\nname = \"x\"\n", "#:schema s.json\n# a\nname = \"x\"\n");
+    check(
+        "[map.m]\n\n# one\n\n# two\n[source]\n#:schema x\nbase = 1\n",
+        "#:schema x\n\n# one\n\n# two\n[source]\nbase = 1\n\n[map.m]\n",
+    );
     check("\n\n#:schema s.json\n\n# a\nname = \"x\"\n", "#:schema s.json\n\n# a\nname = \"x\"\n");
 }
 
