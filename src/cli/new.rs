@@ -44,10 +44,10 @@ pub struct Args {
     /// Propose from a sample: what the polled URL answers, or what the webhook brings (JSON)
     #[arg(long, value_name = "FILE")]
     from_response: Option<PathBuf>,
-    /// Propose from an OpenAPI 3 document (JSON)
+    /// Propose from an `OpenAPI` 3 document (JSON)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["poll", "from_response"])]
     from_openapi: Option<PathBuf>,
-    /// The path in the OpenAPI document whose GET is polled
+    /// The path in the `OpenAPI` document whose GET is polled
     #[arg(long, value_name = "PATH", requires = "from_openapi")]
     path: Option<String>,
     /// Deliver to a URL, a file of JSON lines, or `stdout` [default: NAME.jsonl]
@@ -142,20 +142,17 @@ fn choose(args: Args) -> Result<Choices, Trouble> {
     if owner.is_none() {
         owner = render::ask("who answers for it?", Some(team));
     }
-    let (request, proposal, summary) = match operation {
-        Some(operation) => {
-            let proposal = propose(&operation.evidence)
-                .map_err(|error| Trouble::new(format!("the document's answer: {error}")))?;
-            let summary = operation.summary.clone().filter(|summary| !summary.is_empty());
-            (Some(request_of(&operation, &proposal)), Some(proposal), summary)
-        }
-        None => {
-            let proposal = match &from_response {
-                Some(file) => Some(from_sample(file, poll.as_ref())?),
-                None => None,
-            };
-            (poll.as_ref().map(Request::of), proposal, None)
-        }
+    let (request, proposal, summary) = if let Some(operation) = operation {
+        let proposal = propose(&operation.evidence)
+            .map_err(|error| Trouble::new(format!("the document's answer: {error}")))?;
+        let summary = operation.summary.clone().filter(|summary| !summary.is_empty());
+        (Some(request_of(&operation, &proposal)), Some(proposal), summary)
+    } else {
+        let proposal = match &from_response {
+            Some(file) => Some(from_sample(file, poll.as_ref())?),
+            None => None,
+        };
+        (poll.as_ref().map(Request::of), proposal, None)
     };
     Ok(Choices {
         name,

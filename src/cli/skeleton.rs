@@ -193,37 +193,33 @@ fn source(choices: &Choices, request: &Request) -> String {
         quoted(&request.base)
     );
     let auth = choices.proposal.as_ref().map(|proposal| &proposal.auth);
-    match auth {
-        Some(guess) => match &guess.value {
-            Some(auth) => {
-                out.push_str("auth = \"api\"\n");
-                let _ = write!(out, "\n{}[auth.api]\n", why(guess));
-                for (name, value) in &auth.keys {
-                    let value = match value {
-                        AuthValue::Text(text) => quoted(text),
-                        AuthValue::List(all) => format!(
-                            "[{}]",
-                            all.iter().map(|one| quoted(one)).collect::<Vec<_>>().join(", ")
-                        ),
-                        AuthValue::Secret(ending) => {
-                            let prefix = secret_prefix(&choices.name);
-                            quoted(&format!("{{{{ secret.{prefix}_{ending} }}}}"))
-                        }
-                    };
-                    let _ = writeln!(out, "{name} = {value}");
-                }
+    if let Some(guess) = auth {
+        if let Some(auth) = &guess.value {
+            out.push_str("auth = \"api\"\n");
+            let _ = write!(out, "\n{}[auth.api]\n", why(guess));
+            for (name, value) in &auth.keys {
+                let value = match value {
+                    AuthValue::Text(text) => quoted(text),
+                    AuthValue::List(all) => format!(
+                        "[{}]",
+                        all.iter().map(|one| quoted(one)).collect::<Vec<_>>().join(", ")
+                    ),
+                    AuthValue::Secret(ending) => {
+                        let prefix = secret_prefix(&choices.name);
+                        quoted(&format!("{{{{ secret.{prefix}_{ending} }}}}"))
+                    }
+                };
+                let _ = writeln!(out, "{name} = {value}");
             }
-            None => {
-                let prefix = secret_prefix(&choices.name);
-                let _ = write!(
-                    out,
-                    "{}# auth = \"api\"\n\
-                     # [auth.api]\n# type  = \"bearer\"\n# token = \"{{{{ secret.{prefix}_TOKEN }}}}\"\n",
-                    why(guess)
-                );
-            }
-        },
-        None => {}
+        } else {
+            let prefix = secret_prefix(&choices.name);
+            let _ = write!(
+                out,
+                "{}# auth = \"api\"\n\
+             # [auth.api]\n# type  = \"bearer\"\n# token = \"{{{{ secret.{prefix}_TOKEN }}}}\"\n",
+                why(guess)
+            );
+        }
     }
     out.push_str("\n[schedule]\nevery  = \"5m\"\njitter = \"10%\"\n");
     out
@@ -321,32 +317,29 @@ fn poll_table(choices: &Choices, request: &Request, stream: &str) -> String {
     if let Some(page) = &proposal.page.value {
         let _ = writeln!(out, "page = {}", page_value(page));
     }
-    match choices.cursor() {
-        Some((field, param)) => {
-            let format = field
-                .format
-                .map_or_else(String::new, |format| format!("format = {}\n", quoted(format)));
+    if let Some((field, param)) = choices.cursor() {
+        let format = field
+            .format
+            .map_or_else(String::new, |format| format!("format = {}\n", quoted(format)));
+        let _ = write!(
+            out,
+            "\n[stream.{stream}.poll.cursor]\n{}field = {}\n{format}\
+             start = \"-30d\"  # LOOK: how far back the first run reads\n\
+             start_param = {}\n\
+             lookback = \"10m\"  # for what appears late\n",
+            why(&proposal.cursor),
+            quoted(&field.field),
+            quoted(param),
+        );
+    } else {
+        out.push_str(&why(&proposal.cursor));
+        if let Some(cursor) = &proposal.cursor.value {
             let _ = write!(
                 out,
-                "\n[stream.{stream}.poll.cursor]\n{}field = {}\n{format}\
-                 start = \"-30d\"  # LOOK: how far back the first run reads\n\
-                 start_param = {}\n\
-                 lookback = \"10m\"  # for what appears late\n",
-                why(&proposal.cursor),
-                quoted(&field.field),
-                quoted(param),
+                "# [stream.{stream}.poll.cursor]\n# field       = {}\n# start       = \"-30d\"\n\
+                 # start_param = \"updated_since\"\n",
+                quoted(&cursor.field)
             );
-        }
-        None => {
-            out.push_str(&why(&proposal.cursor));
-            if let Some(cursor) = &proposal.cursor.value {
-                let _ = write!(
-                    out,
-                    "# [stream.{stream}.poll.cursor]\n# field       = {}\n# start       = \"-30d\"\n\
-                     # start_param = \"updated_since\"\n",
-                    quoted(&cursor.field)
-                );
-            }
         }
     }
     out

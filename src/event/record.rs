@@ -304,7 +304,7 @@ mod tests {
     /// Texts that are JSON, or nearly so.
     fn nearly_json() -> impl Strategy<Value = String> {
         let leaf = prop_oneof![
-            r#"-?(0|[1-9][0-9]{0,22})(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?"#,
+            r"-?(0|[1-9][0-9]{0,22})(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?",
             r#""([a-zé ]|\\n|\\"|\\u00e9|\\ud83d\\ude00|\\u[0-9a-f]{4}){0,6}""#,
             Just("null".to_owned()),
             Just("true".to_owned()),

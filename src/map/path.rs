@@ -168,7 +168,6 @@ impl Path {
         let base = walk_node(record, &self.prefix);
         Some(match (&self.rest, base) {
             (Rest::Library(_), _) => return None,
-            (_, None) => Taken::Nothing,
             (Rest::Nothing, Some(node)) => Taken::One(node.to_value()),
             (Rest::Walk(steps), Some(base))
                 if matches!(base.shape(), Shape::Array | Shape::Object) =>
@@ -177,7 +176,7 @@ impl Path {
                 spread_nodes(base, steps, &mut found);
                 Taken::Many(found.into_iter().map(Node::to_value).collect())
             }
-            (Rest::Walk(_), Some(_)) => Taken::Nothing,
+            (Rest::Nothing | Rest::Walk(_), _) => Taken::Nothing,
         })
     }
 
@@ -291,20 +290,16 @@ fn spread_nodes<'a>(node: Node<'a>, steps: &[Step], found: &mut Vec<Node<'a>>) {
         found.push(node);
         return;
     };
-    match first {
-        Step::All => {
-            node.items().for_each(|item| spread_nodes(item, rest, found));
-            let members: Vec<_> = node.members().collect();
-            let mut last: HashMap<&str, Node<'a>> =
-                members.iter().map(|(name, member)| (&**name, *member)).collect();
-            for member in members.iter().filter_map(|(name, _)| last.remove(&**name)) {
-                spread_nodes(member, rest, found);
-            }
+    if first == &Step::All {
+        node.items().for_each(|item| spread_nodes(item, rest, found));
+        let members: Vec<_> = node.members().collect();
+        let mut last: HashMap<&str, Node<'a>> =
+            members.iter().map(|(name, member)| (&**name, *member)).collect();
+        for member in members.iter().filter_map(|(name, _)| last.remove(&**name)) {
+            spread_nodes(member, rest, found);
         }
-        _ => {
-            let next = walk_node(node, std::slice::from_ref(first));
-            next.into_iter().for_each(|next| spread_nodes(next, rest, found));
-        }
+    } else if let Some(next) = walk_node(node, std::slice::from_ref(first)) {
+        spread_nodes(next, rest, found);
     }
 }
 

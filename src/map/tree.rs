@@ -108,7 +108,7 @@ fn write(tree: &Tree, scope: &Scope<'_>, out: &mut Vec<u8>) -> Result<bool, Eval
             if out.len() == start && !fields.is_empty() {
                 return Ok(false);
             }
-            enclose(b"{}", start, out);
+            enclose(*b"{}", start, out);
         }
         Tree::Array(items) => {
             for item in items {
@@ -118,7 +118,7 @@ fn write(tree: &Tree, scope: &Scope<'_>, out: &mut Vec<u8>) -> Result<bool, Eval
                     out.truncate(before);
                 }
             }
-            enclose(b"[]", start, out);
+            enclose(*b"[]", start, out);
         }
     }
     Ok(true)
@@ -126,7 +126,7 @@ fn write(tree: &Tree, scope: &Scope<'_>, out: &mut Vec<u8>) -> Result<bool, Eval
 
 /// Puts brackets around what was written behind `start`: the opening one takes the place that was
 /// kept for it before the first entry.
-fn enclose(brackets: &[u8; 2], start: usize, out: &mut Vec<u8>) {
+fn enclose(brackets: [u8; 2], start: usize, out: &mut Vec<u8>) {
     match out.get_mut(start) {
         Some(kept) => *kept = brackets[0],
         None => out.push(brackets[0]),

@@ -1,4 +1,4 @@
-//! An OpenAPI 3.0 or 3.1 document: what one GET takes and answers.
+//! An `OpenAPI` 3.0 or 3.1 document: what one GET takes and answers.
 
 use serde_json::{Map, Value, json};
 
@@ -262,7 +262,7 @@ impl<'d> Reader<'d> {
             let items = items.map(|variant| self.sample(&schema["items"], variant, depth + 1));
             return Value::Array(items.to_vec());
         }
-        self.scalar(schema, kind, variant)
+        Self::scalar(schema, kind, variant)
     }
 
     fn members(
@@ -290,7 +290,7 @@ impl<'d> Reader<'d> {
         }
     }
 
-    fn scalar(&self, schema: &'d Value, kind: Option<&str>, variant: Variant) -> Value {
+    fn scalar(schema: &'d Value, kind: Option<&str>, variant: Variant) -> Value {
         let examples =
             [&schema["example"], &schema["examples"][0], &schema["const"], &schema["enum"][0]];
         let of_kind = |value: &&&Value| match kind {
@@ -305,7 +305,7 @@ impl<'d> Reader<'d> {
         }
         match (kind, schema["format"].as_str().unwrap_or_default()) {
             (Some("integer"), _) => json!(variant.number),
-            (Some("number"), _) => json!(variant.number as f64 + 0.5),
+            (Some("number"), _) => json!(f64::from(variant.number) + 0.5),
             (Some("boolean"), _) => json!(true),
             (Some("string"), "date-time") => json!("2026-01-01T00:00:00Z"),
             (Some("string"), "date") => json!("2026-01-01"),

@@ -84,7 +84,7 @@ pub(super) fn page(evidence: &Evidence, found: &Found<'_>) -> Guess<Option<PageG
     if let Value::Object(object) = &evidence.response
         && found.path.value.is_some()
     {
-        gather(object, "$", &found.names, 0, &mut beside);
+        gather(object, "$", 0, &mut beside);
     }
     let params = evidence.params.as_deref().unwrap_or_default();
     let find = |known: &[&str]| {
@@ -173,14 +173,13 @@ fn numbered<'p>(
 fn gather<'a>(
     object: &'a Map<String, Value>,
     path: &str,
-    records: &[String],
     depth: usize,
     found: &mut Vec<Beside<'a>>,
 ) {
     for (name, value) in object {
         let path = format!("{path}{}", member(name));
         match value {
-            Value::Object(inner) if depth < 3 => gather(inner, &path, records, depth + 1, found),
+            Value::Object(inner) if depth < 3 => gather(inner, &path, depth + 1, found),
             Value::Array(_) | Value::Object(_) => {}
             value => {
                 // HAL and JSON:API write `next: { href: ... }`.

@@ -19,8 +19,6 @@ const MAX_FIELDS: usize = 40;
 pub(super) struct Found<'a> {
     pub records: Vec<&'a Value>,
     pub path: Guess<Option<String>>,
-    /// The names from the answer to the records.
-    pub names: Vec<String>,
     pub stream: String,
 }
 
@@ -29,12 +27,7 @@ pub(super) fn find<'a>(response: &'a Value, topic: Option<&str>) -> Result<Found
     if let Value::Array(items) = response {
         return if items.iter().any(Value::is_object) {
             let path = Guess::sure(None, "the answer is the list of records");
-            Ok(Found {
-                records: items.iter().collect(),
-                path,
-                names: Vec::new(),
-                stream: stream(None),
-            })
+            Ok(Found { records: items.iter().collect(), path, stream: stream(None) })
         } else {
             Err("the answer is a list without objects: there is no record to learn from".to_owned())
         };
@@ -69,7 +62,6 @@ pub(super) fn find<'a>(response: &'a Value, topic: Option<&str>) -> Result<Found
             Ok(Found {
                 records: items.iter().collect(),
                 path: guess,
-                names,
                 stream: stream(name.as_deref()),
             })
         }
@@ -96,7 +88,7 @@ fn arrays<'a>(
         at.push(name.clone());
         match value {
             Value::Array(items) if items.iter().any(Value::is_object) => {
-                found.push((at.clone(), items))
+                found.push((at.clone(), items));
             }
             Value::Object(inner) if at.len() < MAX_DEPTH => arrays(inner, at, found),
             _ => {}
@@ -144,7 +136,7 @@ pub(super) fn key(
             let mut seen: Vec<&Value> =
                 records.iter().filter_map(|record| record.get(*name)).collect();
             let all = seen.len();
-            seen.sort_by_key(|value| value.to_string());
+            seen.sort_by_key(std::string::ToString::to_string);
             seen.dedup();
             is_made_up || seen.len() == all
         })
