@@ -69,7 +69,7 @@ fn responses(files: &[(String, Map<String, Json>)]) -> Array {
         if headers.is_empty() {
             return file.as_str().into();
         }
-        fresh(&json!({ "file": file, "headers": headers }))
+        fresh(&json!({ "headers": headers, "file": file }))
     };
     let mut list: Array = files.iter().map(one).collect();
     if list.len() > 1 {
@@ -88,6 +88,17 @@ pub fn expect(text: &str, seen: &Observed, records_file: &str) -> Option<(String
     let last = tests.len().checked_sub(1)?;
     let table = tests.get_mut(last)?;
     table.remove("expect_outcome");
+    let mut content = None;
+    match seen.records.as_slice() {
+        [] => {}
+        [Json::Object(one)] => {
+            table.insert("expect", Item::Table(table_of(one)));
+        }
+        several => {
+            table.insert("expect", records_file.into());
+            content = Some(Json::Array(several.to_vec()));
+        }
+    }
     if seen.poll.is_some() {
         let asked = seen.requests.iter().map(|request| fresh(&asked(request)));
         let mut asked: Array = asked.collect();
@@ -111,17 +122,6 @@ pub fn expect(text: &str, seen: &Observed, records_file: &str) -> Option<(String
             seen.outcomes.iter().map(|(word, n)| ((*word).to_owned(), (*n).into())).collect();
         table.insert("expect_outcome", Item::Value(fresh(&Json::Object(outcomes))));
     }
-    let mut content = None;
-    match seen.records.as_slice() {
-        [] => {}
-        [Json::Object(one)] => {
-            table.insert("expect", Item::Table(table_of(one)));
-        }
-        several => {
-            table.insert("expect", records_file.into());
-            content = Some(Json::Array(several.to_vec()));
-        }
-    }
     align(table);
     Some((document.to_string(), content))
 }
@@ -141,7 +141,7 @@ fn asked(request: &Json) -> Json {
     if let Some(told) =
         told.as_object_mut().filter(|told| told.get("method") == Some(&json!("GET")))
     {
-        told.remove("method");
+        told.shift_remove("method");
     }
     told
 }

@@ -135,7 +135,7 @@ async fn a_live_poll_becomes_a_test() {
     let tests = texts[0].split("[[test]]").nth(1).unwrap();
     assert!(texts[0].starts_with("name = \"shop\" # ours\n"));
     assert!(tests.contains("name            = \"Two pages!\"\n"), "{tests}");
-    assert!(tests.contains("fixtures/two-pages.json\", headers = { link = "), "{tests}");
+    assert!(tests.contains("headers = { link = "), "{tests}");
     assert!(tests.contains("expect          = \"fixtures/two-pages.expected.json\""), "{tests}");
     assert!(!tests.contains("cookie") && !tests.contains("stream"), "{tests}");
     // One person is one pseudonym in both pages, and in what is expected.
@@ -193,6 +193,7 @@ fn a_captured_webhook_becomes_a_test_and_the_program_says_what_it_does() {
         X-GitHub-Event: order\r\nCookie: a=s3cr3t-hook\r\n\r\n\
         {\"id\":5,\"at\":\"2026-01-01T00:00:00Z\",\"customer\":{\"mail\":\"ada@x.org\"},\"note\":\"key s3cr3t-hook\"}";
     fs::write(path.join("capture.http"), capture).unwrap();
+    assert_eq!(tenon(path, "fmt shop.toml").0, 0);
     let (code, _, stderr) =
         tenon(path, "test --record shop.toml --from capture.http --name pushed");
     assert_eq!(code, 0, "{stderr}");
@@ -207,6 +208,7 @@ fn a_captured_webhook_becomes_a_test_and_the_program_says_what_it_does() {
          expect_reply = 202\n\n[test.expect]\nid    = 5\nemail = \"person-1@example.com\"\n\
          note  = \"key [redacted]\"\n"
     ), "{text}");
+    assert_eq!(tenon(path, "fmt --check shop.toml").0, 0, "recorded in the house order");
     let (code, stdout, stderr) = tenon(path, "test .");
     assert_eq!((code, stderr.as_str()), (0, "1 test: 1 passed\n"));
     let line = text.lines().position(|line| line.contains("\"pushed\"")).unwrap() + 1;
