@@ -71,7 +71,7 @@ pub(super) fn find<'a>(response: &'a Value, topic: Option<&str>) -> Result<Found
         _ => {
             let path =
                 Guess::look(None, "there is no list of objects, so the answer is the one record");
-            Ok(Found { records: vec![response], path, names: Vec::new(), stream: stream(None) })
+            Ok(Found { records: vec![response], path, stream: stream(None) })
         }
     }
 }
