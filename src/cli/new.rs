@@ -44,10 +44,10 @@ pub struct Args {
     /// Propose from a sample: what the polled URL answers, or what the webhook brings (JSON)
     #[arg(long, value_name = "FILE")]
     from_response: Option<PathBuf>,
-    /// Propose from an `OpenAPI` 3 document (JSON)
+    /// Propose from an OpenAPI 3 document (JSON)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["poll", "from_response"])]
     from_openapi: Option<PathBuf>,
-    /// The path in the `OpenAPI` document whose GET is polled
+    /// The path in the OpenAPI document whose GET is polled
     #[arg(long, value_name = "PATH", requires = "from_openapi")]
     path: Option<String>,
     /// Deliver to a URL, a file of JSON lines, or `stdout` [default: NAME.jsonl]

@@ -1,4 +1,4 @@
-//! Credentials, from a security scheme of an `OpenAPI` document.
+//! Credentials, from a security scheme of an OpenAPI document.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! What a new connector may look like, from a sample response or an `OpenAPI` document. Pure.
+//! What a new connector may look like, from a sample response or an OpenAPI document. Pure.
 //!
 //! Every proposal says why it is made; what follows from a convention alone, and not from what was
 //! seen, asks the engineer to look.
@@ -29,7 +29,7 @@ pub struct Evidence {
     pub params: Option<Vec<Param>>,
     /// Whether answers are said to have a `Link` header.
     pub has_link_header: bool,
-    /// The security scheme that the request needs, as `OpenAPI` writes it.
+    /// The security scheme that the request needs, as OpenAPI writes it.
     pub security: Option<Value>,
     /// The scopes that it needs.
     pub scopes: Vec<String>,

@@ -1,4 +1,4 @@
-//! An `OpenAPI` 3.0 or 3.1 document: what one GET takes and answers.
+//! An OpenAPI 3.0 or 3.1 document: what one GET takes and answers.
 
 use serde_json::{Map, Value, json};
 

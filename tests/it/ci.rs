@@ -47,7 +47,7 @@ impl Checkout {
         checkout.git("init --quiet");
         checkout.commit();
         checkout.git("update-ref refs/remotes/origin/main HEAD");
-        checkout.base = checkout.git("rev-parse HEAD").trim().to_owned();
+        checkout.git("rev-parse HEAD").trim().clone_into(&mut checkout.base);
         // An operational change, and a version that says so.
         let text = CONNECTOR.replace("1.0.0", "1.0.1") + "\n[retry]\nattempts = 3\n";
         let change = "\n[[change]]\nversion = \"1.0.1\"\ndate    = 2026-11-20\nkind    = \"changed\"\nnote    = \"retry\"\n";

@@ -171,7 +171,9 @@ proptest! {
         cuts in prop::collection::vec(cut(), 1..12),
     ) {
         let mut tokens = tokens(&CORPUS[seed.index(CORPUS.len())]);
-        cuts.iter().for_each(|cut| mutate(&mut tokens, cut));
+        for cut in &cuts {
+            mutate(&mut tokens, cut);
+        }
         check(&tokens.concat());
     }
 }
@@ -256,6 +258,8 @@ fn nested(bytes: usize) -> Vec<String> {
 fn nesting_without_end_is_refused_or_read_never_a_crash() {
     // The stack of a thread, as tests and the threads of a load have it.
     for bytes in [300, 1_000, 60_000] {
-        nested(bytes).iter().for_each(|text| check(text));
+        for text in &nested(bytes) {
+            check(text);
+        }
     }
 }
