@@ -126,8 +126,7 @@ async fn serve(paths: Vec<PathBuf>, settings: Settings) -> Outcome {
     engine.attach("admin API", |stop| admin::serve(served, admin, stop));
     greet(&engine, admin_address, is_memory);
     while signals.next().await == Asked::Reload {
-        let report = engine.reload().await;
-        report.diagnostics.iter().for_each(|found| tracing::warn!("{found}"));
+        engine.reload().await;
     }
     tokio::select! {
         late = engine.shutdown() => {

@@ -58,6 +58,8 @@ pub struct Loader {
     inputs: HashMap<Arc<Path>, Stamp>,
     /// How many files the last look compiled, the rest being as they were.
     compiled: usize,
+    /// What was found in those, rendered.
+    news: Vec<String>,
 }
 
 /// What a load found.
@@ -73,13 +75,17 @@ pub struct Loaded {
     pub diagnostics: Vec<String>,
     /// How many files were compiled, the rest being as they were.
     pub compiled: usize,
+    /// Those of the diagnostics that nobody has been told of: what was found in the files that were
+    /// compiled, and between files.
+    pub news: Vec<String>,
 }
 
 impl Loader {
     /// Nothing is read yet. `lints` are the project's.
     pub fn new(paths: Vec<PathBuf>, lints: Levels) -> Self {
         let root = project_root(&paths);
-        Self { paths, root, lints, files: Vec::new(), inputs: HashMap::new(), compiled: 0 }
+        let (files, inputs, news) = (Vec::new(), HashMap::new(), Vec::new());
+        Self { paths, root, lints, files, inputs, compiled: 0, news }
     }
 
     /// Reads and compiles what changed. Whether anything did. Blocks on the disk. Errors: a path
@@ -94,6 +100,7 @@ impl Loader {
             None => self.changed()?,
         };
         self.compiled = stale.len();
+        self.news.clear();
         if stale.is_empty() {
             return Ok(removed);
         }
@@ -104,6 +111,7 @@ impl Loader {
                 self.inputs.insert(Arc::clone(&path), stamp);
                 path
             });
+            self.news.extend_from_slice(&file.findings);
             self.files.push(Known { inputs: inputs.collect(), ..file });
         }
         // Two sorted runs, which this kind of sorting merges.
@@ -160,7 +168,7 @@ impl Loader {
     }
 
     /// Tells what may run from what may not.
-    pub fn loaded(&self) -> Loaded {
+    pub fn loaded(&mut self) -> Loaded {
         let across = self.across();
         let mut conflicts: BTreeMap<&Path, &Diagnostic> = BTreeMap::new();
         for conflict in across.iter().filter(|d| d.severity == Severity::Error) {
@@ -181,7 +189,10 @@ impl Loader {
         loaded.plans = plans.into_iter().collect();
         // Of two files with one name the first may still be fine, and then it is no failure.
         loaded.failed_names.retain(|name| !loaded.plans.contains_key(name));
-        loaded.diagnostics.extend(across.iter().map(rendered));
+        let across = across.iter().map(rendered).collect::<Vec<_>>();
+        loaded.news = mem::take(&mut self.news);
+        loaded.news.extend_from_slice(&across);
+        loaded.diagnostics.extend(across);
         loaded
     }
 

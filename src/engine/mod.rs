@@ -134,10 +134,7 @@ impl Engine {
             started_at,
             shutdown_within: settings.shutdown,
         });
-        let report = engine.reload().await;
-        for diagnostic in &report.diagnostics {
-            tracing::warn!("{diagnostic}");
-        }
+        engine.reload().await;
         let server = Arc::clone(&engine.shared.server);
         let stop = engine.stop.clone();
         engine.shared.tasks.spawn(TaskKind::Service, "webhooks", server.serve(listener, stop));

@@ -105,13 +105,18 @@ impl Engine {
             Ok(None) => return None,
             Ok(Some(loaded)) => {
                 tracing::debug!(compiled = loaded.compiled, "connector files read");
+                loaded.news.iter().for_each(|found| tracing::warn!("{found}"));
                 self.apply(loaded).await
             }
-            Err(error) => ReloadReport {
-                failed: vec![error.to_string()],
-                diagnostics: vec![format!("error: the connectors cannot be read: {error}\n")],
-                ..ReloadReport::default()
-            },
+            Err(error) => {
+                let said = format!("error: the connectors cannot be read: {error}\n");
+                tracing::error!("{said}");
+                ReloadReport {
+                    failed: vec![error.to_string()],
+                    diagnostics: vec![said],
+                    ..ReloadReport::default()
+                }
+            }
         };
         report.took_ms = self.shared.world.clock.now().since(began).as_millis() as u64;
         let (reloads, outcome) = if report.failed.is_empty() {
