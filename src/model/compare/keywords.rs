@@ -19,25 +19,31 @@ pub(super) const WORDS: &[&str] = &[
     "x-precision",
 ];
 
-/// Keywords of which only "the same" and "not the same" can be told.
+/// Keywords of which only "the same" and "not the same" can be told. One more takes fewer records.
 pub(super) const OPAQUE: &[&str] = &[
     "$ref",
     "$dynamicRef",
     "not",
-    "if",
-    "then",
-    "else",
-    "prefixItems",
     "contains",
-    "minContains",
     "maxContains",
-    "unevaluatedItems",
     "propertyNames",
-    "patternProperties",
     "dependentRequired",
     "dependentSchemas",
     "contentEncoding",
     "contentMediaType",
+];
+
+/// Keywords that say what others are about: one more may take fewer records, or more.
+pub(super) const TANGLED: &[&str] = &[
+    "oneOf",
+    "if",
+    "then",
+    "else",
+    "minContains",
+    "prefixItems",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+    "patternProperties",
 ];
 
 /// How a keyword limits values.
@@ -166,14 +172,25 @@ impl Rule {
     }
 
     fn steps(&self, old: &Node<'_>, new: &Node<'_>) -> Option<(String, Breaks)> {
-        let step =
-            |node: &Node<'_>| node.all(self.name()).filter_map(Value::as_f64).reduce(f64::max);
-        let (before, after) = (step(old), step(new));
+        let steps = |node: &Node<'_>| {
+            let mut steps: Vec<f64> = node.all(self.name()).filter_map(Value::as_f64).collect();
+            steps.sort_by(f64::total_cmp);
+            steps.dedup();
+            steps
+        };
+        let (before, after) = (steps(old), steps(new));
         if before == after {
             return None;
         }
-        let words = |step: Option<f64>| step.map_or("none".to_owned(), number);
-        let what = format!("`{}`: {} → {}", self.name(), words(before), words(after));
+        let words = |steps: &[f64]| match steps {
+            [] => "none".to_owned(),
+            steps => steps.iter().copied().map(number).collect::<Vec<_>>().join(" and "),
+        };
+        let what = format!("`{}`: {} → {}", self.name(), words(&before), words(&after));
+        if before.len() > 1 || after.len() > 1 {
+            return Some((what, Breaks::both("other numbers are taken")));
+        }
+        let (before, after) = (before.first().copied(), after.first().copied());
         let is_multiple = |one: Option<f64>, of: Option<f64>| match (one, of) {
             (_, None) => true,
             (Some(one), Some(of)) => ((one / of) - (one / of).round()).abs() < 1e-9,

@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::map::Schema;
+
 use keywords::Rule;
 use node::Node;
 
@@ -197,74 +199,106 @@ impl<'v> Comparison<'v> {
                 return self.harmless(Class::Additive, Place::new(new.pointer()), field, what);
             }
         }
-        self.values(old, new, field);
+        if self.listed(old, new, field) {
+            return;
+        }
+        self.types(old, new, field);
         for rule in keywords::RULES {
             self.rule(rule, old, new, field);
         }
-        for keyword in keywords::OPAQUE {
+        for keyword in keywords::OPAQUE.iter().chain(keywords::TANGLED) {
             self.opaque(keyword, old, new, field);
         }
-        for keyword in ["anyOf", "oneOf"] {
-            self.alternatives(keyword, old, new, field);
+        self.alternatives(old, new, field);
+        let both_take =
+            |name: &str| [old, new].iter().all(|node| node.domain().types.contains(name));
+        if both_take("object") {
+            self.objects(old, new, field);
         }
-        self.objects(old, new, field);
-        self.items(old, new, field);
+        if both_take("array") {
+            self.items(old, new, field);
+        }
     }
 
-    /// Types, `enum` and `const`: which values there are.
-    fn values(&mut self, old: &Node<'v>, new: &Node<'v>, field: &str) {
-        let at = |node: &Node<'_>| node.place_of(&["enum", "const", "type", "anyOf", "oneOf"]);
-        let place = at(new).map_or_else(|| Place::old(at(old).unwrap_or_default()), Place::new);
-        let (before, after) = (old.domain(), new.domain());
-        match (&before.values, &after.values) {
-            (Some(before), Some(after)) => {
-                let gone: Vec<&Value> = before.iter().filter(|v| !after.contains(v)).collect();
-                let come: Vec<&Value> = after.iter().filter(|v| !before.contains(v)).collect();
-                if !gone.is_empty() {
-                    let what = format!("no longer allowed: {}", node::list(&gone));
-                    let why = "a record with it is refused";
-                    self.breaking(place.clone(), field, what, Breaks::producers(why));
-                }
-                if !come.is_empty() {
-                    let what = format!("allowed now: {}", node::list(&come));
-                    let why = "they may meet a value that they do not know";
-                    self.breaking(place, field, what, Breaks::consumers(why));
-                }
-            }
+    /// `enum` and `const`. Where one side lists its values, they are tried on the other one: nothing
+    /// else is left to be compared then. Says whether one does.
+    fn listed(&mut self, old: &Node<'v>, new: &Node<'v>, field: &str) -> bool {
+        const KEYWORDS: &[&str] = &["enum", "const", "anyOf", "oneOf"];
+        let (before, after) = (old.domain().values, new.domain().values);
+        if before.is_none() && after.is_none() {
+            return false;
+        }
+        let place = match new.place_of(KEYWORDS) {
+            Some(pointer) => Place::new(pointer),
+            None => Place::old(old.place_of(KEYWORDS).unwrap_or_default()),
+        };
+        let (takes_old, takes_new) = (old.validator(), new.validator());
+        let (Some(takes_old), Some(takes_new)) = (takes_old, takes_new) else {
+            let breaks = Breaks::both("which values it takes cannot be told");
+            self.breaking(place, field, "lists values", breaks);
+            return true;
+        };
+        // Whatever else a schema says may refuse a value that it lists.
+        let only = |values: &Option<Vec<Value>>, of: &Schema, not: &Schema| {
+            let values = values.iter().flatten();
+            let only = values.filter(|v| of.check(v).is_empty() && !not.check(v).is_empty());
+            only.cloned().collect::<Vec<_>>()
+        };
+        let gone = only(&before, &takes_old, &takes_new);
+        let come = only(&after, &takes_new, &takes_old);
+        if !gone.is_empty() {
+            let what = format!("no longer allowed: {}", node::list(&gone));
+            let breaks = Breaks::producers("a record with it is refused");
+            self.breaking(place.clone(), field, what, breaks);
+        }
+        if !come.is_empty() {
+            let what = format!("allowed now: {}", node::list(&come));
+            let breaks = Breaks::consumers("they may meet a value that they do not know");
+            self.breaking(place.clone(), field, what, breaks);
+        }
+        match (before, after) {
             (None, Some(after)) => {
-                let all: Vec<&Value> = after.iter().collect();
-                let what = format!("only these are allowed now: {}", node::list(&all));
-                let why = "a record with anything else is refused";
-                self.breaking(place, field, what, Breaks::producers(why));
-            }
-            (Some(before), None) => {
-                let all: Vec<&Value> = before.iter().collect();
-                let what = format!("no longer limited to {}", node::list(&all));
-                let why = "they may meet a value that they do not know";
-                self.breaking(place, field, what, Breaks::consumers(why));
-            }
-            (None, None) if before.types != after.types => {
-                let is_lost = before.types.iter().any(|name| !after.types.contains(name));
-                let is_won = after.types.iter().any(|name| !before.types.contains(name));
-                let what = format!("type: {} → {}", before.type_words(), after.type_words());
-                let breaks = Breaks {
-                    producers: is_lost.then(|| "a record with the old type is refused".to_owned()),
-                    consumers: is_won
-                        .then(|| "they may meet a type that they do not expect".to_owned()),
-                };
+                let what = format!("only these are allowed now: {}", node::list(&after));
+                let breaks = Breaks::producers("a record with anything else is refused");
                 self.breaking(place, field, what, breaks);
             }
-            (None, None) => {}
+            (Some(before), None) => {
+                let what = format!("no longer limited to {}", node::list(&before));
+                let breaks = Breaks::consumers("they may meet a value that they do not know");
+                self.breaking(place, field, what, breaks);
+            }
+            _ => {}
         }
+        true
+    }
+
+    fn types(&mut self, old: &Node<'v>, new: &Node<'v>, field: &str) {
+        let (before, after) = (old.domain(), new.domain());
+        if before.types == after.types {
+            return;
+        }
+        let at = |node: &Node<'_>| node.place_of(&["type", "anyOf", "oneOf"]);
+        let place = match at(new) {
+            Some(pointer) => Place::new(pointer),
+            None => Place::old(at(old).unwrap_or_default()),
+        };
+        let is_lost = before.types.iter().any(|name| !after.types.contains(name));
+        let is_won = after.types.iter().any(|name| !before.types.contains(name));
+        let what = format!("type: {} → {}", before.type_words(), after.type_words());
+        let lost = "a record with the old type is refused".to_owned();
+        let won = "they may meet a type that they do not expect".to_owned();
+        let breaks =
+            Breaks { producers: is_lost.then_some(lost), consumers: is_won.then_some(won) };
+        self.breaking(place, field, what, breaks);
     }
 
     fn rule(&mut self, rule: &Rule, old: &Node<'v>, new: &Node<'v>, field: &str) {
         let (before, after) = (old.domain(), new.domain());
-        // A word about numbers says nothing where only texts may stand, or listed values.
+        // A word about numbers says nothing where only texts may stand.
         let applies = |types: &[&str]| rule.types.iter().any(|wanted| types.contains(wanted));
         let shared: Vec<&str> =
             before.types.iter().copied().filter(|name| after.types.contains(name)).collect();
-        if before.values.is_some() || after.values.is_some() || !applies(&shared) {
+        if !applies(&shared) {
             return;
         }
         let place = match new.place_of(rule.keywords) {
@@ -285,32 +319,35 @@ impl<'v> Comparison<'v> {
             Some(pointer) => Place::new(pointer),
             None => Place::old(old.place_of(&[keyword]).unwrap_or_default()),
         };
-        let (what, breaks) = match (before.is_empty(), after.is_empty()) {
-            (true, _) => (
-                format!("`{keyword}` added"),
-                Breaks::producers("a record that it does not take is refused"),
-            ),
-            (_, true) => {
-                (format!("`{keyword}` removed"), Breaks::consumers("what it ruled out may come"))
-            }
-            _ => (
-                format!("`{keyword}` changed"),
-                Breaks::both("whether it takes more or less cannot be told"),
-            ),
+        let verb = match (before.is_empty(), after.is_empty()) {
+            (true, _) => "added",
+            (_, true) => "removed",
+            _ => "changed",
         };
+        // All of them have to hold: with one more fewer records do.
+        let breaks = if keywords::TANGLED.contains(&keyword) {
+            Breaks::both("whether it takes more or less cannot be told")
+        } else if before.iter().all(|value| after.contains(value)) {
+            Breaks::producers("a record that it does not take is refused")
+        } else if after.iter().all(|value| before.contains(value)) {
+            Breaks::consumers("what it ruled out may come")
+        } else {
+            Breaks::both("whether it takes more or less cannot be told")
+        };
+        let what = format!("`{keyword}` {verb}");
         self.breaking(place, field, what, breaks);
     }
 
-    /// `anyOf` and `oneOf`, where they are more than a list of types or values.
-    fn alternatives(&mut self, keyword: &str, old: &Node<'v>, new: &Node<'v>, field: &str) {
-        let (before, after) = (old.alternatives(keyword), new.alternatives(keyword));
-        if before.is_empty() || after.is_empty() {
-            return self.opaque_alternatives(keyword, old, new, field, &before, &after);
-        }
+    /// `anyOf`, where it is more than a list of types or values.
+    fn alternatives(&mut self, old: &Node<'v>, new: &Node<'v>, field: &str) {
+        let (before, after) = (old.alternatives("anyOf"), new.alternatives("anyOf"));
+        let ([before], [after]) = (before.as_slice(), after.as_slice()) else {
+            return self.opaque("anyOf", old, new, field);
+        };
         let text = |root: &Value, node: &Node<'_>| node.expanded_whole(root);
         let mut left: Vec<&Node<'v>> = before.iter().collect();
         let mut right: Vec<&Node<'v>> = Vec::new();
-        for node in &after {
+        for node in after {
             let same = left.iter().position(|old| text(self.old, old) == text(self.new, node));
             match same {
                 Some(at) => drop(left.remove(at)),
@@ -323,28 +360,14 @@ impl<'v> Comparison<'v> {
             }
             return;
         }
-        let place = Place::new(new.place_of(&[keyword]).unwrap_or_default());
-        let what = format!("`{keyword}`: {} alternatives, were {}", after.len(), before.len());
+        let place = Place::new(new.place_of(&["anyOf"]).unwrap_or_default());
+        let what = format!("`anyOf`: {} alternatives, were {}", after.len(), before.len());
         let breaks = match (left.is_empty(), right.is_empty()) {
             (true, _) => Breaks::consumers("they may meet a kind that they do not know"),
             (_, true) => Breaks::producers("a record of a kind that is gone is refused"),
             _ => Breaks::both("kinds are gone, and others have come"),
         };
         self.breaking(place, field, what, breaks);
-    }
-
-    fn opaque_alternatives(
-        &mut self,
-        keyword: &str,
-        old: &Node<'v>,
-        new: &Node<'v>,
-        field: &str,
-        before: &[Node<'v>],
-        after: &[Node<'v>],
-    ) {
-        if before.len() != after.len() {
-            self.opaque(keyword, old, new, field);
-        }
     }
 
     fn items(&mut self, old: &Node<'v>, new: &Node<'v>, field: &str) {

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Map, Value};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
+use serde_json::{Map, Value, json};
 
 use super::{super::field::referred, keywords::WORDS};
+use crate::map::Schema;
 
 /// References and `allOf` followed from one schema.
 const MAX_PARTS_DEPTH: usize = 16;
@@ -12,6 +14,14 @@ const MAX_PARTS_DEPTH: usize = 16;
 const MAX_EXPANSION_DEPTH: usize = 12;
 /// Values are quoted up to this length.
 const MAX_QUOTED_CHARS: usize = 40;
+
+/// What stands as it is in a pointer within a URI.
+const FRAGMENT: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'/').remove(b'$').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Names of the documents in which values are tried.
+const OUTER: &str = "urn:tenon:outer";
+const INNER: &str = "urn:tenon:inner";
 
 /// Every JSON type, `number` as whole numbers and the rest.
 const ALL_TYPES: &[&str] = &["null", "boolean", "object", "array", "string", "integer", "fraction"];
@@ -100,7 +110,8 @@ impl<'v> Node<'v> {
             members.keys().any(|keyword| keyword != "$ref" && !WORDS.contains(&keyword.as_str()))
         };
         let told = self.parts.iter().filter(says).map(|(_, pointer)| format!("#{pointer}"));
-        told.collect::<Vec<_>>().join(" ")
+        let never = self.never.then(|| "false".to_owned());
+        never.into_iter().chain(told).collect::<Vec<_>>().join(" ")
     }
 
     pub fn is_never(&self) -> bool {
@@ -144,6 +155,19 @@ impl<'v> Node<'v> {
         (!found.is_empty()).then(|| Self::of(self.root, found))
     }
 
+    /// Whether one of its parts refuses what another one lists: `additionalProperties` counts only the
+    /// properties beside it.
+    pub fn is_tangled(&self) -> bool {
+        let all = self.properties();
+        self.parts.iter().any(|(members, _)| {
+            let own = members.get("properties").and_then(Value::as_object);
+            let has = |name: &&str| own.is_some_and(|own| own.contains_key(*name));
+            let limits =
+                members.get("additionalProperties").is_some_and(|rest| rest != &Value::Bool(true));
+            limits && !all.iter().all(|name| has(name))
+        })
+    }
+
     /// The names of its properties, in the order of the document.
     pub fn properties(&self) -> Vec<&'v str> {
         let mut names: Vec<&str> = Vec::new();
@@ -178,7 +202,9 @@ impl<'v> Node<'v> {
         for (members, _) in &self.parts {
             narrow(&mut domain, &domain_of(members));
             for alternatives in ["anyOf", "oneOf"] {
-                if let Some(choice) = members.get(alternatives).and_then(simple_choice) {
+                if let Some(choice) =
+                    members.get(alternatives).and_then(|list| simple_choice(alternatives, list))
+                {
                     narrow(&mut domain, &choice);
                 }
             }
@@ -186,21 +212,36 @@ impl<'v> Node<'v> {
         domain
     }
 
-    /// The alternatives of `anyOf` or `oneOf`, unless they only list types or values: those are part
+    /// All that it says, to try values on.
+    pub fn validator(&self) -> Option<Schema> {
+        // Within a document of its own name, what it refers to stays where it is.
+        let mut root = match self.root {
+            Value::Object(members) => members.clone(),
+            _ => return None,
+        };
+        root.insert("$id".to_owned(), Value::from(INNER));
+        let parts = self
+            .pointers
+            .iter()
+            .map(|pointer| json!({ "$ref": format!("{INNER}#{}", escaped(pointer)) }));
+        let parts: Vec<Value> = parts.collect();
+        Schema::compile("", &json!({ "$id": OUTER, "allOf": parts, "$defs": { "inner": root } }))
+            .ok()
+    }
+
+    /// The alternatives of each list of them, unless they only list types or values: those are part
     /// of the domain.
-    pub fn alternatives(&self, keyword: &str) -> Vec<Self> {
+    pub fn alternatives(&self, keyword: &str) -> Vec<Vec<Self>> {
         let mut found = Vec::new();
         for (members, pointer) in &self.parts {
-            let Some(list) = members.get(keyword) else { continue };
-            if simple_choice(list).is_some() {
+            let Some(list) = members.get(keyword).filter(|l| simple_choice(keyword, l).is_none())
+            else {
                 continue;
-            }
-            for (index, schema) in list.as_array().into_iter().flatten().enumerate() {
-                found.push(Self::of(
-                    self.root,
-                    vec![(schema, format!("{pointer}/{keyword}/{index}"))],
-                ));
-            }
+            };
+            let one = |(index, schema)| {
+                Self::of(self.root, vec![(schema, format!("{pointer}/{keyword}/{index}"))])
+            };
+            found.push(list.as_array().into_iter().flatten().enumerate().map(one).collect());
         }
         found
     }
@@ -209,7 +250,7 @@ impl<'v> Node<'v> {
     pub fn expanded(&self, root: &Value, keyword: &str) -> Vec<Value> {
         let values = self
             .all(keyword)
-            .filter(|value| !(is_choice(keyword) && simple_choice(value).is_some()));
+            .filter(|value| !(is_choice(keyword) && simple_choice(keyword, value).is_some()));
         let mut values: Vec<Value> = values
             // What it refers to within the document is one of its parts.
             .filter(|value| keyword != "$ref" || referred(root, value).is_none())
@@ -223,6 +264,8 @@ impl<'v> Node<'v> {
     pub fn expanded_whole(&self, root: &Value) -> Vec<Value> {
         let parts = self.parts.iter().map(|(members, _)| Value::Object((*members).clone()));
         let mut parts: Vec<Value> = parts.map(|part| expand(root, &part, 0)).collect();
+        // `false` has no words of its own.
+        parts.extend(self.never.then_some(Value::Bool(false)));
         parts.sort_by_cached_key(Value::to_string);
         parts
     }
@@ -274,8 +317,8 @@ fn domain_of(members: &Map<String, Value>) -> Domain {
     domain
 }
 
-/// Alternatives that only list types, or only values.
-fn simple_choice(list: &Value) -> Option<Domain> {
+/// Alternatives that only list types, or only values. Those of `oneOf` must not overlap.
+fn simple_choice(keyword: &str, list: &Value) -> Option<Domain> {
     const SIMPLE: &[&str] = &["type", "enum", "const"];
     let mut union = Domain { types: BTreeSet::new(), values: Some(Vec::new()) };
     let list = list.as_array().filter(|list| !list.is_empty())?;
@@ -288,6 +331,13 @@ fn simple_choice(list: &Value) -> Option<Domain> {
             return None;
         }
         let one = domain_of(members);
+        let overlaps = match (&union.values, &one.values) {
+            (Some(known), Some(values)) => values.iter().any(|value| known.contains(value)),
+            _ => one.types.iter().any(|name| union.types.contains(name)),
+        };
+        if keyword == "oneOf" && overlaps {
+            return None;
+        }
         union.types.extend(&one.types);
         union.values = match (union.values, one.values) {
             (Some(mut known), Some(more)) => {
@@ -319,6 +369,11 @@ fn narrow(domain: &mut Domain, by: &Domain) {
     }
 }
 
+/// A pointer as a fragment of a URI.
+fn escaped(pointer: &str) -> String {
+    percent_encoding::utf8_percent_encode(pointer, FRAGMENT).to_string()
+}
+
 /// The type of a value, `fraction` for a number that is not whole.
 pub(super) fn type_of(value: &Value) -> &'static str {
     match value {
@@ -335,8 +390,8 @@ pub(super) fn type_of(value: &Value) -> &'static str {
 }
 
 /// Values as JSON, with commas.
-pub(super) fn list(values: &[&Value]) -> String {
-    values.iter().map(|value| quoted(value)).collect::<Vec<_>>().join(", ")
+pub(super) fn list(values: &[Value]) -> String {
+    values.iter().map(quoted).collect::<Vec<_>>().join(", ")
 }
 
 /// A value as JSON, cut where it is long.

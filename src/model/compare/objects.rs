@@ -14,7 +14,7 @@ enum Rest<'v> {
 
 impl<'v> Rest<'v> {
     fn of(node: &Node<'v>) -> Self {
-        match node.child("additionalProperties").or_else(|| node.child("unevaluatedProperties")) {
+        match node.child("additionalProperties") {
             None => Self::Open,
             Some(rest) if rest.is_never() => Self::Closed,
             Some(rest) if rest.takes_anything() => Self::Open,
@@ -25,6 +25,9 @@ impl<'v> Rest<'v> {
 
 impl<'v> Comparison<'v> {
     pub(super) fn objects(&mut self, old: &Node<'v>, new: &Node<'v>, field: &str) {
+        if old.is_tangled() || new.is_tangled() {
+            return self.tangled(old, new, field);
+        }
         let rest = (Rest::of(old), Rest::of(new));
         let (was_required, is_required) = (old.required(), new.required());
         for name in old.properties() {
@@ -61,6 +64,15 @@ impl<'v> Comparison<'v> {
         self.rest(&rest.0, &rest.1, old, new, field);
     }
 
+    /// Parts that refuse each other's fields are the same, or cannot be compared.
+    fn tangled(&mut self, old: &Node<'v>, new: &Node<'v>, field: &str) {
+        if old.expanded_whole(self.old) != new.expanded_whole(self.new) {
+            let what = "parts that refuse each other's fields have changed";
+            let breaks = Breaks::both("whether they take more or less cannot be told");
+            self.breaking(Place::new(new.pointer()), field, what, breaks);
+        }
+    }
+
     fn removed(&mut self, before: &Node<'v>, rest: &Rest<'v>, field: &str, was_required: bool) {
         let place = Place::old(before.pointer());
         let gone = if was_required { "it was always there, and is gone" } else { "it is gone" };
@@ -77,17 +89,18 @@ impl<'v> Comparison<'v> {
 
     fn added(&mut self, after: &Node<'v>, rest: &Rest<'v>, field: &str, is_required: bool) {
         let place = Place::new(after.pointer());
+        if let Rest::Schema(before) = rest {
+            self.nodes(before, after, field);
+        }
         if is_required {
             let why = "they have to provide it";
             return self.breaking(place, field, "added, required", Breaks::producers(why));
         }
-        if let Rest::Schema(before) = rest {
-            return self.nodes(before, after, field);
-        }
         let what = match rest {
             // Who wrote it before did so without a promise.
             Rest::Open => "added, optional; until now anything could stand there",
-            _ => "added, optional",
+            Rest::Closed => "added, optional",
+            Rest::Schema(_) => return,
         };
         self.harmless(Class::Additive, place, field, what);
     }
@@ -100,7 +113,7 @@ impl<'v> Comparison<'v> {
         new: &Node<'v>,
         field: &str,
     ) {
-        const KEYWORD: &[&str] = &["additionalProperties", "unevaluatedProperties"];
+        const KEYWORD: &[&str] = &["additionalProperties"];
         let place = match new.place_of(KEYWORD) {
             Some(pointer) => Place::new(pointer),
             None => Place::old(old.place_of(KEYWORD).unwrap_or_default()),
