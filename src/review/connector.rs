@@ -223,9 +223,13 @@ fn plans(
     } = new;
     let at = At::file();
     if old.name != *name {
-        let effect = "state is kept under the name: every poll begins at its start and every event \
-                      has a new id, so what is read or sent again is delivered again; cursors, \
-                      claims, rotated tokens and undelivered events stay behind under the old name";
+        let polls = streams.iter().any(|stream| stream.poll.is_some());
+        let begins = if polls { "every poll begins at its start, and " } else { "" };
+        let effect = format!(
+            "state is kept under the name: {begins}every event has a new id, so what is read or sent \
+             again is delivered again; cursors, claims, rotated tokens and undelivered events stay \
+             behind under the old name"
+        );
         let what = format!("renamed from `{}` to `{name}`", old.name);
         pen.note_at(&at, "", &["name"], rule::CONNECTOR_RENAMED, what, effect);
     }

@@ -54,7 +54,9 @@ pub(super) fn renames(
 }
 
 fn uses(plan: &ConnectorPlan) -> Uses {
-    let mut uses = Uses::new();
+    // Every secret is there, also one that is used where nobody looks below.
+    let mut uses: Uses =
+        plan.secrets_used.iter().map(|name| (name.clone(), BTreeSet::new())).collect();
     for_each_setting(plan, &mut |path, expr| {
         for (root, member) in expr.uses() {
             if let ("secret", Some(name)) = (root.as_str(), member) {

@@ -370,6 +370,24 @@ fn history() -> Repository {
 }
 
 #[test]
+fn the_example_of_the_documentation_is_what_is_printed() {
+    let repository = Repository::new();
+    copy(&fixtures(), repository.0.path());
+    repository.commit("first");
+    let edits = [
+        ("\"1.4.0\"\nsummary", "\"1.4.1\"\nsummary"),
+        ("\"$.id\"", "\"$.order_id\""),
+        ("attempts = 12", "attempts = 5"),
+    ];
+    edit(&repository.path(SHOP), &edits);
+    let told = repository.diff("--git HEAD --no-gate");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reviewing.md");
+    let text = fs::read_to_string(page).expect("read");
+    let block = text.split("```text\n").nth(1).and_then(|rest| rest.split("```").next());
+    assert_eq!(block.expect("a block"), told.stdout);
+}
+
+#[test]
 fn revisions_are_compared_with_what_they_use_at_that_time() {
     let repository = history();
     assert_eq!(repository.rules("--git HEAD~2..HEAD~1"), ["field.source"]);
