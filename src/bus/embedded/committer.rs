@@ -51,7 +51,7 @@ const SETTLEMENTS_A_RECORD: usize = 256;
 const LINGER_FROM: usize = 8;
 
 /// See [`LINGER_FROM`]. A lone producer never waits for it.
-const LINGER: Duration = Duration::from_micros(500);
+const LINGER: Duration = Duration::from_micros(250);
 
 /// When to come back where the disk budget is spent.
 const FULL_RETRY_AFTER: Duration = Duration::from_secs(2);

@@ -48,8 +48,24 @@ pub enum Unformatted {
     WouldChange,
 }
 
-/// The text in house order.
+/// An inline table that becomes a table of its own has a place among the others only then, so a
+/// text may take a second pass; each settles what the one before it brought to light.
+const MOST_PASSES: usize = 8;
+
+/// The text in house order. Formatting it again changes nothing.
 pub fn format(text: &str, kind: FileKind) -> Result<String, Unformatted> {
+    let mut settled = pass(text, kind)?;
+    for _ in 1..MOST_PASSES {
+        let again = pass(&settled, kind)?;
+        if again == settled {
+            break;
+        }
+        settled = again;
+    }
+    Ok(settled)
+}
+
+fn pass(text: &str, kind: FileKind) -> Result<String, Unformatted> {
     let (mark, body) = match text.strip_prefix('\u{feff}') {
         Some(body) => ("\u{feff}", body),
         None => ("", text),
