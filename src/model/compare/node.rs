@@ -164,7 +164,7 @@ impl<'v> Node<'v> {
             let has = |name: &&str| own.is_some_and(|own| own.contains_key(*name));
             let limits =
                 members.get("additionalProperties").is_some_and(|rest| rest != &Value::Bool(true));
-            limits && !all.iter().all(|name| has(name))
+            limits && !all.iter().all(has)
         })
     }
 

@@ -510,10 +510,10 @@ mod soundness {
                         }
                     }
                     (1, Some(members)) => {
-                        members.extend(limit.as_object().cloned().unwrap_or_default())
+                        members.extend(limit.as_object().cloned().unwrap_or_default());
                     }
                     (2, Some(members)) => {
-                        members.extend(other.as_object().cloned().unwrap_or_default())
+                        members.extend(other.as_object().cloned().unwrap_or_default());
                     }
                     (_, Some(members)) => {
                         let inner = Value::Object(std::mem::take(members));
