@@ -101,7 +101,7 @@ fn say_what_is_next(choices: &Choices, path: &Path, dir: &Path, drafted: &Drafte
     }
     let looks = drafted.files.get(path).map_or(0, |file| file.text.matches("# LOOK: ").count());
     if looks > 0 {
-        let (places, path) = (render::counted(looks as u64, "guess"), path.display());
+        let (places, path) = (render::counted(looks as u64, "place"), path.display());
         render::note(&format!("{places} to look at: grep -n LOOK {path}"));
     }
     render::note(&format!(
