@@ -153,7 +153,7 @@ fn diff(args: &Diff) -> Outcome {
             subjects.iter().flat_map(|subject| broken(subject, &old, &new)).collect()
         }
     };
-    let worst = changes.iter().map(|change| change.class).min();
+    let worst = changes.iter().map(|change| change.class).max();
     if args.json {
         render::json(&as_json(worst, &changes, &broken))?;
     } else {

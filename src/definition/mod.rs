@@ -38,6 +38,7 @@ pub mod test;
 pub mod units;
 pub mod vars;
 pub mod verify;
+pub mod version;
 pub mod webhook;
 
 pub use schema::{json_schema, settings_json_schema};

@@ -173,6 +173,11 @@ impl fmt::Display for Code {
     }
 }
 
+/// `1 event`, `2 events`: for things whose plural ends in an s.
+pub fn counted(count: u64, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
 /// The name among `known` that `wrong` most probably was meant to be: the nearest by
 /// Damerau-Levenshtein distance, if it is no further than a third of its length (at least 1).
 pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {

@@ -7,6 +7,7 @@ use super::{
     block::{Block, Line, Table},
     shown, words,
 };
+use crate::diagnostic::counted;
 use crate::plan::{DestinationKind, DestinationPlan, Order, RetryPlan};
 
 pub(super) fn blocks(subject: &Subject<'_>) -> Vec<Block> {
@@ -67,7 +68,7 @@ fn rows(subject: &Subject<'_>, plan: &DestinationPlan) -> Vec<(String, Line)> {
     };
     row("Order", Line::from(order));
     let mut limits =
-        vec![format!("at most {} at once", words::counted(plan.concurrency, "attempt"))];
+        vec![format!("at most {} at once", counted(plan.concurrency as u64, "attempt"))];
     if !plan.rate.is_empty() {
         limits.push(words::rates(&plan.rate));
     }
@@ -86,7 +87,7 @@ fn rotation(bytes: Option<u64>, every: Option<Duration>, keep: Option<usize>) ->
     let when: Vec<String> = after.into_iter().chain(every).collect();
     let when = if when.is_empty() { "never".to_owned() } else { when.join(" or ") };
     match keep {
-        Some(keep) => format!("{when}; {} kept", words::counted(keep, "old file")),
+        Some(keep) => format!("{when}; {} kept", counted(keep as u64, "old file")),
         None => format!("{when}; old files are kept"),
     }
 }
@@ -97,7 +98,7 @@ fn retry(plan: &RetryPlan) -> String {
     }
     format!(
         "{} within {}; waits of up to {} at first, doubling up to {}, and never less than Retry-After",
-        words::counted(plan.attempts as usize, "attempt"),
+        counted(u64::from(plan.attempts), "attempt"),
         words::time(plan.within),
         words::time(plan.from),
         words::time(plan.to),

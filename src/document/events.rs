@@ -7,6 +7,7 @@ use super::{
     shown, words,
 };
 use crate::{
+    diagnostic::counted,
     map::Expr,
     plan::{
         Algorithm, CursorFormat, CursorPlan, CursorStart, Dedupe, Encoding, Jitter, PageBy,
@@ -160,7 +161,7 @@ fn poll_rows(subject: &Subject<'_>, stream: &StreamPlan, poll: &PollPlan) -> Row
     if !poll.rate.is_empty() {
         limits.push(format!("{}, shared by all streams", words::rates(&poll.rate)));
     }
-    limits.push(format!("{} at once", words::counted(poll.concurrency, "request")));
+    limits.push(format!("{} at once", counted(poll.concurrency as u64, "request")));
     limits.push(format!("{} a request", words::time(poll.timeout)));
     limits.push(format!("answers up to {}", words::size(poll.max_response_bytes as u64)));
     add(&mut rows, "Limits", limits.join("; "));

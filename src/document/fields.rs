@@ -5,10 +5,11 @@ use serde_json::Value;
 use super::{
     Subject,
     block::{Block, Line, Table},
-    change, words,
+    change,
 };
 use crate::{
     definition::stream::StreamDef,
+    diagnostic::counted,
     model::{Field, Gives, Mapped, Model, Origin, provenance},
     plan::StreamPlan,
 };
@@ -190,7 +191,7 @@ fn value(field: &Mapped, known: Option<&Field>) -> Line {
         Gives::Digits(places) => {
             let exact = match (places, known.and_then(|known| known.precision.clone())) {
                 (Some(places), _) => {
-                    format!("decimal, {}", words::counted(*places as usize, "place"))
+                    format!("decimal, {}", counted(*places, "place"))
                 }
                 (None, Some(precision)) => precision,
                 (None, None) => "exact decimal".to_owned(),

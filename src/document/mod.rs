@@ -30,7 +30,7 @@ use crate::{
 };
 
 pub use block::{Block, Line, Piece, Table};
-pub use change::{by_version, changelog, changelog_of_all};
+pub use change::{changelog, changelog_of_all};
 pub use connector::{index, page, words_of};
 pub use flow::{Flow, Lane, Stop};
 pub use html::{Article, html};

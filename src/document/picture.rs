@@ -6,6 +6,7 @@ use super::{
     flow::{Flow, Lane, Stop},
     shown, words,
 };
+use crate::diagnostic::counted;
 use crate::plan::{DestinationKind, DestinationPlan, ScheduleWhen, StreamPlan, WebhookPlan};
 
 /// The flow of a connector's events.
@@ -68,9 +69,9 @@ fn stream_stop(subject: &Subject<'_>, stream: &StreamPlan) -> Stop {
     let becomes = match (&stream.map, &stream.schema) {
         (None, None) => "as it came".to_owned(),
         (None, Some(schema)) => format!("as it came, {}", schema.name()),
-        (Some(_), None) => words::counted(fields, "field"),
+        (Some(_), None) => counted(fields as u64, "field"),
         (Some(_), Some(schema)) => {
-            format!("{}, {}", words::counted(fields, "field"), schema.name())
+            format!("{}, {}", counted(fields as u64, "field"), schema.name())
         }
     };
     Stop { kind: "stream", detail: String::new(), name: stream.name.to_string(), note: becomes }

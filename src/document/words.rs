@@ -68,11 +68,6 @@ pub(super) fn percent(ratio: f64) -> String {
     format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
-/// `1 attempt`, `12 attempts`.
-pub(super) fn counted(count: usize, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
-}
-
 /// `a, b and c`.
 pub(super) fn and(words: &[String]) -> String {
     match words {

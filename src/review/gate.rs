@@ -12,6 +12,7 @@ use crate::{
     definition::{
         change::{ChangeDef, ChangeKind},
         table::{Given, Loc},
+        version::Precedence,
     },
     diagnostic::{Diagnostic, Span, codes},
     plan::Written,
@@ -35,14 +36,13 @@ impl Version {
 
     /// Precedence, as semver.org orders it.
     fn compare(&self, other: &Self) -> Ordering {
-        self.numbers.cmp(&other.numbers).then_with(|| {
-            match (self.pre.is_empty(), other.pre.is_empty()) {
-                (true, true) => Ordering::Equal,
-                (true, false) => Ordering::Greater,
-                (false, true) => Ordering::Less,
-                (false, false) => compare_pre(&self.pre, &other.pre),
-            }
-        })
+        Precedence::of(&self.written()).cmp(&Precedence::of(&other.written()))
+    }
+
+    /// As it was written, without what follows `+`.
+    fn written(&self) -> String {
+        let dash = if self.pre.is_empty() { "" } else { "-" };
+        format!("{}{dash}{}", self.text(), self.pre)
     }
 
     /// The least version that says a change of that class.
@@ -72,14 +72,6 @@ impl Version {
         let [major, minor, patch] = self.numbers;
         format!("{major}.{minor}.{patch}")
     }
-}
-
-fn compare_pre(one: &str, other: &str) -> Ordering {
-    let rank = |part: &str| match part.parse::<u64>() {
-        Ok(number) => (0, number, String::new()),
-        Err(_) => (1, 0, part.to_owned()),
-    };
-    one.split('.').map(rank).cmp(other.split('.').map(rank))
 }
 
 /// The version that a connector has; `None` where neither it nor what it uses names one.
@@ -219,11 +211,7 @@ impl Gate<'_> {
 
     fn backwards(&self, old: &Version, new: &Version, span: Span) -> Diagnostic {
         let needed = old.after(self.class).text();
-        let pre = |version: &Version| {
-            let dash = if version.pre.is_empty() { "" } else { "-" };
-            format!("{}{dash}{}", version.text(), version.pre)
-        };
-        let message = format!("the version goes back from {} to {}", pre(old), pre(new));
+        let message = format!("the version goes back from {} to {}", old.written(), new.written());
         Diagnostic::new(codes::VERSION_BACKWARDS, span, message, "lower than before")
             .help(format!("write version = \"{needed}\""))
     }

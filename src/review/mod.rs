@@ -40,9 +40,10 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use serde_json::Value;
 
+pub use crate::model::Class;
 pub use gate::gate;
 pub use places::Spot;
-pub use rule::{Class, RULES, Rule, RuleInfo, Whom};
+pub use rule::{RULES, Rule, RuleInfo, Whom};
 
 use crate::plan::{ConnectorPlan, Written};
 

@@ -5,30 +5,7 @@
 
 use std::fmt;
 
-/// What a change means to those who rely on the connector, the mildest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Class {
-    /// Does nothing.
-    Cosmetic,
-    /// The same events in the same shape, otherwise come by.
-    Operational,
-    /// Something new; whoever ignores it sees no difference.
-    Additive,
-    /// Somebody has to act, or gets events again, no more, or in another shape.
-    Breaking,
-}
-
-impl Class {
-    /// The word for it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Cosmetic => "cosmetic",
-            Self::Operational => "operational",
-            Self::Additive => "additive",
-            Self::Breaking => "breaking",
-        }
-    }
-}
+use crate::model::Class;
 
 /// Whom a change concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

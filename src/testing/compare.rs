@@ -18,6 +18,7 @@ use crate::{
         collections::Literal,
         table::{At, Loc},
     },
+    diagnostic::counted,
     egress::Peer,
 };
 
@@ -132,13 +133,13 @@ impl Judge<'_> {
         }
         if !self.seen.dead.is_empty() && expect.dead.is_none() && !self.outcome_names("dead") {
             let lines = self.seen.dead.iter().map(|dead| dead.line.clone()).collect();
-            add(plural(self.seen.dead.len() as u64, "dead letter"), lines);
+            add(counted(self.seen.dead.len() as u64, "dead letter"), lines);
         }
         let unnamed = self.count("unnamed");
         let is_refused = self.seen.reply.is_some();
         let is_dead = expect.dead.is_some();
         if unnamed > 0 && !is_refused && !is_dead && !self.outcome_names("unnamed") {
-            let title = format!("{} without a name", plural(unnamed, "record"));
+            let title = format!("{} without a name", counted(unnamed, "record"));
             add(title, self.seen.unnamed.clone());
         }
         for word in ["held", "pending"] {
@@ -205,7 +206,7 @@ impl Judge<'_> {
             if got.len() != expected.value.len() {
                 let (wanted, got) = (expected.value.len() as u64, got.len() as u64);
                 failure.title =
-                    format!("`{key}`: {} delivered, {wanted} expected", plural(got, "record"));
+                    format!("`{key}`: {} delivered, {wanted} expected", counted(got, "record"));
                 failure.notes = self.attempts(|_| true);
                 failure.notes.push(self.endings());
             }
@@ -223,7 +224,7 @@ impl Judge<'_> {
     }
 
     fn differing(&self, key: &'static str, at: Loc, differences: Vec<Difference>) -> Failure {
-        let title = format!("`{key}` differs in {}", plural(differences.len() as u64, "field"));
+        let title = format!("`{key}` differs in {}", counted(differences.len() as u64, "field"));
         Failure { differences, ..self.failure(key, title, at) }
     }
 
@@ -409,10 +410,6 @@ fn outstanding(word: &str, count: u64) -> String {
 
 fn events(count: u64) -> String {
     if count == 1 { "1 event is".to_owned() } else { format!("{count} events are") }
-}
-
-fn plural(count: u64, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn shown_reply(reply: &Value) -> String {

@@ -4,12 +4,15 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
     process::{Child, ChildStderr, Command, Stdio},
     time::Duration,
 };
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use crate::support::program;
 
 /// Orders by webhook into a file; a total that is no number is a dead letter.
 const SHOP: &str = r#"name = "shop"
@@ -40,13 +43,6 @@ struct Daemon {
     log: BufReader<ChildStderr>,
     listen: SocketAddr,
     admin: SocketAddr,
-}
-
-/// What a verb of the command line left.
-struct Ran {
-    code: i32,
-    stdout: String,
-    stderr: String,
 }
 
 impl Daemon {
@@ -130,18 +126,10 @@ impl Daemon {
         body[start..start + 30].to_owned()
     }
 
-    fn tenon(&self, line: &str) -> Ran {
-        let output = Command::new(env!("CARGO_BIN_EXE_tenon"))
-            .args(line.split_whitespace())
-            .env("TENON_ADMIN", self.admin.to_string())
-            .stdin(Stdio::null())
-            .output()
-            .expect("the program runs");
-        Ran {
-            code: output.status.code().expect("not killed"),
-            stdout: String::from_utf8(output.stdout).expect("text"),
-            stderr: String::from_utf8(output.stderr).expect("text"),
-        }
+    fn tenon(&self, line: &str) -> program::Ran {
+        let mut command = program::tenon(Path::new("."));
+        command.env("TENON_ADMIN", self.admin.to_string());
+        program::ran(command.args(line.split_whitespace()))
     }
 
     /// Asks until the answer fits. The daemon works beside us and tells nobody when it is done.

@@ -7,12 +7,11 @@ use std::{
     io::{Read as _, Write as _},
     net::TcpListener,
     path::Path,
-    process::{Command, Stdio},
+    process::Stdio,
     sync::Arc,
 };
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tenon::{
     bus::{Append, Bus as _, Claim, EmbeddedBus, EmbeddedOptions, NewEvent},
     event::{Event, EventId, Origin, Record},
@@ -20,45 +19,10 @@ use tenon::{
     world::{Clock as _, SystemClock, SystemDisk},
 };
 
-/// What a run of the program left.
-struct Ran {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-fn tenon(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tenon"));
-    command.current_dir(folder).stdin(Stdio::null());
-    command.env_remove("TENON_ADMIN").env_remove("NO_COLOR");
-    command
-}
-
-fn ran(command: &mut Command) -> Ran {
-    let output = command.output().expect("the program runs");
-    Ran {
-        code: output.status.code().expect("not killed"),
-        stdout: String::from_utf8(output.stdout).expect("text"),
-        stderr: String::from_utf8(output.stderr).expect("text"),
-    }
-}
-
-fn run_in(folder: &Path, line: &str) -> Ran {
-    ran(tenon(folder).args(line.split_whitespace()))
-}
+use crate::support::program::{Ran, folder, ran, run_in, tenon};
 
 fn run(line: &str) -> Ran {
     run_in(Path::new("."), line)
-}
-
-fn folder(files: &[(&str, &str)]) -> TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
-    for (name, text) in files {
-        let path = folder.path().join(name);
-        fs::create_dir_all(path.parent().expect("a parent")).expect("made");
-        fs::write(path, text).expect("written");
-    }
-    folder
 }
 
 /// Takes unverified webhooks into a file.

@@ -5,37 +5,13 @@ use std::{
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// What a run of the program left.
-struct Ran {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-fn tenon_in(folder: &Path, line: &str) -> Ran {
-    ran(command(folder).args(line.split_whitespace()))
-}
-
-fn command(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tenon"));
-    command.current_dir(folder).stdin(Stdio::null()).env_remove("NO_COLOR");
-    command
-}
-
-fn ran(command: &mut Command) -> Ran {
-    let output = command.output().expect("the program runs");
-    Ran {
-        code: output.status.code().expect("not killed"),
-        stdout: String::from_utf8(output.stdout).expect("text"),
-        stderr: String::from_utf8(output.stderr).expect("text"),
-    }
-}
+use crate::support::program::{Ran, ran, run_in, tenon};
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/fixtures/diff")
@@ -112,13 +88,13 @@ fn a_pull_request_of_twelve_edits_gets_the_right_classes() {
             let new = folder.path().join("new/connectors");
             fs::rename(new.join("shop.toml"), new.join("store.toml")).expect("moved");
         }
-        let told = tenon_in(folder.path(), "diff old new --no-gate --format json");
+        let told = run_in(folder.path(), "diff old new --no-gate --format json");
         let report: Value = serde_json::from_str(&told.stdout).expect("JSON");
         let changes = report["connectors"][0]["changes"].as_array().expect("changes");
         let found: Vec<&str> =
             changes.iter().filter_map(|change| change["class"].as_str()).collect();
         assert_eq!(found, *classes, "{name}: {}", told.stdout);
-        let shown = tenon_in(folder.path(), "diff old new --no-gate");
+        let shown = run_in(folder.path(), "diff old new --no-gate");
         assert_eq!((shown.code, shown.stderr.as_str()), (0, ""), "{name}");
         let _ = writeln!(all, "## {name}\n\n{}", shown.stdout);
     }
@@ -170,7 +146,7 @@ fn each_format_tells_the_whole_story() {
     let folder = pull_request();
     let mut codes = Vec::new();
     for format in ["human", "markdown", "json", "github"] {
-        let told = tenon_in(folder.path(), &format!("diff old new --fixtures --format {format}"));
+        let told = run_in(folder.path(), &format!("diff old new --fixtures --format {format}"));
         assert_eq!(told.stderr, "", "{format}");
         codes.push(told.code);
         insta::assert_snapshot!(format!("format_{format}"), told.stdout);
@@ -183,7 +159,7 @@ fn nothing_changed_says_so_in_every_format() {
     let folder = project();
     let mut all = String::new();
     for format in ["human", "markdown", "json", "github"] {
-        let told = tenon_in(folder.path(), &format!("diff old new --format {format}"));
+        let told = run_in(folder.path(), &format!("diff old new --format {format}"));
         assert_eq!((told.code, told.stderr.as_str()), (0, ""), "{format}");
         let _ = writeln!(all, "## {format}\n{}", told.stdout);
     }
@@ -203,7 +179,7 @@ fn gated(edits: &[(&str, &str)], version: &str, entry: Option<&str>) -> Ran {
         );
         edit(&file, &[("[[test]]", &entry)]);
     }
-    tenon_in(folder.path(), &format!("diff old/{SHOP} new/{SHOP}"))
+    run_in(folder.path(), &format!("diff old/{SHOP} new/{SHOP}"))
 }
 
 #[test]
@@ -244,10 +220,10 @@ fn the_gate_holds_version_and_changelog_to_the_class() {
 fn without_a_gate_it_only_looks() {
     let folder = project();
     edit(&folder.path().join("new").join(SHOP), &[("\"$.id\"", "\"$.order_id\"")]);
-    let told = tenon_in(folder.path(), "diff old new --no-gate");
+    let told = run_in(folder.path(), "diff old new --no-gate");
     assert_eq!(told.code, 0);
     assert!(told.stdout.ends_with("1 breaking change in 1 connector\n"), "{}", told.stdout);
-    let told = tenon_in(folder.path(), "diff old new --no-gate --format json");
+    let told = run_in(folder.path(), "diff old new --no-gate --format json");
     let report: Value = serde_json::from_str(&told.stdout).expect("JSON");
     assert_eq!(report["summary"]["gate"], "off");
 }
@@ -262,7 +238,7 @@ fn wrong_usage_says_what_is_right() {
         ("diff old new/connectors/shop.toml", "compare like with like"),
         ("diff --git main..HEAD", "git"),
     ] {
-        let told = tenon_in(folder.path(), line);
+        let told = run_in(folder.path(), line);
         assert_eq!((told.code, told.stdout.as_str()), (2, ""), "{line}");
         assert!(told.stderr.contains(said), "{line}: {}", told.stderr);
     }
@@ -285,7 +261,7 @@ fn a_comment_is_never_longer_than_github_takes() {
             fs::write(file, text).expect("written");
         }
     }
-    let told = tenon_in(folder.path(), "diff old new --format markdown");
+    let told = run_in(folder.path(), "diff old new --format markdown");
     assert!(told.stdout.chars().count() <= 65_536, "{}", told.stdout.chars().count());
     assert!(told.stdout.starts_with("**tenon diff**: 800 operational changes in 20 connectors"));
     let last = told.stdout.lines().last().expect("a last line");
@@ -328,7 +304,7 @@ impl Repository {
     }
 
     fn diff(&self, line: &str) -> Ran {
-        tenon_in(self.0.path(), &format!("diff {line}"))
+        run_in(self.0.path(), &format!("diff {line}"))
     }
 
     /// The rules of what changed.
@@ -418,9 +394,9 @@ fn the_working_tree_is_compared_with_a_revision() {
     fs::rename(repository.path("connectors/eu.toml"), repository.path("connectors/eu-west.toml"))
         .expect("moved");
     assert_eq!(repository.rules("--git HEAD"), ["destination.order_added", "moved"]);
-    let inside = tenon_in(&repository.path("connectors"), "diff --git HEAD --no-gate .");
+    let inside = run_in(&repository.path("connectors"), "diff --git HEAD --no-gate .");
     assert!(inside.stdout.contains("connectors/eu-west.toml"), "{}", inside.stdout);
-    let elsewhere = tenon_in(&repository.path("integrations"), "diff --git HEAD");
+    let elsewhere = run_in(&repository.path("integrations"), "diff --git HEAD");
     assert_eq!(elsewhere.stdout, "no difference; 1 unchanged\n");
 }
 
@@ -448,12 +424,12 @@ fn git_troubles_say_the_way_out() {
         assert!(told.stderr.contains(said), "{line}: {}", told.stderr);
     }
     let folder = tempfile::tempdir().expect("a folder");
-    let mut outside = command(folder.path());
+    let mut outside = tenon(folder.path());
     outside.env("GIT_CEILING_DIRECTORIES", folder.path()).args(["diff", "--git", "HEAD"]);
     let told = ran(&mut outside);
     assert_eq!(told.code, 2);
     assert!(told.stderr.contains("--git works within a git repository"), "{}", told.stderr);
-    let absent = ran(command(repository.0.path()).env("PATH", "").args(["diff", "--git", "HEAD"]));
+    let absent = ran(tenon(repository.0.path()).env("PATH", "").args(["diff", "--git", "HEAD"]));
     assert_eq!(absent.code, 2);
     assert!(absent.stderr.contains("`git` is not installed"), "{}", absent.stderr);
     assert!(absent.stderr.contains("tenon diff OLD NEW"), "{}", absent.stderr);
@@ -466,13 +442,13 @@ fn what_was_broken_before_is_nobodys_change() {
         let file = folder.path().join(side).join("connectors/broken.toml");
         fs::write(file, "name = \"broken\"\nkee = 1\n").expect("written");
     }
-    let told = tenon_in(folder.path(), "diff old new");
+    let told = run_in(folder.path(), "diff old new");
     assert_eq!((told.code, told.stdout.as_str()), (0, "no difference; 1 unchanged\n"));
     // Mended it is new again: there is nothing to compare it with, and nothing to complain of.
     let good = "name = \"broken\"\n[stream.a.webhook]\npath = \"/a\"\nverify = \"none\"\n\
                 [destination.d]\ntype = \"stdout\"\n";
     fs::write(folder.path().join("new/connectors/broken.toml"), good).expect("written");
-    let told = tenon_in(folder.path(), "diff old new");
+    let told = run_in(folder.path(), "diff old new");
     assert_eq!(told.code, 0, "{}", told.stdout);
     assert!(told.stdout.starts_with("does not compile on the old side"), "{}", told.stdout);
 }
@@ -538,7 +514,7 @@ expect_outcome = "delivered"
         ("sku = \"$.sku\"", "sku = \"$.code\""),
     ];
     edit(&folder.path().join("new/hub.toml"), &edits);
-    let told = tenon_in(folder.path(), "diff old new --fixtures --no-gate");
+    let told = run_in(folder.path(), "diff old new --fixtures --no-gate");
     insta::assert_snapshot!("fixtures", told.stdout);
     assert!(!told.stdout.contains("ada@"), "what is redacted on one side is shown on none");
 }

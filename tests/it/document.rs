@@ -724,36 +724,8 @@ fn the_schemas_page_lists_the_models() {
 
 /// The program's own way, over files.
 mod program {
-    use std::process::{Command, Stdio};
-
     use super::*;
-
-    struct Ran {
-        code: i32,
-        stdout: String,
-        stderr: String,
-    }
-
-    fn run(folder: &Path, line: &str) -> Ran {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tenon"));
-        command.current_dir(folder).stdin(Stdio::null()).args(line.split_whitespace());
-        let output = command.output().expect("the program runs");
-        Ran {
-            code: output.status.code().expect("not killed"),
-            stdout: String::from_utf8(output.stdout).expect("text"),
-            stderr: String::from_utf8(output.stderr).expect("text"),
-        }
-    }
-
-    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let folder = tempfile::tempdir().expect("a folder");
-        for (name, text) in files {
-            let path = folder.path().join(name);
-            fs::create_dir_all(path.parent().expect("a parent")).expect("made");
-            fs::write(path, text).expect("written");
-        }
-        folder
-    }
+    use crate::support::program::{folder, run_in as run};
 
     #[test]
     fn pages_pictures_and_a_page_that_leads_to_them() {

@@ -1,24 +1,16 @@
 //! `tenon new`: whatever it is given, what it writes passes `check --deny warnings`, `test` and
 //! `fmt --check`.
 
-use std::{
-    fs,
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::{fs, path::Path};
 
 use serde_json::json;
 
+use crate::support::program::{Ran, run_in};
+
 /// Exit code, stdout, stderr.
 fn tenon(folder: &Path, line: &str) -> (i32, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_tenon"))
-        .args(line.split_whitespace())
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    let Ran { code, stdout, stderr } = run_in(folder, line);
+    (code, stdout, stderr)
 }
 
 /// Writes it, and holds it to what is promised.

@@ -1,11 +1,6 @@
 //! `tenon test --record`: something real becomes a test that passes and gives nobody away.
 
-use std::{
-    fs,
-    path::Path,
-    process::{Command, Output, Stdio},
-    sync::Arc,
-};
+use std::{fs, path::Path, sync::Arc};
 
 use serde_json::json;
 use tenon::{
@@ -19,7 +14,7 @@ use tenon::{
     world::{Clock as _, ScriptedEntropy, StaticSecrets, SystemClock, World},
 };
 
-use crate::support::{MockServer, Reply};
+use crate::support::{MockServer, Reply, program};
 
 const SECRETS: [(&str, &str); 2] = [("TOKEN", "s3cr3t-token"), ("HOOK", "s3cr3t-hook")];
 
@@ -177,11 +172,9 @@ fn a_request_is_told_from_a_record() {
 }
 
 fn tenon(folder: &Path, line: &str) -> (i32, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tenon"));
-    command.current_dir(folder).stdin(Stdio::null()).env("HOOK", "s3cr3t-hook");
-    let Output { status, stdout, stderr } = command.args(line.split(' ')).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (status.code().unwrap(), text(stdout), text(stderr))
+    let mut command = program::tenon(folder);
+    let ran = program::ran(command.env("HOOK", "s3cr3t-hook").args(line.split(' ')));
+    (ran.code, ran.stdout, ran.stderr)
 }
 
 #[test]

@@ -47,7 +47,7 @@ const GROUP_BYTES: usize = 8 << 20;
 const SETTLEMENTS_A_RECORD: usize = 256;
 
 /// After a group of so many operations the next one is given [`LINGER`] to gather: under load that
-/// halves the writes and syncs an event costs, and the producers that wait are many anyway.
+/// saves writes and syncs, and the producers that wait are many anyway.
 const LINGER_FROM: usize = 8;
 
 /// See [`LINGER_FROM`]. A lone producer never waits for it.

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::{
+    counted,
     table::{Style, Tone},
-    views::counted,
 };
 use crate::{
     cli::{

@@ -11,6 +11,7 @@ mod table;
 mod tried;
 mod views;
 
+pub use crate::diagnostic::counted;
 pub use diff::{
     as_annotations as diff_as_annotations, as_json as diff_as_json, for_people as diff_for_people,
 };
@@ -20,8 +21,7 @@ pub use schema::schema_diff;
 pub use table::Style;
 pub use tried::tried;
 pub use views::{
-    bulk, connectors_in_detail, counted, dead_letter, dead_list, doctor, reload, replay, status,
-    trace,
+    bulk, connectors_in_detail, dead_letter, dead_list, doctor, reload, replay, status, trace,
 };
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};

@@ -49,7 +49,7 @@ fn summary(changes: &[Change]) -> String {
         (false, true) => " for consumers",
         (false, false) => "",
     };
-    let worst = changes.iter().map(|change| change.class).min().unwrap_or(Class::Cosmetic);
+    let worst = changes.iter().map(|change| change.class).max().unwrap_or(Class::Cosmetic);
     let counts = [Class::Breaking, Class::Additive, Class::Operational, Class::Cosmetic]
         .into_iter()
         .map(|class| (changes.iter().filter(|change| change.class == class).count(), class))

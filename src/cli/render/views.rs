@@ -9,15 +9,10 @@ use crate::{
     },
     bus::embedded::doctor::DoctorReport,
     cli::when::short,
+    diagnostic::counted,
     engine::{ConnectorStatus, DestinationStatus, ReloadReport, ReplayReport, StreamStatus},
     world::Timestamp,
 };
-
-/// `1 event`, `2 events`.
-pub fn counted(count: u64, thing: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {thing}{plural}")
-}
 
 fn bytes(count: u64) -> String {
     let mut size = count as f64;

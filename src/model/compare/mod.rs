@@ -10,7 +10,7 @@ mod keywords;
 mod node;
 mod objects;
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use serde_json::Value;
 
@@ -24,27 +24,27 @@ const MAX_DEPTH: usize = 24;
 /// Pairs of schemas that one comparison looks at. References can multiply without end.
 const MAX_PAIRS: usize = 10_000;
 
-/// How much a change matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// What a change means to those who rely on what changed, the mildest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
-    /// Somebody who did nothing wrong fails.
-    Breaking,
-    /// More is possible, and nobody fails.
-    Additive,
-    /// Records are the same; what people do or see changes.
-    Operational,
-    /// Words.
+    /// Does nothing.
     Cosmetic,
+    /// The same records or events in the same shape, otherwise come by or described.
+    Operational,
+    /// Something new; whoever ignores it sees no difference.
+    Additive,
+    /// Somebody has to act, fails, or gets events again, no more, or in another shape.
+    Breaking,
 }
 
 impl Class {
     /// The word for it.
     pub fn word(self) -> &'static str {
         match self {
-            Self::Breaking => "breaking",
-            Self::Additive => "additive",
-            Self::Operational => "operational",
             Self::Cosmetic => "cosmetic",
+            Self::Operational => "operational",
+            Self::Additive => "additive",
+            Self::Breaking => "breaking",
         }
     }
 }
@@ -80,7 +80,7 @@ pub fn compare(old: &Value, new: &Value) -> Vec<Change> {
     };
     let (before, after) = (Node::root(old), Node::root(new));
     comparison.nodes(&before, &after, "");
-    comparison.changes.sort_by_key(|change| change.class);
+    comparison.changes.sort_by_key(|change| Reverse(change.class));
     comparison.changes
 }
 

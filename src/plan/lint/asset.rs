@@ -7,6 +7,7 @@ use crate::{
         change::ChangeDef,
         kinds::{Prose, Version},
         table::{At, Finding, Given, Loc},
+        version::Precedence,
     },
     diagnostic::codes,
 };
@@ -45,7 +46,7 @@ fn changelog(subject: &Subject<'_, '_>) -> Vec<Finding> {
     let mut found = out_of_order(&entries);
     // An instance that has no version of its own goes by its base's, and so does its changelog.
     let Some(version) = subject.own.version.get() else { return found };
-    let current = precedence(&version.value);
+    let current = Precedence::of(&version.value.0);
     for entry in entries.iter().filter(|entry| entry.version > current) {
         found.push(
             Finding::new(
@@ -82,7 +83,7 @@ struct Entry<'d> {
 fn entry(change: &At<ChangeDef>) -> Option<Entry<'_>> {
     let at = change.value.version.get()?;
     let date = change.value.date.get()?;
-    Some(Entry { version: precedence(&at.value), at, date: &date.value.0, date_at: date.at })
+    Some(Entry { version: Precedence::of(&at.value.0), at, date: &date.value.0, date_at: date.at })
 }
 
 /// Entries that are dated before those of an older version.
@@ -108,66 +109,4 @@ fn out_of_order(entries: &[Entry<'_>]) -> Vec<Finding> {
         }
     }
     found
-}
-
-/// How versions follow each other: semantic versioning's precedence (section 11), what follows `+`
-/// left out.
-type Precedence = ([u64; 3], PreRelease);
-
-/// A pre-release comes before its release.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum PreRelease {
-    Before(Vec<Part>),
-    Release,
-}
-
-/// Numbers come before words.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Part {
-    Number(u64),
-    Word(String),
-}
-
-fn precedence(version: &Version) -> Precedence {
-    let text = version.0.split('+').next().unwrap_or_default();
-    let (core, pre) = match text.split_once('-') {
-        Some((core, pre)) => (core, Some(pre)),
-        None => (text, None),
-    };
-    let mut numbers = core.split('.').map(|part| part.parse().unwrap_or(0));
-    let core = [(); 3].map(|()| numbers.next().unwrap_or(0));
-    let part = |part: &str| match part.parse() {
-        Ok(number) => Part::Number(number),
-        Err(_) => Part::Word(part.to_owned()),
-    };
-    let pre = pre
-        .map_or(PreRelease::Release, |pre| PreRelease::Before(pre.split('.').map(part).collect()));
-    (core, pre)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_follow_each_other_as_semver_says() {
-        let order = [
-            "0.9.9",
-            "1.0.0-alpha",
-            "1.0.0-alpha.1",
-            "1.0.0-alpha.beta",
-            "1.0.0-beta.2",
-            "1.0.0-beta.11",
-            "1.0.0-rc.1",
-            "1.0.0",
-            "1.0.1",
-            "1.10.0",
-        ];
-        for pair in order.windows(2) {
-            let [a, b] = [pair[0], pair[1]].map(|text| precedence(&Version(text.to_owned())));
-            assert!(a < b, "{pair:?}");
-        }
-        let same = ["1.0.0", "1.0.0+5"].map(|text| precedence(&Version(text.to_owned())));
-        assert_eq!(same[0], same[1]);
-    }
 }
