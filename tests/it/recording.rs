@@ -192,7 +192,7 @@ fn a_captured_webhook_becomes_a_test_and_the_program_says_what_it_does() {
     assert_eq!(code, 0, "{stderr}");
     assert_eq!(
         stderr,
-        "wrote fixtures/pushed.json\nadded the test \"pushed\" to shop.toml; 1 value masked: look \
+        "wrote fixtures/pushed.json\nadded the test \"pushed\" to shop.toml; 2 values masked: look \
          through both before you commit them\n"
     );
     let text = fs::read_to_string(path.join("shop.toml")).unwrap();
