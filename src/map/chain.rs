@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{
     env::{Root, Scope},
     json,
-    path::{Step, child, position, walk_node},
+    path::{Step, child, names, position, walk_node},
 };
 use crate::event::{Record, Shape};
 
@@ -36,6 +36,11 @@ impl Chain {
             Some(Step::Name(name)) => Some(name),
             _ => None,
         }
+    }
+
+    /// The names behind the root, up to what is no name.
+    pub fn members(&self) -> Vec<&str> {
+        names(&self.steps)
     }
 
     /// `secret.NAME`'s name.

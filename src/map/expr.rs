@@ -142,12 +142,24 @@ impl Expr {
     /// `("secret", Some("X"))`, `("out", None)`. A path's root is the name that `$` is there.
     pub fn uses(&self) -> Vec<(String, Option<String>)> {
         let mut uses = Vec::new();
-        self.0.code.each_name(self.0.root, &mut |root, member| {
-            uses.push((root.to_owned(), member.map(str::to_owned)));
+        self.0.code.each_name(self.0.root, &mut |root, names| {
+            uses.push((root.to_owned(), names.first().map(|&name| name.to_owned())));
         });
         uses.sort();
         uses.dedup();
         uses
+    }
+
+    /// What it uses of the root name `root`, each as the members that are named one after the other:
+    /// `each.order.id` is `["order", "id"]`. What is chosen by an expression ends a chain.
+    pub fn chains(&self, root: &str) -> Vec<Vec<String>> {
+        let mut chains = Vec::new();
+        self.0.code.each_name(self.0.root, &mut |used, names| {
+            if used == root {
+                chains.push(names.iter().map(|&name| name.to_owned()).collect());
+            }
+        });
+        chains
     }
 
     /// Whether it needs a secret, and so [`Expr::secret`].
@@ -215,10 +227,9 @@ impl Expr {
     /// that uses `secret`. What is left out is an error.
     pub fn secret(&self, env: &Env) -> Result<Secret, EvalError> {
         let mut unset = None;
-        self.0.code.each_name(self.0.root, &mut |root, member| {
-            if root == "secret" && member.is_some_and(|name| env.secret(name).is_none()) {
-                unset = member.map(str::to_owned);
-            }
+        self.0.code.each_name(self.0.root, &mut |root, names| {
+            let name = names.first().filter(|name| root == "secret" && env.secret(name).is_none());
+            unset = name.map(|&name| name.to_owned()).or(unset.take());
         });
         if let Some(name) = unset {
             return Err(self.error(Fault::Here(format!("the secret {name} is not set"))));
@@ -244,15 +255,23 @@ impl Expr {
         }))
     }
 
-    /// For `records` and `events`: each match, with nothing copied but the matches. A path to one
-    /// array gives its items.
+    /// For `events`: each match, with nothing copied but the matches. A path to one array gives its
+    /// items.
     pub fn select(&self, document: &Value) -> Result<Vec<Value>, EvalError> {
         let env = Env::new();
-        let scope = Scope { item: Some(document), ..Scope::of(&env) };
+        self.select_in(&Scope { item: Some(document), ..Scope::of(&env) })
+    }
+
+    /// The same for `records`: within what `$` is in `env`, and with its names for filters.
+    pub fn select_with(&self, env: &Env) -> Result<Vec<Value>, EvalError> {
+        self.select_in(&Scope::of(env))
+    }
+
+    fn select_in(&self, scope: &Scope<'_>) -> Result<Vec<Value>, EvalError> {
         let flow = match &self.0.code {
-            Code::Single(piece) => self.piece(piece, &scope)?,
+            Code::Single(piece) => self.piece(piece, scope)?,
             _ => {
-                self.eval_in(&scope)?.map_or(Outcome::LeftOut, |value| Outcome::Value(value.into()))
+                self.eval_in(scope)?.map_or(Outcome::LeftOut, |value| Outcome::Value(value.into()))
             }
         };
         Ok(match flow {
@@ -411,8 +430,8 @@ impl Expr {
 }
 
 impl Code {
-    /// Every root name with its first member, as often as it stands there; `root` is what `$` is.
-    fn each_name(&self, root: &str, tell: &mut dyn FnMut(&str, Option<&str>)) {
+    /// Every root name with the members behind it, as often as it stands there; `root` is what `$` is.
+    fn each_name(&self, root: &str, tell: &mut dyn FnMut(&str, &[&str])) {
         match self {
             Self::Constant(_) => {}
             Self::Single(piece) => piece.each_name(root, tell),
@@ -424,25 +443,25 @@ impl Code {
                 }
             }
             Self::Statements(program) => {
-                program.chains().for_each(|chain| tell(chain.root, chain.member()));
+                program.chains().for_each(|chain| tell(chain.root, &chain.members()));
             }
         }
     }
 }
 
 impl Piece {
-    fn each_name(&self, root: &str, tell: &mut dyn FnMut(&str, Option<&str>)) {
+    fn each_name(&self, root: &str, tell: &mut dyn FnMut(&str, &[&str])) {
         match &self.origin {
-            Origin::Path(_) if has_body(root) => tell(root, Some("body")),
-            Origin::Path(path) => tell(root, path.first_name()),
-            Origin::Chain(chain) => tell(chain.root, chain.member()),
+            Origin::Path(_) if has_body(root) => tell(root, &["body"]),
+            Origin::Path(path) => tell(root, &path.names()),
+            Origin::Chain(chain) => tell(chain.root, &chain.members()),
             Origin::Jinja(program) => {
-                program.chains().for_each(|chain| tell(chain.root, chain.member()));
+                program.chains().for_each(|chain| tell(chain.root, &chain.members()));
             }
         }
         for stage in &self.stages {
             if let Stage::Jinja { program, .. } = stage {
-                program.chains().for_each(|chain| tell(chain.root, chain.member()));
+                program.chains().for_each(|chain| tell(chain.root, &chain.members()));
             }
         }
     }

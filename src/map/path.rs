@@ -144,23 +144,14 @@ impl Path {
         matches!(self.rest, Rest::Nothing)
     }
 
-    /// The member of the document that it begins with.
-    pub fn first_name(&self) -> Option<&str> {
-        match self.prefix.first() {
-            Some(Step::Name(name)) => Some(name),
-            _ => None,
-        }
+    /// The names that it begins with.
+    pub fn names(&self) -> Vec<&str> {
+        names(&self.prefix)
     }
 
     /// The names before the first step that is not a name.
     pub fn leading_names(&self) -> Vec<String> {
-        self.prefix
-            .iter()
-            .map_while(|step| match step {
-                Step::Name(name) => Some(name.to_string()),
-                _ => None,
-            })
-            .collect()
+        self.names().into_iter().map(str::to_owned).collect()
     }
 
     /// What it selects in a record, taken out. `None`: only the library knows, and needs a tree.
@@ -223,6 +214,17 @@ impl Path {
         }
         text
     }
+}
+
+/// The names before the first step that is not a name.
+pub(super) fn names(steps: &[Step]) -> Vec<&str> {
+    steps
+        .iter()
+        .map_while(|step| match step {
+            Step::Name(name) => Some(&**name),
+            _ => None,
+        })
+        .collect()
 }
 
 /// Follows names and indexes; `None` where one is missing.

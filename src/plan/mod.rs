@@ -6,6 +6,7 @@ mod diff;
 mod lint;
 mod settings;
 mod types;
+mod uses;
 
 pub use compile::{
     CompiledFile, Sources, Written, check_set, compile_file, compile_file_with, compile_settings,

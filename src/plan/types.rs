@@ -318,6 +318,8 @@ pub struct RecordsPlan {
     pub prefix: Vec<String>,
     /// `| default([])` follows.
     pub optional: bool,
+    /// How many levels `up` has: `up.up` is the second.
+    pub levels: usize,
 }
 
 /// `page`.

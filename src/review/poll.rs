@@ -176,7 +176,7 @@ fn records_of(
 ) {
     let expr = |records: Option<&RecordsPlan>| {
         // What must exist and what may be empty follows from the path.
-        records.map(|RecordsPlan { path, prefix: _, optional: _ }| path.clone())
+        records.map(|RecordsPlan { path, prefix: _, optional: _, levels: _ }| path.clone())
     };
     let (was, is) = (expr(old), expr(new));
     let rules = Presence::all(rule::RECORDS);

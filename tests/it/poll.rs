@@ -65,6 +65,7 @@ fn poll(url: &str) -> PollPlan {
             path: of_response("$.orders[*]"),
             prefix: vec!["orders".to_owned()],
             optional: false,
+            levels: 0,
         }),
         page: PagePlan { by: PageBy::None, size: None, size_param: None, stop: None },
         cursor: None,
@@ -522,6 +523,7 @@ async fn field_typo_in_the_records_path_fails_instead_of_reading_nothing() {
         path: of_response("$.order[*]"),
         prefix: vec!["order".to_owned()],
         optional: false,
+        levels: 0,
     });
     let rig = Rig::new(plan);
     let PollFailure::Failed(message) = rig.failure().await else { panic!("not a failure") };

@@ -5,12 +5,13 @@
 //! over an answer that it did not understand.
 //!
 //! [`next_run`] says when; [`Poller::run`] does it. What decides is pure and by itself: `schedule`,
-//! `request`, `answer`, `records`, `page`, `cursor`, `window`. What acts is `fetch`, `store` and `run`. What
+//! `request`, `answer`, `records`, `explode`, `page`, `cursor`, `window`. What acts is `fetch`, `store` and `run`. What
 //! is on disk is in `stored`.
 
 mod answer;
 mod condition;
 mod cursor;
+mod explode;
 mod fetch;
 mod link;
 mod page;

@@ -1,4 +1,5 @@
-//! Paths that are nothing but members: `$.data.orders`, `$['a b'].c`, perhaps with `[*]` at the end.
+//! Paths that are nothing but members and wildcards: `$.data.orders`, `$['a b'].c[*]`,
+//! `$.orders[*].lines[*]`.
 //!
 //! Nearly every `records` and `next` in the field is one. Knowing that lets a poll cut the records
 //! out of the page by their bytes, without parsing it first, and lets a message say where exactly
@@ -18,6 +19,8 @@ pub(super) struct Plain {
     pub members: Vec<String>,
     /// What follows them.
     pub tail: Tail,
+    /// What follows behind that, within each of the children.
+    pub hops: Vec<Hop>,
     /// The filters behind the path, without the first `|`; empty where there are none.
     pub filters: String,
 }
@@ -27,8 +30,21 @@ pub(super) struct Plain {
 pub(super) enum Tail {
     /// Nothing: the value itself.
     Value,
-    /// `[*]` or `.*`: each of its children.
+    /// `[*]`: each of its children.
     Children,
+    /// `.*`: the same, and where it is an object, the names under which they stand count.
+    Named,
+}
+
+/// A step from a child of the first wildcard to the records within it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Hop {
+    /// `.lines`
+    Member(String),
+    /// `[*]`
+    Children,
+    /// `.*`
+    Named,
 }
 
 impl Plain {
@@ -40,14 +56,26 @@ impl Plain {
             members.push(member);
             rest = after;
         }
-        let mut tail = Tail::Value;
-        if let Some(after) = rest.strip_prefix("[*]").or_else(|| rest.strip_prefix(".*")) {
-            (tail, rest) = (Tail::Children, after);
+        let (mut tail, mut hops) = (Tail::Value, Vec::new());
+        if let Some((hop, after)) = wildcard(rest) {
+            tail = if hop == Hop::Named { Tail::Named } else { Tail::Children };
+            rest = after;
+            let member = |text| member(text).map(|(name, after)| (Hop::Member(name), after));
+            while let Some((hop, after)) = wildcard(rest).or_else(|| member(rest)) {
+                hops.push(hop);
+                rest = after;
+            }
         }
         let rest = rest.trim_start();
         let filters = if rest.is_empty() { "" } else { rest.strip_prefix('|')? };
-        Some(Self { members, tail, filters: filters.trim().to_owned() })
+        Some(Self { members, tail, hops, filters: filters.trim().to_owned() })
     }
+}
+
+/// A wildcard at the beginning of `text`, and what follows it.
+fn wildcard(text: &str) -> Option<(Hop, &str)> {
+    let children = text.strip_prefix("[*]").map(|after| (Hop::Children, after));
+    children.or_else(|| text.strip_prefix(".*").map(|after| (Hop::Named, after)))
 }
 
 /// One member at the beginning of `text`, and what follows it.
@@ -91,14 +119,19 @@ pub(super) enum Found {
 
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` is not in the response: ", self.path)?;
-        match &self.found {
-            Found::Kind(kind) => write!(f, "`{}` is {kind}", self.at),
-            Found::Keys(keys) if keys.is_empty() => write!(f, "`{}` is an empty object", self.at),
-            Found::Keys(keys) => {
+        write!(f, "`{}` is not in the response: `{}` {}", self.path, self.at, self.found)
+    }
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kind(kind) => write!(f, "is {kind}"),
+            Self::Keys(keys) if keys.is_empty() => f.write_str("is an empty object"),
+            Self::Keys(keys) => {
                 let listed: Vec<String> =
                     keys.iter().take(LISTED_KEYS).map(|key| format!("`{key}`")).collect();
-                write!(f, "`{}` has {}", self.at, listed.join(", "))?;
+                write!(f, "has {}", listed.join(", "))?;
                 if keys.len() > LISTED_KEYS {
                     write!(f, " and {} more", keys.len() - LISTED_KEYS)?;
                 }
@@ -191,16 +224,26 @@ mod tests {
             ("$", vec![], Tail::Value, ""),
             ("$[*]", vec![], Tail::Children, ""),
             ("$.orders[*]", vec!["orders"], Tail::Children, ""),
-            ("$.data.orders.*", vec!["data", "orders"], Tail::Children, ""),
+            ("$.data.orders.*", vec!["data", "orders"], Tail::Named, ""),
             ("$['a b'][\"c\"].d_1", vec!["a b", "c", "d_1"], Tail::Value, ""),
             ("$.orders[*] | default([])", vec!["orders"], Tail::Children, "default([])"),
             ("$.größe", vec!["größe"], Tail::Value, ""),
         ] {
-            let expected = Plain { members: names(&members), tail, filters: filters.to_owned() };
+            let expected = Plain {
+                members: names(&members),
+                tail,
+                hops: Vec::new(),
+                filters: filters.to_owned(),
+            };
             assert_eq!(Plain::parse(source), Some(expected), "{source}");
         }
+        let plain = Plain::parse("$.a[*].b['c d'].*.e[*] | default([])").unwrap();
+        let member = |name: &str| Hop::Member(name.to_owned());
+        assert_eq!((plain.members, plain.tail), (names(&["a"]), Tail::Children));
+        let hops = [member("b"), member("c d"), Hop::Named, member("e"), Hop::Children];
+        assert_eq!(plain.hops, hops);
         for source in
-            ["orders", "$..a", "$.a[0]", "$.a[?@.b]", "$.a[*].b", "$['a\\'b']", "$.1a", "{{ x }}"]
+            ["orders", "$..a", "$.a[0]", "$.a[?@.b]", "$.a[*][0]", "$['a\\'b']", "$.1a", "{{ x }}"]
         {
             assert_eq!(Plain::parse(source), None, "{source}");
         }

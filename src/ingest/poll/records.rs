@@ -5,7 +5,7 @@
 //! something, are errors that list the keys there are; `| default([])` says that none is fine. A
 //! list that exists and is empty is no error.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use serde::{
@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
     event::{NotJson, Record},
-    map::EvalError,
+    map::{Env, EvalError},
     plan::RecordsPlan,
 };
 
@@ -39,6 +39,8 @@ pub(super) struct Page {
 pub(super) enum Item {
     /// A slice of the page. It is parsed when its turn comes.
     Slice(Bytes),
+    /// The same, and the name under which it stood in an object.
+    Named(String, Bytes),
     /// Selected by a path that had to look into the parsed page.
     Parsed(Value),
 }
@@ -54,6 +56,8 @@ pub(super) enum RecordsError {
     NoList(String, &'static str),
     /// The path finds nothing, and the response is not empty.
     Nothing(String),
+    /// The path finds something and nothing within it: what the first of it has instead.
+    NothingWithin(Missing),
     /// Without `records`: neither an array nor an object.
     NotRecords(&'static str),
     /// A filter behind the path failed.
@@ -71,6 +75,11 @@ impl fmt::Display for RecordsError {
             }
             Self::Nothing(path) => {
                 write!(f, "records: `{path}` finds nothing in a response that is not empty {HINT}")
+            }
+            Self::NothingWithin(missing) => {
+                let path = &missing.path;
+                write!(f, "records: `{path}` is in none of the response's items: the first ")?;
+                write!(f, "{} {HINT}", missing.found)
             }
             Self::NotRecords(kind) => {
                 write!(f, "expected an array of records or one object, found {kind}")
@@ -91,9 +100,7 @@ pub(super) fn take_apart(
     }
     let plain = match plan {
         None => Some((Vec::new(), Tail::Value)),
-        Some(plan) => Plain::parse(plan.path.source())
-            .filter(|plain| plain.filters.is_empty() || is_default(&plain.filters))
-            .map(|plain| (plain.members, plain.tail)),
+        Some(plan) => plain_of(plan).map(|plain| (plain.members, plain.tail)),
     };
     let mut page = match (plan, plain) {
         (Some(plan), None) => by_path(plan, bytes)?,
@@ -111,8 +118,14 @@ pub(super) fn take_apart(
 
 impl Page {
     fn body_is_partial(&self) -> bool {
-        self.items.iter().any(|item| matches!(item, Item::Slice(_)))
+        self.items.iter().any(|item| !matches!(item, Item::Parsed(_)))
     }
+}
+
+/// The path of `records`, where records can be cut out of a page by it.
+pub(super) fn plain_of(plan: &RecordsPlan) -> Option<Plain> {
+    Plain::parse(plan.path.source())
+        .filter(|plain| plain.filters.is_empty() || is_default(&plain.filters))
 }
 
 /// Whether the filters are `default([])`, which says that there may be none.
@@ -133,7 +146,7 @@ fn by_path(plan: &RecordsPlan, bytes: &Bytes) -> Result<Page, RecordsError> {
         Ok(at) => at,
     };
     let source = plan.path.source();
-    let found = plan.path.select(&body).map_err(RecordsError::Eval)?;
+    let found = select(plan, &body)?;
     let empty = matches!(at, Value::Array(items) if items.is_empty())
         || matches!(at, Value::Object(members) if members.is_empty());
     // A filter exists to find less than there is; a missing list within each parent does not.
@@ -148,6 +161,18 @@ fn by_path(plan: &RecordsPlan, bytes: &Bytes) -> Result<Page, RecordsError> {
     }
     let items = found.into_iter().map(Item::Parsed).collect();
     Ok(Page { items, body, content: hash.digest128() })
+}
+
+/// What the path and its filters give. Only a filter that looks at the response pays for showing it.
+fn select(plan: &RecordsPlan, body: &Value) -> Result<Vec<Value>, RecordsError> {
+    let looks = !plan.path.chains("response").iter().all(|chain| chain == &["body"]);
+    let selected = if looks {
+        let response = Arc::new(serde_json::json!({ "body": body }));
+        plan.path.select_with(&Env::new().with("response", response))
+    } else {
+        plan.path.select(body)
+    };
+    selected.map_err(RecordsError::Eval)
 }
 
 /// The fast way, for a plain path: one pass over the bytes that parses the envelope and only skips
@@ -178,18 +203,22 @@ fn by_bytes(
         }
     };
     let mut hash = Xxh3::new();
-    for item in &raw {
+    for (_, item) in &raw {
         hash.update(item.get().as_bytes());
         hash.update(b"\n");
     }
-    let items =
-        raw.into_iter().map(|raw| Item::Slice(bytes.slice_ref(raw.get().as_bytes()))).collect();
+    let cut = |(name, raw): (Option<String>, &RawValue)| {
+        let slice = bytes.slice_ref(raw.get().as_bytes());
+        name.map_or_else(|| Item::Slice(slice.clone()), |name| Item::Named(name, slice.clone()))
+    };
+    let items = raw.into_iter().map(cut).collect();
     Ok(Page { items, body, content: hash.digest128() })
 }
 
 /// What stands at the end of the path.
 enum List<'de> {
-    Items(Vec<&'de RawValue>),
+    /// Each with the name under which it stands, where that counts.
+    Items(Vec<(Option<String>, &'de RawValue)>),
     Not(&'static str),
 }
 
@@ -209,7 +238,8 @@ impl<'de> DeserializeSeed<'de> for Envelope<'_, 'de> {
             return reader.deserialize_any(self);
         }
         *self.list = Some(match self.tail {
-            Tail::Children => reader.deserialize_any(Children)?,
+            Tail::Children => reader.deserialize_any(Children { named: false })?,
+            Tail::Named => reader.deserialize_any(Children { named: true })?,
             Tail::Value => one_or_items(<&RawValue>::deserialize(reader)?)?,
         });
         Ok(Value::Array(Vec::new()))
@@ -219,8 +249,11 @@ impl<'de> DeserializeSeed<'de> for Envelope<'_, 'de> {
 /// An array's items, or the one object.
 fn one_or_items<E: Error>(raw: &RawValue) -> Result<List<'_>, E> {
     Ok(match raw.get().as_bytes().first() {
-        Some(b'[') => List::Items(serde_json::from_str(raw.get()).map_err(E::custom)?),
-        Some(b'{') => List::Items(vec![raw]),
+        Some(b'[') => {
+            let items: Vec<&RawValue> = serde_json::from_str(raw.get()).map_err(E::custom)?;
+            List::Items(items.into_iter().map(|item| (None, item)).collect())
+        }
+        Some(b'{') => List::Items(vec![(None, raw)]),
         Some(b'"') => List::Not("a string"),
         Some(b'n') => List::Not("null"),
         Some(b't' | b'f') => List::Not("a boolean"),
@@ -286,7 +319,10 @@ impl<'de> Visitor<'de> for Envelope<'_, 'de> {
 }
 
 /// The children of an array or an object, as text.
-struct Children;
+struct Children {
+    /// Whether the names of an object's members count.
+    named: bool,
+}
 
 impl<'de> Visitor<'de> for Children {
     type Value = List<'de>;
@@ -298,15 +334,21 @@ impl<'de> Visitor<'de> for Children {
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<List<'de>, A::Error> {
         let mut items = Vec::new();
         while let Some(item) = access.next_element()? {
-            items.push(item);
+            items.push((None, item));
         }
         Ok(List::Items(items))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<List<'de>, A::Error> {
         let mut items = Vec::new();
-        while let Some((_, item)) = access.next_entry::<IgnoredAny, &'de RawValue>()? {
-            items.push(item);
+        if self.named {
+            while let Some((name, item)) = access.next_entry::<String, &'de RawValue>()? {
+                items.push((Some(name), item));
+            }
+        } else {
+            while let Some((_, item)) = access.next_entry::<IgnoredAny, &'de RawValue>()? {
+                items.push((None, item));
+            }
         }
         Ok(List::Items(items))
     }
@@ -342,7 +384,7 @@ impl Item {
     /// duplicates in memory for as long as it waits.
     pub fn open(self, page_bytes: usize) -> Result<Record, NotJson> {
         match self {
-            Self::Slice(slice) => {
+            Self::Slice(slice) | Self::Named(_, slice) => {
                 let is_most = slice.len() * 2 >= page_bytes;
                 let bytes = if is_most { slice } else { Bytes::copy_from_slice(&slice) };
                 Record::parse(bytes, usize::MAX)

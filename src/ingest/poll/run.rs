@@ -24,6 +24,7 @@ use crate::{
 
 use super::{
     cursor::CursorValue,
+    explode::Explode,
     fetch::{Fetched, header_values},
     link::next_link,
     page::{Facts, Pages, Pointer, Step},
@@ -118,8 +119,18 @@ impl Poller {
         let asked = build(poll, &ask).map_err(failed)?;
         let answer = self.fetch(poll, &asked).await.answer?;
         let page = take_apart(poll.records.as_ref(), &answer.body, false).map_err(failed)?;
-        let opened = page.items.into_iter().take(max).map(|item| item.open(answer.body.len()));
-        opened.map(|item| item.map_err(failed)).collect()
+        let mut explode = Explode::of(poll.records.as_ref(), &self.stream);
+        let mut opened = Vec::new();
+        for item in page.items {
+            explode.open(item, answer.body.len(), &mut opened).map_err(failed)?;
+            if opened.len() >= max {
+                break;
+            }
+        }
+        if opened.is_empty() {
+            explode.end_page().map_err(failed)?;
+        }
+        Ok(opened.into_iter().take(max).map(|opened| opened.record).collect())
     }
 
     async fn run_counting(
@@ -138,6 +149,7 @@ impl Poller {
             report,
             progress: Progress::new(stored.cursor, stored.boundary.into_iter().collect()),
             validator: stored.validator,
+            explode: Explode::of(poll.records.as_ref(), &self.stream),
             whole_body: self.reads_whole_body(poll),
             disorder_said: false,
         };
@@ -208,6 +220,8 @@ pub(super) struct Run<'a> {
     pub(super) progress: Progress,
     /// As stored.
     pub(super) validator: Option<Validator>,
+    /// From items to records.
+    pub(super) explode: Explode,
     /// Whether some expression reads the records through `response`.
     pub(super) whole_body: bool,
     /// Whether the log has it that the records are not in order.

@@ -14,6 +14,7 @@ use crate::{
 use super::{
     PollFailure, PollReport,
     cursor::CursorValue,
+    explode::Opened,
     path::kind,
     run::{Arrived, Run, failed},
     stored::{Stored, Validator},
@@ -23,7 +24,7 @@ use super::{
 /// A page with more than this is appended in several parts, the cursor with the last.
 const PART_BYTES: usize = 4 << 20;
 /// How many records are named before others may run, the next page's download above all.
-const RECORDS_PER_TURN: usize = 128;
+const RECORDS_PER_TURN: u64 = 128;
 /// How many records without a name are logged one by one; the count tells of the rest.
 const LOGGED_UNNAMED: u64 = 5;
 
@@ -38,39 +39,39 @@ impl Run<'_> {
         let env = self.response_env(&response);
         let cursor_plan = self.poll.cursor.as_ref();
         let (mut events, mut tally) = (Vec::with_capacity(page.items.len()), PollReport::default());
-        for (index, item) in page.items.into_iter().enumerate() {
-            if index % RECORDS_PER_TURN == RECORDS_PER_TURN - 1 {
-                tokio::task::yield_now().await;
-            }
-            let record = item.open(bytes).map_err(failed)?;
-            tally.items += 1;
-            let at = match cursor_plan {
-                Some(plan) => cursor_of(plan, &record, &env)?,
-                None => None,
-            };
-            let incoming = Incoming {
-                record,
-                origin: Origin::Poll,
-                received_at,
-                traceparent: None,
-                env: env.clone(),
-            };
-            let event = if is_old(cursor_plan, window, at.as_ref()) {
-                tally.filtered += 1;
-                None
-            } else {
-                self.name(incoming, &mut tally)
-            };
-            let id = event.as_ref().map(|event| event.event.id);
-            if let Some(at) = at {
-                self.progress.observe(at, id);
-            }
-            if id.is_some_and(|id| self.progress.remembers(id)) {
-                tally.duplicates += 1;
-            } else {
-                events.extend(event);
+        let mut opened = Vec::new();
+        for item in page.items {
+            self.explode.open(item, bytes, &mut opened).map_err(failed)?;
+            for Opened { record, up } in opened.drain(..) {
+                tally.items += 1;
+                if tally.items.is_multiple_of(RECORDS_PER_TURN) {
+                    tokio::task::yield_now().await;
+                }
+                let at = match cursor_plan {
+                    Some(plan) => cursor_of(plan, &record, &env)?,
+                    None => None,
+                };
+                let env = up.map_or_else(|| env.clone(), |up| env.clone().with("up", up));
+                let incoming =
+                    Incoming { record, origin: Origin::Poll, received_at, traceparent: None, env };
+                let event = if is_old(cursor_plan, window, at.as_ref()) {
+                    tally.filtered += 1;
+                    None
+                } else {
+                    self.name(incoming, &mut tally)
+                };
+                let id = event.as_ref().map(|event| event.event.id);
+                if let Some(at) = at {
+                    self.progress.observe(at, id);
+                }
+                if id.is_some_and(|id| self.progress.remembers(id)) {
+                    tally.duplicates += 1;
+                } else {
+                    events.extend(event);
+                }
             }
         }
+        self.explode.end_page().map_err(failed)?;
         let state = self.state_after(window, done, received_at, validator);
         tally.accepted = self.append(events, state, &mut tally.duplicates).await?;
         self.add(&tally);

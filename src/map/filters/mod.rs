@@ -24,7 +24,7 @@
 //! | `entries` | object | `[{"key": ..., "value": ...}]` |
 //! | `lower_keys` | object, or array of them | keys in lower case |
 //! | `zip_object` | rows, the first naming the columns | objects |
-//! | `zip_object('a', 'b')` | a row, or rows | an object, or objects |
+//! | `zip_object('a', 'b')`, `zip_object(names)` | a row, or rows | an object, or objects |
 //! | `lower`, `upper`, `trim(chars)` | text | a text |
 //! | `split(separator)` | text | its parts; its words without a separator |
 //! | `join(separator)` | array of texts, numbers, booleans | a text |
@@ -254,6 +254,15 @@ impl Arguments {
         std::iter::from_fn(|| self.next_text(what).transpose()).collect()
     }
 
+    /// Names one by one, or a list of them.
+    fn names(&mut self) -> Result<Vec<String>, Refused> {
+        if let [Value::Array(_)] = self.positional.as_slice() {
+            let listed = self.next().and_then(|list| list.as_array().cloned());
+            self.positional = listed.unwrap_or_default();
+        }
+        self.texts("a column's name")
+    }
+
     fn named(&mut self, name: &str) -> Option<Value> {
         let at = self.named.iter().position(|(known, _)| known == name)?;
         Some(self.named.remove(at).1)
@@ -326,7 +335,7 @@ impl Filter {
             "pick" => Self::Pick(Pattern::several(name, arguments)?),
             "entries" => Self::Entries,
             "lower_keys" => Self::LowerKeys,
-            "zip_object" => Self::ZipObject(arguments.texts("a name")?.into()),
+            "zip_object" => Self::ZipObject(arguments.names()?.into()),
             "lower" => Self::Lower,
             "upper" => Self::Upper,
             "trim" => Self::Trim(arguments.next_text("what is trimmed")?.map(Into::into)),

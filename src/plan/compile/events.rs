@@ -8,7 +8,7 @@ use super::{
     connector::Whole,
     context::{Context, complete},
     destination::Destinations,
-    library, poll, schedule, schema, sites, webhook,
+    library, poll, schedule, schema, sites, up, webhook,
 };
 use crate::{
     definition::{collections::items, kinds::Lifetime, stream::StreamDef, table::At},
@@ -96,7 +96,7 @@ fn compile(
     }
     redact.sort();
     redact.dedup();
-    Some(StreamPlan {
+    let plan = StreamPlan {
         name: Arc::from(name),
         key: key.into_iter().collect::<Option<_>>()?,
         revision: complete(revision)?,
@@ -116,7 +116,12 @@ fn compile(
         webhook: webhook.map(Arc::new),
         poll: poll.map(Arc::new),
         schedule,
-    })
+    };
+    if let Some(poll) = &plan.poll {
+        let levels = poll.records.as_ref().map_or(0, |records| records.levels);
+        up::check(context, def, &plan.ingest_exprs().collect::<Vec<_>>(), levels);
+    }
+    Some(plan)
 }
 
 /// `/customer/email` as `customer.email`.

@@ -36,6 +36,7 @@ mod set;
 mod settings;
 mod sites;
 mod test;
+mod up;
 mod url;
 mod vars;
 mod verify;

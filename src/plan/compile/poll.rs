@@ -257,8 +257,19 @@ fn records(context: &mut Context<'_>, given: &At<Expression>, path: &str) -> Opt
     Some(RecordsPlan {
         prefix: prefix(text),
         optional: text.split('|').skip(1).any(|filter| filter.trim_start().starts_with("default")),
+        levels: levels(text),
         path: expr,
     })
+}
+
+/// How many nodes enclose a record: each wildcard but the last is one, and each `.*` gives a name.
+fn levels(path: &str) -> usize {
+    let path = path.split('|').next().unwrap_or_default();
+    if path.contains('?') || path.contains("..") {
+        return 0;
+    }
+    let named = path.matches(".*").count();
+    (path.matches("[*]").count() + named).saturating_sub(1) + named
 }
 
 /// The members that a path names before its first wildcard, index or filter.
@@ -294,7 +305,22 @@ fn quoted(text: &str) -> Option<(&str, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use super::prefix;
+    use super::{levels, prefix};
+
+    #[test]
+    fn each_wildcard_but_the_last_and_each_name_is_a_level() {
+        for (path, expected) in [
+            ("$", 0),
+            ("$.a[*]", 0),
+            ("$.a[*].b[*] | default([])", 1),
+            ("$.data.*", 1),
+            ("$.data.*.items[*]", 2),
+            ("$.a[*].b[*].c[*]", 2),
+            ("$.a[?@.x].b[*]", 0),
+        ] {
+            assert_eq!(levels(path), expected, "{path}");
+        }
+    }
 
     #[test]
     fn the_part_before_the_first_wildcard_must_exist() {

@@ -31,9 +31,9 @@ pub(super) static CHALLENGE_WHEN: Site = lenient(&["vars", "request"], None);
 /// A challenge's answer.
 pub(super) static CHALLENGE: Site = site(&["vars", "request"], None);
 
-const POLLED: &[&str] = &["vars", "record", "response"];
+const POLLED: &[&str] = &["vars", "record", "up", "response"];
 const PUSHED: &[&str] = &["vars", "record", "request"];
-const BOTH: &[&str] = &["vars", "record", "request", "response"];
+const BOTH: &[&str] = &["vars", "record", "up", "request", "response"];
 
 /// Key, revision, tenant and `with` of a stream with these sources.
 pub(super) fn ingest(webhook: bool, poll: bool) -> Site {
@@ -75,7 +75,11 @@ pub(super) fn where_name_exists(name: &str) -> Option<&'static str> {
             "`request` exists in key, revision, tenant, when, delete and with of streams that take \
              webhooks; hand it to map by `with`"
         }
-        "each" | "job" | "up" | "batch" | "item" => {
+        "up" => {
+            "`up`, what encloses a record, exists in key, revision, tenant, when, delete and with \
+             of polled streams; hand it to map by `with`"
+        }
+        "each" | "job" | "batch" | "item" => {
             "this name is part of the language, but this version does not have it yet"
         }
         _ => return None,
