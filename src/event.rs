@@ -2,8 +2,6 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use serde_json::Value;
-
 use crate::world::Timestamp;
 
 mod record;
@@ -112,7 +110,7 @@ pub struct Event {
     /// The raw record.
     pub record: Record,
     /// The stream's `with` table as evaluated at ingest, an object.
-    pub with: Option<Arc<Value>>,
+    pub with: Option<Record>,
     /// W3C `traceparent` that the producer sent or ingest made.
     pub traceparent: Option<String>,
 }

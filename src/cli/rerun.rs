@@ -202,7 +202,11 @@ impl Gather<'_> {
         let plan = self.plan.streams.iter().find(|plan| *plan.name == *stream).cloned();
         let (Some(document), Some(plan)) = (document, plan) else { return };
         let records = match path(&plan) {
-            Some(path) => path.select(&document).unwrap_or_default(),
+            Some(path) => {
+                let found =
+                    path.select(&Record::from_value(document), &Env::new()).unwrap_or_default();
+                found.iter().map(|record| record.value().as_ref().clone()).collect()
+            }
             None => listed(document),
         };
         for record in records {

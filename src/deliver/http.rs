@@ -9,7 +9,7 @@ use http::{
 };
 use tokio::time::Instant;
 
-use super::{decide::Outcome, prepare::json, view::event_view};
+use super::{decide::Outcome, view::event_view};
 use crate::{
     auth::{AuthError, Authenticator, Carried},
     egress::{Answer, Egress, EgressError, ExchangeLimits, retry_after},
@@ -318,8 +318,8 @@ fn header_name(name: &str) -> Result<HeaderName, String> {
 }
 
 fn rendered(tree: &Tree, env: &Env) -> Result<Bytes, Outcome> {
-    let value = tree.eval(env).map_err(|error| template_failed(error.to_string()))?;
-    Ok(value.map(|value| json(&value)).unwrap_or_default())
+    let text = tree.json(env).map_err(|error| template_failed(error.to_string()))?;
+    Ok(text.unwrap_or_default().into())
 }
 
 /// The tree with its secrets in place.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use serde_json::Value;
 
 use super::view::event_view;
@@ -11,12 +10,6 @@ use crate::{
     map::Env,
     plan::StreamPlan,
 };
-
-/// A document as JSON text.
-pub(super) fn json(value: &Value) -> Bytes {
-    // A `Value` has string keys and finite numbers only: it is always JSON.
-    serde_json::to_vec(value).unwrap_or_default().into()
-}
 
 /// `record` → map → schema: what goes to the destination, the event's own record, byte for byte,
 /// where there is no map. An error is a dead letter: the reason's stable word (`map_failed`,
@@ -35,7 +28,7 @@ pub fn prepare(
                 .with("vars", vars.clone())
                 .with_dynamic("event", event_view(event));
             if let Some(with) = &event.with {
-                env = env.with("with", with.clone());
+                env = env.with_record("with", with.clone());
             }
             mapping.apply(&env).map_err(|error| ("map_failed", error.to_string()))?
         }
@@ -138,7 +131,7 @@ pub(super) mod tests {
             ("about", "{{ event.key }}/{{ event.stream }}"),
         ];
         let mut event = event(br#"{"id":1001,"total":"129.90"}"#);
-        event.with = Some(Arc::new(json!({"ticket": 5})));
+        event.with = Some(Record::from_value(json!({"ticket": 5})));
         let output = prepared(&stream(&fields), event).unwrap();
         let text = r#"{"id":"acme:1001","total":"129.90","ticket":5,"about":"1001/orders"}"#;
         assert_eq!(output.bytes(), text);

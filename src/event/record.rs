@@ -92,6 +92,12 @@ impl PartialEq for Record {
     }
 }
 
+impl fmt::Debug for Node<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Node({} bytes)", self.json().len())
+    }
+}
+
 /// A value within a record.
 #[derive(Clone, Copy)]
 pub struct Node<'a> {
@@ -131,6 +137,29 @@ impl<'a> Node<'a> {
         &self.text[self.entry().start as usize..self.entry().end as usize]
     }
 
+    /// Appends its JSON text, without white space between values and else as it came: digits and
+    /// escapes are the sender's.
+    pub fn write(self, out: &mut Vec<u8>) {
+        let (start, end) = (self.entry().start as usize, self.entry().end as usize);
+        let mut done = start;
+        for entry in &self.entries[self.at..self.entry().next as usize] {
+            let begin = entry.start as usize;
+            let past = match entry.kind {
+                Kind::Array | Kind::Object => begin + 1,
+                _ => entry.end as usize,
+            };
+            out.extend(marks(&self.text[done..begin]));
+            out.extend_from_slice(&self.text[begin..past]);
+            done = past;
+        }
+        out.extend(marks(&self.text[done..end]));
+    }
+
+    /// A record of its own, of its JSON text.
+    pub fn to_record(self) -> Record {
+        Record::from_bytes(Bytes::copy_from_slice(self.json()))
+    }
+
     /// What it is.
     pub fn shape(self) -> Shape<'a> {
         match self.entry().kind {
@@ -142,6 +171,21 @@ impl<'a> Node<'a> {
             Kind::Array => Shape::Array,
             Kind::Object => Shape::Object,
         }
+    }
+
+    /// Whether it is `null`.
+    pub fn is_null(self) -> bool {
+        self.entry().kind == Kind::Null
+    }
+
+    /// Whether it is an array.
+    pub fn is_array(self) -> bool {
+        self.entry().kind == Kind::Array
+    }
+
+    /// Whether it is an object.
+    pub fn is_object(self) -> bool {
+        self.entry().kind == Kind::Object
     }
 
     /// An array's items; of anything else none.
@@ -171,7 +215,8 @@ impl<'a> Node<'a> {
         self.items().nth(index)
     }
 
-    /// It as a tree of its own.
+    /// It as a tree of its own. A tree holds integers of 64 bits and floats: a number of more digits
+    /// is rounded there, and only there.
     pub fn to_value(self) -> Value {
         match self.shape() {
             Shape::Null => Value::Null,
@@ -225,6 +270,11 @@ impl<'a> Node<'a> {
             _ => Cow::Owned(serde_json::from_slice(self.json()).unwrap_or_default()),
         }
     }
+}
+
+/// What stands between two values, without white space.
+fn marks(between: &[u8]) -> impl Iterator<Item = u8> {
+    between.iter().copied().filter(|byte| !byte.is_ascii_whitespace())
 }
 
 #[cfg(test)]
@@ -326,6 +376,17 @@ mod tests {
         })
     }
 
+    #[test]
+    fn it_is_written_without_white_space_and_else_as_it_came() {
+        let record =
+            parse(" { \"a b\" :\t[ 1.50 , -0 , \"\\u00e9 x\" , { } ,[ ]] ,\n\"n\": 1e2 } ")
+                .unwrap();
+        let mut out = Vec::new();
+        record.root().unwrap().write(&mut out);
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(text, r#"{"a b":[1.50,-0,"\u00e9 x",{},[]],"n":1e2}"#);
+    }
+
     /// Every value of a record equals what `serde_json` finds in the same place.
     fn agrees(node: Node<'_>, value: &Value) {
         assert_eq!(node.to_value(), *value);
@@ -351,7 +412,13 @@ mod tests {
         #[test]
         fn it_accepts_and_finds_what_serde_json_does(text in nearly_json()) {
             match (serde_json::from_str::<Value>(&text), parse(&text)) {
-                (Ok(value), Ok(record)) => agrees(record.root().unwrap(), &value),
+                (Ok(value), Ok(record)) => {
+                    let root = record.root().unwrap();
+                    agrees(root, &value);
+                    let mut out = Vec::new();
+                    root.write(&mut out);
+                    prop_assert_eq!(serde_json::from_slice::<Value>(&out).unwrap(), value);
+                }
                 (Err(_), Err(_)) => {}
                 (theirs, ours) => prop_assert!(false, "{text}: {theirs:?} {ours:?}"),
             }

@@ -12,6 +12,10 @@ use crate::event::{Node, Record, Shape};
 
 /// Integers of this size and below are exact as `f64`, so `1001.0` may be called `1001`.
 const EXACT_FLOAT: f64 = 9_007_199_254_740_992.0;
+/// Every decimal of so many digits is another float.
+const FLOAT_DIGITS: usize = 15;
+/// Numbers of more digits before or behind the point are not written out.
+const MAX_PLAIN_DIGITS: u64 = 400;
 
 /// The first 16 bytes of SHA-256 over the canonical encoding, as 32 lower-case hexadecimal digits.
 pub(super) fn record_hash(record: &Record) -> String {
@@ -66,12 +70,52 @@ fn sorted(object: Node<'_>) -> Vec<(Cow<'_, str>, Node<'_>)> {
     members
 }
 
+/// A number's text, the same for `1001`, `1001.0` and `1.001e3`: its digits, no zeros at its ends.
+pub(super) fn canonical_number(text: &str) -> String {
+    plain_number(text).unwrap_or_else(|| text.to_owned())
+}
+
+/// Without exponent and without zeros that say nothing. `None`: so large or small that it stays as
+/// it is written.
+fn plain_number(text: &str) -> Option<String> {
+    let (sign, text) = text.strip_prefix('-').map_or(("", text), |rest| ("-", rest));
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
+        None => (text, 0),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = format!("{whole}{fraction}");
+    let point = i64::try_from(whole.len()).ok()? + i64::from(exponent);
+    if point.unsigned_abs() > MAX_PLAIN_DIGITS {
+        return None;
+    }
+    let before = usize::try_from(-point).unwrap_or(0);
+    let behind = usize::try_from(point).unwrap_or(0).saturating_sub(digits.len());
+    let digits = format!("{}{digits}{}", "0".repeat(before), "0".repeat(behind));
+    let (whole, fraction) = digits.split_at(usize::try_from(point).unwrap_or(0));
+    let (whole, fraction) = (whole.trim_start_matches('0'), fraction.trim_end_matches('0'));
+    let whole = if whole.is_empty() { "0" } else { whole };
+    Some(match (fraction, whole) {
+        ("", "0") => "0".to_owned(),
+        ("", _) => format!("{sign}{whole}"),
+        _ => format!("{sign}{whole}.{fraction}"),
+    })
+}
+
 fn encode_number(digits: &str, out: &mut Vec<u8>) {
     let number = match digits.parse::<i64>() {
         // The integer zero, with a sign or without.
         Ok(integer) => Number::from(integer),
         Err(_) => serde_json::from_str(digits).unwrap_or_else(|_| Number::from(0)),
     };
+    // Digits that a float does not hold are as good as any others.
+    if number.is_f64() && digits.len() > FLOAT_DIGITS {
+        let exact = canonical_number(digits);
+        if exact != canonical_number(&number.to_string()) {
+            out.push(b'x');
+            return encode_text(&exact, out);
+        }
+    }
     if let Some(integer) = integral(&number) {
         out.push(b'i');
         out.extend_from_slice(&integer.to_le_bytes());

@@ -6,16 +6,19 @@
 
 use std::{fmt, sync::Arc};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::canonical::{integral, record_hash};
+use super::canonical::{canonical_number, integral, record_hash};
 use crate::{
     bus::{Claim, NewEvent},
     event::{Event, EventId, Origin, Record},
-    map::{Env, EvalError, Expr, Place},
+    map::{Env, EvalError, Exact, Expr, Place, Tree},
     plan::{ConnectorPlan, Dedupe, RevisionPlan, StreamPlan},
     world::Timestamp,
 };
+
+/// 2^63: integers of 64 bits end there.
+const MAX_ORDER: f64 = 9_223_372_036_854_775_808.0;
 
 /// A record as it came in.
 #[derive(Clone)]
@@ -160,10 +163,15 @@ fn key_of(parts: &[Expr], env: &Env) -> Result<String, NameError> {
 
 fn revision_of(plan: &RevisionPlan, env: &Env) -> Result<Revision, NameError> {
     let value = present("revision", &plan.expr, env)?;
-    if let Value::Number(number) = &value {
-        let order = integral(number).or_else(|| Some(number.as_f64()?.floor() as i64));
-        // An integer beyond i64 has no place in the order; saturated, two of them would be equal.
-        let order = order.filter(|_| integral(number).is_some() || !number.is_u64());
+    let number = match &value {
+        Exact::Value(Value::Number(number)) => Some(number.clone()),
+        Exact::Digits(text) => serde_json::from_str(text).ok(),
+        Exact::Value(_) => None,
+    };
+    if let Some(number) = number {
+        // A number beyond i64 has no place in the order; saturated, two of them would be equal.
+        let floor = |float: f64| (float.abs() < MAX_ORDER).then(|| float.floor() as i64);
+        let order = integral(&number).or_else(|| number.as_f64().and_then(floor));
         return Ok((scalar_text("revision", &plan.expr, value)?, order));
     }
     let text = scalar_text("revision", &plan.expr, value)?;
@@ -187,40 +195,43 @@ fn tenant_of(
     let Some(tenant) = &stream.tenant else {
         return Ok(connector.tenant.clone());
     };
-    match tenant.eval(env)? {
-        None | Some(Value::Null) => Ok(connector.tenant.clone()),
+    match tenant.exact(env)? {
+        None | Some(Exact::Value(Value::Null)) => Ok(connector.tenant.clone()),
         Some(value) => scalar_text("tenant", tenant, value).map(Some),
     }
 }
 
 /// The `with` table as it is journalled; entries that are left out are absent.
-fn with_of(stream: &StreamPlan, env: &Env) -> Result<Option<Arc<Value>>, NameError> {
+fn with_of(stream: &StreamPlan, env: &Env) -> Result<Option<Record>, NameError> {
     if stream.with.is_empty() {
         return Ok(None);
     }
-    let mut with = Map::with_capacity(stream.with.len());
-    for (name, expr) in &stream.with {
-        if let Some(value) = expr.eval(env)? {
-            with.insert(name.clone(), value);
-        }
-    }
-    Ok(Some(Arc::new(Value::Object(with))))
+    let leaf = |(name, expr): &(String, Expr)| (name.clone(), Tree::Leaf(expr.clone()));
+    let with = Tree::Table(stream.with.iter().map(leaf).collect());
+    let json = with.json(env)?.unwrap_or_else(|| b"{}".to_vec());
+    Ok(Some(Record::from_bytes(json.into())))
 }
 
 fn scalar(what: &'static str, expr: &Expr, env: &Env) -> Result<String, NameError> {
     scalar_text(what, expr, present(what, expr, env)?)
 }
 
-fn present(what: &'static str, expr: &Expr, env: &Env) -> Result<Value, NameError> {
-    match expr.eval(env)? {
-        None | Some(Value::Null) => Err(NameError::Missing { what, place: expr.place().clone() }),
+fn present(what: &'static str, expr: &Expr, env: &Env) -> Result<Exact, NameError> {
+    match expr.exact(env)? {
+        None | Some(Exact::Value(Value::Null)) => {
+            Err(NameError::Missing { what, place: expr.place().clone() })
+        }
         Some(value) => Ok(value),
     }
 }
 
-/// A scalar as text; `1001` and `1001.0` have one text.
-fn scalar_text(what: &'static str, expr: &Expr, value: Value) -> Result<String, NameError> {
+/// A scalar as text; `1001` and `1001.0` have one text, and no digit is lost.
+fn scalar_text(what: &'static str, expr: &Expr, value: Exact) -> Result<String, NameError> {
     let not_scalar = |found| Err(NameError::NotScalar { what, found, place: expr.place().clone() });
+    let value = match value {
+        Exact::Digits(digits) => return Ok(canonical_number(&digits)),
+        Exact::Value(value) => value,
+    };
     match value {
         Value::String(text) if !text.is_empty() => Ok(text),
         Value::String(_) | Value::Null => {

@@ -1,7 +1,7 @@
 //! Dotted names within templates (`record.customer.email`, `record.lines[0].sku`), walked without
 //! the template engine.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ use super::{
     json,
     path::{Step, child, names, position, walk_node},
 };
-use crate::event::{Record, Shape};
+use crate::event::{Node, Record};
 
 /// A name and the members and indexes after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,8 +23,8 @@ pub(super) struct Chain {
 pub(super) enum Target<'a> {
     Missing,
     Json(&'a Value),
-    /// Part of a record, taken out.
-    Owned(Value),
+    /// Part of a record.
+    Node(Node<'a>),
     /// A value that only the template engine knows, or a character of a string.
     Dynamic(minijinja::Value),
 }
@@ -59,24 +59,28 @@ impl Chain {
         match scope.root(self.root) {
             None => Target::Missing,
             Some(Root::Item(value)) => follow(value, &self.steps),
+            Some(Root::Node(node)) => {
+                follow_node(node, &self.steps, || Cow::Owned(node.to_value()))
+            }
             Some(Root::Shared(value)) => follow(value, &self.steps),
             Some(Root::Record(record)) => follow_record(record, &self.steps),
             Some(Root::Dynamic(value)) => follow_dynamic(value.clone(), &self.steps),
         }
     }
 
-    /// The same, for the engine: arrays and objects stay shared with the document.
-    pub fn resolve_for_template(&self, scope: &Scope<'_>) -> minijinja::Value {
+    /// The same, for the engine: arrays and objects stay shared with the document. A number
+    /// `as_written` keeps its digits, and can be printed and filtered, but not counted with.
+    pub fn resolve_for_template(&self, scope: &Scope<'_>, as_written: bool) -> minijinja::Value {
         if let Some(Root::Record(record)) = scope.root(self.root)
             && let Some(node) = record.root().and_then(|root| walk_node(root, &self.steps))
-            && matches!(node.shape(), Shape::Array | Shape::Object)
+            && (node.is_array() || node.is_object())
         {
             return json::part(record.value(), &self.steps);
         }
         match self.resolve(scope) {
             Target::Missing => minijinja::Value::UNDEFINED,
             Target::Dynamic(value) => value,
-            Target::Owned(value) => json::owned_to_template(value),
+            Target::Node(node) => json::node_to_template(node, as_written),
             Target::Json(value) if !(value.is_array() || value.is_object()) => {
                 json::owned_to_template(value.clone())
             }
@@ -96,13 +100,26 @@ impl fmt::Display for Chain {
     }
 }
 
-/// What is named is taken out of the record by itself.
 fn follow_record<'a>(record: &'a Record, steps: &[Step]) -> Target<'a> {
-    match record.root().and_then(|root| walk_node(root, steps)) {
-        Some(node) => Target::Owned(node.to_value()),
+    match record.root() {
+        Some(root) => follow_node(root, steps, || Cow::Borrowed(record.value())),
+        None => Target::Missing,
+    }
+}
+
+fn follow_node<'a, 't>(
+    node: Node<'a>,
+    steps: &[Step],
+    tree: impl FnOnce() -> Cow<'t, Value>,
+) -> Target<'a> {
+    match walk_node(node, steps) {
+        Some(node) => Target::Node(node),
         // Either nothing is there, or an index means a character of a string.
         None if steps.iter().any(|step| matches!(step, Step::Index(_))) => {
-            follow(record.value(), steps)
+            match follow(&tree(), steps) {
+                Target::Dynamic(character) => Target::Dynamic(character),
+                _ => Target::Missing,
+            }
         }
         None => Target::Missing,
     }

@@ -23,6 +23,24 @@ pub(super) struct Slot {
     pub chain: Chain,
     /// Where a missing value is null, it is left missing here: under `is defined` and `default`.
     pub keep_missing: bool,
+    /// Only shown or filtered: a number keeps the digits it came with.
+    pub as_written: bool,
+}
+
+/// What becomes of an expression's value.
+#[derive(Clone, Copy, Default)]
+struct Use {
+    /// See [`Slot::keep_missing`].
+    keep_missing: bool,
+    /// See [`Slot::as_written`].
+    as_written: bool,
+}
+
+impl Use {
+    /// Counted with, compared, or gone through.
+    const WORKED: Self = Self { keep_missing: false, as_written: false };
+    /// Printed, or given as it is.
+    const SHOWN: Self = Self { keep_missing: false, as_written: true };
 }
 
 /// Collects what is found in the pieces of one expression.
@@ -70,7 +88,7 @@ impl<'a> Checker<'a> {
             let Some(input) = &node.expr else { break };
             at = input;
         }
-        self.expr(tree, false);
+        self.expr(tree, Use::SHOWN);
     }
 
     /// A template with statements.
@@ -138,33 +156,35 @@ impl<'a> Checker<'a> {
         self.locals.iter().flatten().any(|local| *local == name)
     }
 
-    fn expr(&mut self, tree: &ast::Expr<'a>, keep_missing: bool) {
+    fn expr(&mut self, tree: &ast::Expr<'a>, usage: Use) {
         if let Some((root, steps)) = chain_of(tree) {
             let range = self.chain_range(tree);
-            return self.name(root, steps, range, keep_missing);
+            return self.name(root, steps, range, usage);
         }
         match tree {
             ast::Expr::Var(_) | ast::Expr::Const(_) => {}
             ast::Expr::Slice(node) => {
-                self.expr(&node.expr, false);
+                self.expr(&node.expr, Use::WORKED);
                 for part in [&node.start, &node.stop, &node.step].into_iter().flatten() {
-                    self.expr(part, false);
+                    self.expr(part, Use::WORKED);
                 }
             }
-            ast::Expr::UnaryOp(node) => self.expr(&node.expr, false),
+            ast::Expr::UnaryOp(node) => self.expr(&node.expr, Use::WORKED),
             ast::Expr::BinOp(node) => {
-                self.expr(&node.left, false);
-                self.expr(&node.right, false);
+                let joins = matches!(node.op, ast::BinOpKind::Concat);
+                let usage = if joins { Use::SHOWN } else { Use::WORKED };
+                self.expr(&node.left, usage);
+                self.expr(&node.right, usage);
             }
             ast::Expr::Compare(node) => {
-                self.expr(&node.expr, false);
-                node.ops.iter().for_each(|op| self.expr(&op.expr, false));
+                self.expr(&node.expr, Use::WORKED);
+                node.ops.iter().for_each(|op| self.expr(&op.expr, Use::WORKED));
             }
             ast::Expr::IfExpr(node) => {
-                self.expr(&node.test_expr, false);
-                self.expr(&node.true_expr, keep_missing);
+                self.expr(&node.test_expr, Use::WORKED);
+                self.expr(&node.true_expr, usage);
                 if let Some(other) = &node.false_expr {
-                    self.expr(other, keep_missing);
+                    self.expr(other, usage);
                 } else {
                     let range = self.range(node.true_expr.span());
                     let message = "an `if` needs an `else`: what is it otherwise?";
@@ -172,24 +192,28 @@ impl<'a> Checker<'a> {
                     problem.help = Some("write `x if y else none`, or `x | optional`".to_owned());
                 }
             }
-            ast::Expr::Filter(node) => self.filter(node, tree.span(), keep_missing),
+            ast::Expr::Filter(node) => self.filter(node, tree.span(), usage),
             ast::Expr::Test(node) => self.test(node, tree.span()),
-            ast::Expr::GetAttr(node) => self.expr(&node.expr, false),
+            ast::Expr::GetAttr(node) => self.expr(&node.expr, Use::WORKED),
             ast::Expr::GetItem(node) => {
-                self.expr(&node.expr, false);
-                self.expr(&node.subscript_expr, false);
+                self.expr(&node.expr, Use::WORKED);
+                self.expr(&node.subscript_expr, Use::WORKED);
             }
             ast::Expr::Call(node) => self.call(node),
-            ast::Expr::List(node) => node.items.iter().for_each(|item| self.expr(item, false)),
-            ast::Expr::Tuple(node) => node.items.iter().for_each(|item| self.expr(item, false)),
+            ast::Expr::List(node) => {
+                node.items.iter().for_each(|item| self.expr(item, Use::WORKED))
+            }
+            ast::Expr::Tuple(node) => {
+                node.items.iter().for_each(|item| self.expr(item, Use::WORKED))
+            }
             ast::Expr::Map(node) => {
-                node.keys.iter().chain(&node.values).for_each(|item| self.expr(item, false));
+                node.keys.iter().chain(&node.values).for_each(|item| self.expr(item, Use::WORKED));
             }
         }
     }
 
     /// A name at the root of a template, with what follows it.
-    fn name(&mut self, root: &str, steps: Vec<Step>, range: Range<usize>, keep_missing: bool) {
+    fn name(&mut self, root: &str, steps: Vec<Step>, range: Range<usize>, usage: Use) {
         if self.is_local(root) || (steps.is_empty() && FUNCTIONS.contains(&root)) {
             return;
         }
@@ -222,21 +246,32 @@ impl<'a> Checker<'a> {
             problem.help = Some("write `secret.NAME`".to_owned());
             return;
         }
-        let (range, steps, keep_missing) = if exact {
-            (range, steps, keep_missing)
+        let (range, steps, usage) = if exact {
+            (range, steps, usage)
         } else {
-            (range.start..range.start + root.len(), Vec::new(), false)
+            (range.start..range.start + root.len(), Vec::new(), Use::WORKED)
         };
         let chain = Chain { root, steps: steps.into() };
-        self.slots.push((range, Slot { chain, keep_missing }));
+        let Use { keep_missing, as_written } = usage;
+        self.slots.push((range, Slot { chain, keep_missing, as_written }));
     }
 
-    fn filter(&mut self, node: &ast::Filter<'a>, span: Span, keep_missing: bool) {
-        let handles = keep_missing || matches!(node.name, "default" | "d" | "optional");
+    fn filter(&mut self, node: &ast::Filter<'a>, span: Span, usage: Use) {
+        let handles = matches!(node.name, "default" | "d" | "optional");
         if let Some(input) = &node.expr {
-            self.expr(input, handles);
+            let ours = !handles && filters::NAMES.contains(&node.name);
+            self.expr(
+                input,
+                Use {
+                    keep_missing: usage.keep_missing || handles,
+                    as_written: ours || (handles && usage.as_written),
+                },
+            );
         }
         self.arguments(&node.args);
+        if node.name == "decimal" {
+            self.refuse_float(node);
+        }
         let start = node.expr.as_ref().map_or(span.start_offset, |input| input.span().end_offset);
         let range = self.word(node.name, start as usize, span);
         match self.compile_filter(node) {
@@ -258,6 +293,19 @@ impl<'a> Checker<'a> {
                 *problem = problem.clone().nearest(node.name, known, None);
             }
         }
+    }
+
+    /// `{{ 1.5 | decimal }}`: a decimal's digits are written as a text.
+    fn refuse_float(&mut self, node: &ast::Filter<'a>) {
+        let Some(input) = &node.expr else { return };
+        let constant = input.as_const().filter(minijinja::Value::is_number);
+        if constant.is_none_or(|number| number.is_integer()) {
+            return;
+        }
+        let range = self.range(input.span());
+        let message = "a decimal is digits, and this number is a float";
+        let problem = self.problem(range, ExprProblemKind::Filter, message);
+        problem.help = Some("write the number as a text: '0.50'".to_owned());
     }
 
     /// One of our filters, where its arguments are constants; `None` where it is not or they are not.
@@ -288,7 +336,8 @@ impl<'a> Checker<'a> {
     }
 
     fn test(&mut self, node: &ast::Test<'a>, span: Span) {
-        self.expr(&node.expr, matches!(node.name, "defined" | "undefined"));
+        let keep_missing = matches!(node.name, "defined" | "undefined");
+        self.expr(&node.expr, Use { keep_missing, as_written: false });
         self.arguments(&node.args);
         if !template::has_test(node.name) {
             let range = self.word(node.name, node.expr.span().end_offset as usize, span);
@@ -318,7 +367,7 @@ impl<'a> Checker<'a> {
             ast::Expr::GetAttr(member) => {
                 let local = chain_of(&member.expr).is_some_and(|(root, _)| self.is_local(root));
                 if !local {
-                    self.expr(&member.expr, false);
+                    self.expr(&member.expr, Use::WORKED);
                     let range = self.chain_range(&node.expr);
                     let problem = self.problem(
                         range,
@@ -328,7 +377,7 @@ impl<'a> Checker<'a> {
                     problem.help = Some("filters do their work: `x | default(0)`".to_owned());
                 }
             }
-            other => self.expr(other, false),
+            other => self.expr(other, Use::WORKED),
         }
         self.arguments(&node.args);
     }
@@ -339,7 +388,7 @@ impl<'a> Checker<'a> {
             | ast::CallArg::Kwarg(_, value)
             | ast::CallArg::PosSplat(value)
             | ast::CallArg::KwargSplat(value)) = argument;
-            self.expr(value, false);
+            self.expr(value, Use::WORKED);
         }
     }
 
@@ -367,50 +416,50 @@ impl<'a> Checker<'a> {
     fn statement(&mut self, tree: &ast::Stmt<'a>) {
         match tree {
             ast::Stmt::Template(node) => self.statements(&node.children),
-            ast::Stmt::EmitExpr(node) => self.expr(&node.expr, false),
+            ast::Stmt::EmitExpr(node) => self.expr(&node.expr, Use::SHOWN),
             ast::Stmt::EmitRaw(_) => {}
             ast::Stmt::ForLoop(node) => {
-                self.expr(&node.iter, false);
+                self.expr(&node.iter, Use::WORKED);
                 let mut locals = vec!["loop"];
                 self.assigned(&node.target, &mut locals);
                 self.locals.push(locals);
                 if let Some(filter) = &node.filter_expr {
-                    self.expr(filter, false);
+                    self.expr(filter, Use::WORKED);
                 }
                 self.statements(&node.body);
                 self.locals.pop();
                 self.block(Vec::new(), &node.else_body);
             }
             ast::Stmt::IfCond(node) => {
-                self.expr(&node.expr, false);
+                self.expr(&node.expr, Use::WORKED);
                 self.block(Vec::new(), &node.true_body);
                 self.block(Vec::new(), &node.false_body);
             }
             ast::Stmt::WithBlock(node) => {
                 let mut locals = Vec::new();
                 for (target, value) in &node.assignments {
-                    self.expr(value, false);
+                    self.expr(value, Use::WORKED);
                     self.assigned(target, &mut locals);
                 }
                 self.block(locals, &node.body);
             }
             ast::Stmt::Set(node) => {
-                self.expr(&node.expr, false);
+                self.expr(&node.expr, Use::WORKED);
                 self.assign(&node.target);
             }
             ast::Stmt::SetBlock(node) => {
                 if let Some(filter) = &node.filter {
-                    self.expr(filter, false);
+                    self.expr(filter, Use::WORKED);
                 }
                 self.block(Vec::new(), &node.body);
                 self.assign(&node.target);
             }
             ast::Stmt::AutoEscape(node) => {
-                self.expr(&node.enabled, false);
+                self.expr(&node.enabled, Use::WORKED);
                 self.block(Vec::new(), &node.body);
             }
             ast::Stmt::FilterBlock(node) => {
-                self.expr(&node.filter, false);
+                self.expr(&node.filter, Use::WORKED);
                 self.block(Vec::new(), &node.body);
             }
             ast::Stmt::Macro(node) => {
@@ -441,7 +490,7 @@ impl<'a> Checker<'a> {
     }
 
     fn define(&mut self, node: &ast::Macro<'a>) {
-        node.defaults.iter().for_each(|value| self.expr(value, false));
+        node.defaults.iter().for_each(|value| self.expr(value, Use::WORKED));
         let mut locals = vec!["caller"];
         node.args.iter().for_each(|argument| self.assigned(argument, &mut locals));
         self.block(locals, &node.body);
@@ -479,7 +528,7 @@ impl<'a> Checker<'a> {
                 list.items.iter().for_each(|item| self.assigned(item, names));
             }
             // `namespace.member = ...`
-            other => self.expr(other, false),
+            other => self.expr(other, Use::WORKED),
         }
     }
 }

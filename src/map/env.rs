@@ -1,11 +1,11 @@
 //! The names an evaluation sees.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 
 use serde_json::Value;
 
 use crate::{
-    event::Record,
+    event::{Node, Record},
     world::{Secret, Secrets},
 };
 
@@ -100,7 +100,7 @@ impl fmt::Debug for Env {
 pub(super) struct Scope<'a> {
     pub env: &'a Env,
     /// What `$` and `record` are, where that is not what `env` says: an item under `apply`.
-    pub item: Option<&'a Value>,
+    pub item: Option<Document<'a>>,
     /// Whether `secret` may be looked up.
     pub secrets: bool,
 }
@@ -113,7 +113,7 @@ impl<'a> Scope<'a> {
     /// The document that `$` is, where `root` is the site's.
     pub fn document(&self, root: &str) -> Option<Document<'a>> {
         if let Some(item) = self.item {
-            return Some(Document::Json(item));
+            return Some(item);
         }
         match self.env.get(root)? {
             Binding::Json(value) if has_body(root) => value.get("body").map(Document::Json),
@@ -126,7 +126,9 @@ impl<'a> Scope<'a> {
     /// What a name at the root of a template is.
     pub fn root(&self, name: &str) -> Option<Root<'a>> {
         match (self.item, name) {
-            (Some(item), "record") => Some(Root::Item(item)),
+            (Some(Document::Json(item)), "record") => Some(Root::Item(item)),
+            (Some(Document::Node(item)), "record") => Some(Root::Node(item)),
+            (Some(Document::Record(item)), "record") => Some(Root::Record(item)),
             _ => self.env.get(name).map(|binding| match binding {
                 Binding::Json(value) => Root::Shared(value),
                 Binding::Record(record) => Root::Record(record),
@@ -138,7 +140,9 @@ impl<'a> Scope<'a> {
     /// The same names for a template, which owns what it sees.
     pub fn owned(&self) -> Env {
         match self.item {
-            Some(item) => self.env.clone().with("record", Arc::new(item.clone())),
+            Some(Document::Json(item)) => self.env.clone().with("record", Arc::new(item.clone())),
+            Some(Document::Node(item)) => self.env.clone().with_record("record", item.to_record()),
+            Some(Document::Record(item)) => self.env.clone().with_record("record", item.clone()),
             None => self.env.clone(),
         }
     }
@@ -154,14 +158,17 @@ pub(super) fn has_body(root: &str) -> bool {
 pub(super) enum Document<'a> {
     Json(&'a Value),
     Record(&'a Record),
+    /// Part of a record.
+    Node(Node<'a>),
 }
 
 impl<'a> Document<'a> {
     /// The whole of it as a tree.
-    pub fn value(self) -> &'a Value {
+    pub fn value(self) -> Cow<'a, Value> {
         match self {
-            Self::Json(value) => value,
-            Self::Record(record) => record.value(),
+            Self::Json(value) => Cow::Borrowed(value),
+            Self::Record(record) => Cow::Borrowed(record.value()),
+            Self::Node(node) => Cow::Owned(node.to_value()),
         }
     }
 }
@@ -169,6 +176,7 @@ impl<'a> Document<'a> {
 /// What a name is bound to.
 pub(super) enum Root<'a> {
     Item(&'a Value),
+    Node(Node<'a>),
     Shared(&'a Arc<Value>),
     Record(&'a Record),
     Dynamic(&'a minijinja::Value),

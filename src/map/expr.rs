@@ -4,18 +4,18 @@ use std::{fmt, ops::Deref, sync::Arc};
 
 use serde_json::Value;
 
-use crate::world::Secret;
+use crate::{event::Record, world::Secret};
 
 use super::{
     Env, EvalError, ExprProblem, Library, Place, Site,
     chain::{Chain, Target},
     env::{Document, Scope, has_body},
     fault::{Fault, kind},
-    filters::{Filter, Flow},
+    filters::Filter,
+    flow::{Flow, Scalar, number_of},
     json,
     path::{Found, Path, Taken},
     template::{self, Given, Jinja},
-    tree,
 };
 
 mod compile;
@@ -80,6 +80,15 @@ enum Stage {
         program: Jinja,
         handles_missing: bool,
     },
+}
+
+/// What an expression gives, with every digit.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Exact {
+    /// A number that no [`Value`] holds without rounding: its JSON text.
+    Digits(String),
+    /// Anything else.
+    Value(Value),
 }
 
 /// What a piece gives.
@@ -255,92 +264,77 @@ impl Expr {
         }))
     }
 
-    /// For `events`: each match, with nothing copied but the matches. A path to one array gives its
-    /// items.
-    pub fn select(&self, document: &Value) -> Result<Vec<Value>, EvalError> {
-        let env = Env::new();
-        self.select_in(&Scope { item: Some(document), ..Scope::of(&env) })
+    /// As [`Expr::eval`], with every digit of a number that comes as it is from a record.
+    pub fn exact(&self, env: &Env) -> Result<Option<Exact>, EvalError> {
+        let scope = Scope::of(env);
+        let Some(flow) = self.flow_in(&scope)? else { return Ok(None) };
+        if let Scalar::Digits(text) = flow.scalar()
+            && number_of(&text).is_none()
+        {
+            return Ok(Some(Exact::Digits(text.into_owned())));
+        }
+        Ok(flow.into_value().map(Exact::Value))
     }
 
-    /// The same for `records`: within what `$` is in `env`, and with its names for filters.
-    pub fn select_with(&self, env: &Env) -> Result<Vec<Value>, EvalError> {
-        self.select_in(&Scope::of(env))
+    /// As [`Expr::eval`], as JSON text: numbers and texts of a record are as they came.
+    pub fn json(&self, env: &Env) -> Result<Option<Record>, EvalError> {
+        let flow = self.flow_in(&Scope::of(env))?;
+        Ok(flow.filter(|flow| !flow.is_missing()).map(|flow| flow.to_record()))
     }
 
-    fn select_in(&self, scope: &Scope<'_>) -> Result<Vec<Value>, EvalError> {
-        let flow = match &self.0.code {
-            Code::Single(piece) => self.piece(piece, scope)?,
-            _ => {
-                self.eval_in(scope)?.map_or(Outcome::LeftOut, |value| Outcome::Value(value.into()))
-            }
-        };
-        Ok(match flow {
-            Outcome::LeftOut => Vec::new(),
-            Outcome::Value(flow) => match flow.items() {
-                Some(items) => items.into_iter().cloned().collect(),
-                None => flow.into_value().into_iter().collect(),
-            },
-        })
+    /// For `records` and `events`: each match, with nothing copied but the matches, byte for byte as
+    /// they came. A path to one array gives its items. `$` is the document; `env` has the names that
+    /// filters use besides.
+    pub fn select(&self, document: &Record, env: &Env) -> Result<Vec<Record>, EvalError> {
+        let scope = Scope { item: Some(Document::Record(document)), ..Scope::of(env) };
+        let flow = self.flow_in(&scope)?.filter(|flow| !flow.is_missing());
+        Ok(flow.map_or_else(Vec::new, |flow| match flow.items() {
+            Some(items) => items.iter().map(Flow::to_record).collect(),
+            None => vec![flow.to_record()],
+        }))
     }
 
     pub(super) fn eval_in(&self, scope: &Scope<'_>) -> Result<Option<Value>, EvalError> {
-        self.refuse_secrets(scope)?;
-        match &self.0.code {
-            Code::Constant(value) => Ok(Some(value.clone())),
-            Code::Single(piece) => match self.piece(piece, scope)? {
-                Outcome::LeftOut => Ok(None),
-                Outcome::Value(flow) if flow.is_null() && piece.is_page() => Ok(None),
-                Outcome::Value(flow) => Ok(flow.into_value()),
-            },
-            Code::Concat(parts) => Ok(self.concat(parts, scope)?.map(Value::String)),
-            Code::Statements(program) => match program.run(scope, None) {
-                Ok(Given::Value(value)) => {
-                    json::from_template(&value).map_err(|fault| self.error(fault))
-                }
-                Ok(Given::Missing(_) | Given::LeftOut) => Ok(None),
-                Err(fault) => Err(self.error(fault)),
-            },
-        }
+        Ok(self.flow_in(scope)?.and_then(Flow::into_value))
     }
 
     /// The value as JSON text at the end of `out`. Whether there is one; where there is none, `out`
     /// is as it was.
     pub(super) fn write_in(&self, scope: &Scope<'_>, out: &mut Vec<u8>) -> Result<bool, EvalError> {
-        // What is borrowed is printed from where it lies; only the general case makes a value first.
-        if let Code::Single(piece) = &self.0.code
-            && !piece.is_page()
-            && !self.needs_secret()
-        {
-            return Ok(match self.piece(piece, scope)? {
-                Outcome::LeftOut | Outcome::Value(Flow::Missing) => false,
-                Outcome::Value(Flow::Borrowed(value)) => {
-                    tree::push(value, out);
-                    true
+        Ok(self.flow_in(scope)?.is_some_and(|flow| flow.write(out)))
+    }
+
+    /// The value, borrowed for as long as that will do. `None`: left out.
+    pub(super) fn flow_in<'a>(&'a self, scope: &Scope<'a>) -> Result<Option<Flow<'a>>, EvalError> {
+        self.refuse_secrets(scope)?;
+        Ok(match &self.0.code {
+            Code::Constant(value) => Some(Flow::Borrowed(value)),
+            Code::Single(piece) => match self.piece(piece, scope)? {
+                Outcome::LeftOut => None,
+                Outcome::Value(flow) if flow.is_null() && piece.is_page() => None,
+                Outcome::Value(flow) => Some(flow),
+            },
+            Code::Concat(parts) => self.concat(parts, scope)?.map(Flow::from),
+            Code::Statements(program) => match program.run(scope, None) {
+                Ok(Given::Value(value)) => {
+                    Some(json::flow_from_template(&value).map_err(|fault| self.error(fault))?)
                 }
-                Outcome::Value(flow) => flow.into_value().is_some_and(|value| {
-                    tree::push(&value, out);
-                    true
-                }),
-            });
-        }
-        let value = self.eval_in(scope)?;
-        Ok(value.is_some_and(|value| {
-            tree::push(&value, out);
-            true
-        }))
+                Ok(Given::Missing(_) | Given::LeftOut) => None,
+                Err(fault) => return Err(self.error(fault)),
+            },
+        })
     }
 
     fn text_in(&self, scope: &Scope<'_>) -> Result<Option<String>, EvalError> {
-        if let Code::Concat(parts) = &self.0.code {
-            self.refuse_secrets(scope)?;
-            return self.concat(parts, scope);
+        let Some(flow) = self.flow_in(scope)?.filter(|flow| !flow.is_missing()) else {
+            return Ok(None);
+        };
+        if let Flow::Owned(Value::String(text)) = flow {
+            return Ok(Some(text));
         }
-        match self.eval_in(scope)? {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(value @ (Value::Number(_) | Value::Bool(_))) => Ok(Some(value.to_string())),
-            Some(other) => Err(self.error(Fault::expected("a text, number or boolean", &other))),
-        }
+        let mut text = String::new();
+        flow.push_scalar_to(&mut text).map_err(|fault| self.error(fault))?;
+        Ok(Some(text))
     }
 
     fn refuse_secrets(&self, scope: &Scope<'_>) -> Result<(), EvalError> {
@@ -359,10 +353,10 @@ impl Expr {
         for part in parts {
             match part {
                 Part::Text(literal) => text.push_str(literal),
-                Part::Constant(value) => push(&mut text, Flow::Borrowed(value)),
+                Part::Constant(value) => Flow::Borrowed(value).push_to(&mut text),
                 Part::Piece(piece) => match self.piece(piece, scope)? {
                     Outcome::LeftOut => return Ok(None),
-                    Outcome::Value(flow) => push(&mut text, flow),
+                    Outcome::Value(flow) => flow.push_to(&mut text),
                 },
             }
         }
@@ -383,10 +377,8 @@ impl Expr {
             Origin::Chain(chain) => match chain.resolve(scope) {
                 Target::Missing => Flow::Missing,
                 Target::Json(value) => Flow::Borrowed(value),
-                Target::Owned(value) => Flow::Owned(value),
-                Target::Dynamic(value) => {
-                    json::from_template(&value)?.map_or(Flow::Missing, Flow::Owned)
-                }
+                Target::Node(node) => Flow::Node(node),
+                Target::Dynamic(value) => json::flow_from_template(&value)?,
             },
             Origin::Jinja(program) => match program.run(scope, None)? {
                 Given::LeftOut => return Ok(Outcome::LeftOut),
@@ -394,9 +386,7 @@ impl Expr {
                     missed = name;
                     Flow::Missing
                 }
-                Given::Value(value) => {
-                    json::from_template(&value)?.map_or(Flow::Missing, Flow::Owned)
-                }
+                Given::Value(value) => json::flow_from_template(&value)?,
             },
         };
         let Outcome::Value(flow) = run_stages(&piece.stages, flow, scope)? else {
@@ -422,7 +412,7 @@ impl Expr {
                 None => Fault::Here("there is no document".to_owned()),
                 Some(document) => Fault::Here(format!(
                     "found nothing: what there is ends at `{}`",
-                    path.deepest(document.value())
+                    path.deepest(&document.value())
                 )),
             },
         }
@@ -475,19 +465,21 @@ impl Piece {
 
 /// What a path selects. Out of a record it takes just that.
 fn find<'a>(path: &Path, document: Document<'a>) -> Flow<'a> {
-    if let Document::Record(record) = document
-        && let Some(taken) = record.root().and_then(|root| path.take(root))
-    {
-        return match taken {
-            Taken::One(value) => Flow::Owned(value),
-            Taken::Many(values) => Flow::Owned(Value::Array(values)),
-            Taken::Nothing => Flow::Missing,
-        };
-    }
-    match path.find(document.value()) {
-        Found::One(value) => Flow::Borrowed(value),
-        Found::Many(values) => Flow::Many(values),
-        Found::Nothing => Flow::Missing,
+    let node = match document {
+        Document::Json(value) => {
+            return match path.find(value) {
+                Found::One(value) => Flow::Borrowed(value),
+                Found::Many(values) => Flow::Many(values),
+                Found::Nothing => Flow::Missing,
+            };
+        }
+        Document::Record(record) => record.root(),
+        Document::Node(node) => Some(node),
+    };
+    match node.map(|node| path.take(node, || document.value())) {
+        Some(Taken::One(node)) => Flow::Node(node),
+        Some(Taken::Many(nodes)) => Flow::Nodes(nodes),
+        Some(Taken::Nothing) | None => Flow::Missing,
     }
 }
 
@@ -518,13 +510,11 @@ fn run_stages<'a>(
             }
             Stage::Native(filter) => flow = filter.apply(flow, scope)?,
             Stage::Jinja { program, .. } => {
-                let input = flow.into_value().map(json::owned_to_template);
+                let input = (!flow.is_missing()).then(|| json::flow_to_template(flow));
                 flow = match program.run(scope, input)? {
                     Given::LeftOut => return Ok(Outcome::LeftOut),
                     Given::Missing(_) => Flow::Missing,
-                    Given::Value(value) => {
-                        json::from_template(&value)?.map_or(Flow::Missing, Flow::Owned)
-                    }
+                    Given::Value(value) => json::flow_from_template(&value)?,
                 };
             }
         }
@@ -538,18 +528,6 @@ impl Stage {
             Self::Native(filter) => filter.handles_missing(),
             Self::Jinja { handles_missing, .. } => *handles_missing,
         }
-    }
-}
-
-/// Appends what stands within a text: texts as they are, everything else as JSON.
-fn push(text: &mut String, flow: Flow<'_>) {
-    match flow {
-        Flow::Borrowed(Value::String(part)) => text.push_str(part),
-        Flow::Borrowed(value) => super::filters::push_json(text, value),
-        other => match other.into_value().unwrap_or_default() {
-            Value::String(part) => text.push_str(&part),
-            value => super::filters::push_json(text, &value),
-        },
     }
 }
 

@@ -4,6 +4,8 @@ use std::{fmt, sync::Arc};
 
 use serde_json::Value;
 
+use crate::event::{Node, Shape};
+
 /// Where in the connector file something was written: for messages at run time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -44,8 +46,8 @@ pub(super) enum Fault {
 
 impl Fault {
     /// "expected digits, found an object"
-    pub fn expected(what: impl fmt::Display, found: &Value) -> Self {
-        Self::Here(format!("expected {what}, found {}", kind(found)))
+    pub fn expected(what: impl fmt::Display, found: impl Typed) -> Self {
+        Self::Here(format!("expected {what}, found {}", found.kind()))
     }
 
     /// The same fault, said of the item at `index`.
@@ -84,6 +86,37 @@ impl std::error::Error for Fault {}
 impl From<EvalError> for Fault {
     fn from(error: EvalError) -> Self {
         Self::Inner(Box::new(error))
+    }
+}
+
+/// What has a type that a message can name.
+pub(super) trait Typed {
+    /// With its article.
+    fn kind(&self) -> &'static str;
+}
+
+impl Typed for &Value {
+    fn kind(&self) -> &'static str {
+        kind(self)
+    }
+}
+
+impl Typed for &'static str {
+    fn kind(&self) -> &'static str {
+        self
+    }
+}
+
+impl Typed for Node<'_> {
+    fn kind(&self) -> &'static str {
+        match self.shape() {
+            Shape::Null => "null",
+            Shape::Bool(_) => "a boolean",
+            Shape::Number(_) => "a number",
+            Shape::Text(_) => "a string",
+            Shape::Array => "an array",
+            Shape::Object => "an object",
+        }
     }
 }
 

@@ -8,8 +8,11 @@ use std::{fmt, sync::Arc};
 use minijinja::value::{Enumerator, Object, ObjectRepr, ValueKind};
 use serde_json::{Map, Number, Value};
 
+use crate::event::{Node, Shape};
+
 use super::{
     fault::Fault,
+    flow::{Flow, number_of},
     path::{Step, walk},
 };
 
@@ -108,6 +111,59 @@ pub(super) fn owned_to_template(value: Value) -> minijinja::Value {
     scalar(&value).unwrap_or_else(|| to_template(&Arc::new(value)))
 }
 
+/// A number with more digits than the engine counts with. It is printed and filtered as it came.
+#[derive(Debug)]
+struct Digits(Box<str>);
+
+impl Object for Digits {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
+    }
+
+    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Part of a record for the engine. Integers of 128 bits stay exact; what else a float would round
+/// keeps its digits where it only has to be shown.
+pub(super) fn node_to_template(node: Node<'_>, as_written: bool) -> minijinja::Value {
+    let Shape::Number(text) = node.shape() else { return owned_to_template(node.to_value()) };
+    let number = number_of(text);
+    // The engine writes floats its own way.
+    if let Some(number) = number.filter(|number| !(as_written && number.is_f64())) {
+        return owned_to_template(Value::Number(number));
+    }
+    if as_written {
+        return minijinja::Value::from_object(Digits(text.into()));
+    }
+    let integer = text.parse::<i128>().map(minijinja::Value::from);
+    integer.unwrap_or_else(|_| owned_to_template(node.to_value()))
+}
+
+/// The engine's value among our filters; missing where it is undefined.
+pub(super) fn flow_from_template(value: &minijinja::Value) -> Result<Flow<'static>, Fault> {
+    if let Some(Digits(text)) = value.downcast_object_ref::<Digits>() {
+        return Ok(Flow::digits(text));
+    }
+    if value.is_integer() {
+        return Ok(Flow::digits(&value.to_string()));
+    }
+    Ok(from_template(value)?.map_or(Flow::Missing, Flow::Owned))
+}
+
+/// What our filters gave, for the engine.
+pub(super) fn flow_to_template(flow: Flow<'_>) -> minijinja::Value {
+    match &flow {
+        Flow::Node(node) => node_to_template(*node, false),
+        Flow::Written(record) => match record.root() {
+            Some(root) => node_to_template(root, false),
+            None => minijinja::Value::UNDEFINED,
+        },
+        _ => flow.into_value().map_or(minijinja::Value::UNDEFINED, owned_to_template),
+    }
+}
+
 fn scalar(value: &Value) -> Option<minijinja::Value> {
     Some(match value {
         Value::Null => minijinja::Value::from(()),
@@ -133,6 +189,9 @@ fn convert(value: &minijinja::Value, depth: usize) -> Result<Option<Value>, Faul
     }
     if let Some(json) = value.downcast_object_ref::<Json>() {
         return Ok(Some(json.target().clone()));
+    }
+    if let Some(Digits(text)) = value.downcast_object_ref::<Digits>() {
+        return Ok(serde_json::from_str(text).ok());
     }
     Ok(Some(match value.kind() {
         ValueKind::Undefined => return Ok(None),

@@ -22,6 +22,7 @@ mod env;
 mod expr;
 mod fault;
 mod filters;
+mod flow;
 mod json;
 mod lex;
 pub mod outline;
@@ -34,7 +35,7 @@ mod template;
 mod tree;
 
 pub use env::Env;
-pub use expr::Expr;
+pub use expr::{Exact, Expr};
 pub use fault::{EvalError, Place};
 pub use parts::{FilterPart, Head, Parts};
 pub use schema::Schema;

@@ -3,9 +3,11 @@
 //! wrongly: nested filters and ill-typed expressions are refused at load.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     fmt::{self, Write},
     ops::Range,
+    ptr,
 };
 
 use jsonpath_rust::{
@@ -17,7 +19,7 @@ use jsonpath_rust::{
 };
 use serde_json::Value;
 
-use crate::event::{Node, Shape};
+use crate::event::Node;
 
 mod typed;
 
@@ -78,11 +80,11 @@ pub(super) enum Found<'a> {
     Nothing,
 }
 
-/// The same, taken out of a record.
-#[derive(Debug, PartialEq)]
-pub(super) enum Taken {
-    One(Value),
-    Many(Vec<Value>),
+/// The same, within a record.
+#[derive(Debug)]
+pub(super) enum Taken<'a> {
+    One(Node<'a>),
+    Many(Vec<Node<'a>>),
     Nothing,
 }
 
@@ -154,21 +156,27 @@ impl Path {
         self.names().into_iter().map(str::to_owned).collect()
     }
 
-    /// What it selects in a record, taken out. `None`: only the library knows, and needs a tree.
-    pub fn take(&self, record: Node<'_>) -> Option<Taken> {
-        let base = walk_node(record, &self.prefix);
-        Some(match (&self.rest, base) {
-            (Rest::Library(_), _) => return None,
-            (Rest::Nothing, Some(node)) => Taken::One(node.to_value()),
-            (Rest::Walk(steps), Some(base))
-                if matches!(base.shape(), Shape::Array | Shape::Object) =>
-            {
-                let mut found = Vec::new();
-                spread_nodes(base, steps, &mut found);
-                Taken::Many(found.into_iter().map(Node::to_value).collect())
+    /// What it selects in a record. `tree` is asked for the record as a tree where only the library
+    /// knows, which needs one.
+    pub fn take<'a, 't>(
+        &self,
+        record: Node<'a>,
+        tree: impl FnOnce() -> Cow<'t, Value>,
+    ) -> Taken<'a> {
+        let Some(base) = walk_node(record, &self.prefix) else { return Taken::Nothing };
+        let steps = match &self.rest {
+            Rest::Nothing => return Taken::One(base),
+            _ if !(base.is_array() || base.is_object()) => return Taken::Nothing,
+            Rest::Walk(steps) => steps,
+            Rest::Library(_) => {
+                let tree = tree();
+                let found = self.select(&tree);
+                return Taken::Many(places(&found, &tree, record));
             }
-            (Rest::Nothing | Rest::Walk(_), _) => Taken::Nothing,
-        })
+        };
+        let mut found = Vec::new();
+        spread_nodes(base, steps, &mut found);
+        Taken::Many(found)
     }
 
     /// What it selects in `document`.
@@ -225,6 +233,31 @@ pub(super) fn names(steps: &[Step]) -> Vec<&str> {
             _ => None,
         })
         .collect()
+}
+
+/// Where within a record the values stand that were found in its tree.
+fn places<'a>(found: &[&Value], tree: &Value, record: Node<'a>) -> Vec<Node<'a>> {
+    fn visit<'a>(value: &Value, node: Node<'a>, at: &mut HashMap<*const Value, Option<Node<'a>>>) {
+        if let Some(place) = at.get_mut(&ptr::from_ref(value)) {
+            *place = Some(node);
+        }
+        match value {
+            Value::Array(items) => {
+                items.iter().zip(node.items()).for_each(|(value, node)| visit(value, node, at));
+            }
+            Value::Object(members) => {
+                for (name, value) in members {
+                    if let Some(node) = node.member(name) {
+                        visit(value, node, at);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut at = found.iter().map(|value| (ptr::from_ref(*value), None)).collect();
+    visit(tree, record, &mut at);
+    found.iter().filter_map(|value| at.get(&ptr::from_ref(*value)).copied().flatten()).collect()
 }
 
 /// Follows names and indexes; `None` where one is missing.
@@ -334,13 +367,12 @@ mod tests {
             let path = Path::parse(text).unwrap_or_else(|no| panic!("{text}: {}", no.message));
             let found: Vec<Value> = path.select(document).into_iter().cloned().collect();
             let record = Record::from_value(document.clone());
-            let taken = match path.take(record.root().unwrap()) {
-                None => None,
-                Some(Taken::Nothing) => Some(Vec::new()),
-                Some(Taken::One(value)) => Some(vec![value]),
-                Some(Taken::Many(values)) => Some(values),
+            let taken = match path.take(record.root().unwrap(), || Cow::Borrowed(record.value())) {
+                Taken::Nothing => Vec::new(),
+                Taken::One(node) => vec![node.to_value()],
+                Taken::Many(nodes) => nodes.into_iter().map(Node::to_value).collect(),
             };
-            assert!(taken.is_none_or(|taken| taken == found), "{text}");
+            assert_eq!(taken, found, "{text}");
             assert_eq!(Value::from(found), *expected, "{text}");
         }
     }

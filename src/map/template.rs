@@ -23,7 +23,7 @@ use super::{
     check::Slot,
     env::{Env, Scope},
     fault::Fault,
-    filters::{self, Arguments, Filter, Flow},
+    filters::{self, Arguments, Filter},
     json,
     lex::SYNTAX,
 };
@@ -168,8 +168,9 @@ fn print(
     if let Some(text) = value.as_str() {
         return Ok(out.write_str(text)?);
     }
-    let value = json::from_template(value).map_err(raise)?.unwrap_or_default();
-    Ok(write!(out, "{value}")?)
+    let mut text = String::new();
+    json::flow_from_template(value).map_err(raise)?.push_to(&mut text);
+    Ok(out.write_str(&text)?)
 }
 
 /// What `optional` gives for what is missing.
@@ -204,9 +205,9 @@ fn filter(name: &str, state: &State, value: Value, written: Vec<Value>) -> Resul
         Filter::Optional if value.is_undefined() => Ok(Value::from_object(Absent)),
         _ if value.is_undefined() || filter.handles_missing() => Ok(value),
         _ => {
-            let input = json::from_template(&value).map_err(raise)?.unwrap_or_default();
-            let output = filter.apply(Flow::Owned(input), &context.scope()).map_err(raise)?;
-            Ok(output.into_value().map_or(Value::UNDEFINED, json::owned_to_template))
+            let input = json::flow_from_template(&value).map_err(raise)?;
+            let output = filter.apply(input, &context.scope()).map_err(raise)?;
+            Ok(json::flow_to_template(output))
         }
     }
 }
@@ -405,7 +406,7 @@ impl Context {
 
     fn slot(&self, index: usize) -> Option<Value> {
         let slot = self.links.slots.get(index)?;
-        let value = slot.chain.resolve_for_template(&self.scope());
+        let value = slot.chain.resolve_for_template(&self.scope(), slot.as_written);
         if !value.is_undefined() {
             return Some(value);
         }

@@ -1,9 +1,12 @@
 //! Nested leaves, as TOML tables nest them, and a stream's `map`.
 
+use std::collections::{HashMap, HashSet};
+
+use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use super::{Env, EvalError, Expr, env::Scope, fault::Fault};
-use crate::event::Record;
+use super::{Env, EvalError, Expr, env::Scope, fault::Fault, flow::Flow};
+use crate::event::{Node, Record};
 
 /// Nested leaves, as a TOML table nests them.
 #[derive(Clone, Debug)]
@@ -25,13 +28,23 @@ impl Tree {
         self.eval_in(&Scope::of(env))
     }
 
+    /// As [`Tree::eval`], as JSON text: numbers of a record keep the digits they came with.
+    pub fn json(&self, env: &Env) -> Result<Option<Vec<u8>>, EvalError> {
+        let mut out = Vec::with_capacity(512);
+        Ok(write(self, &Scope::of(env), &mut out)?.then_some(out))
+    }
+
     pub(super) fn eval_in(&self, scope: &Scope<'_>) -> Result<Option<Value>, EvalError> {
         match self {
             Self::Leaf(expr) => expr.eval_in(scope),
             Self::Constant(value) => Ok(Some(value.clone())),
             Self::Table(fields) => {
                 let mut members = Map::with_capacity(fields.len());
-                fill(fields, &mut members, scope)?;
+                for (name, field) in fields {
+                    if let Some(value) = field.eval_in(scope)? {
+                        members.insert(name.clone(), value);
+                    }
+                }
                 let left_out = members.is_empty() && !fields.is_empty();
                 Ok((!left_out).then_some(Value::Object(members)))
             }
@@ -71,25 +84,48 @@ impl Tree {
     }
 }
 
-/// Sets fields; a table goes into the object that is already there.
-fn fill(
+/// Writes an object with fields set in it; a table goes into the object that is already there. Of a
+/// name that the object has more than once the last counts, in the place of the first.
+fn merge(
+    object: Node<'_>,
     fields: &[(String, Tree)],
-    members: &mut Map<String, Value>,
     scope: &Scope<'_>,
+    out: &mut Vec<u8>,
 ) -> Result<(), EvalError> {
-    for (name, field) in fields {
-        if let (Tree::Table(fields), Some(Value::Object(inner))) = (field, members.get_mut(name)) {
-            fill(fields, inner, scope)?;
-        } else if let Some(value) = field.eval_in(scope)? {
-            members.insert(name.clone(), value);
+    let start = out.len();
+    let name_it = |name: &str, out: &mut Vec<u8>| {
+        out.push(if out.len() == start { 0 } else { b',' });
+        push(name, out);
+        out.push(b':');
+    };
+    let members: Vec<_> = object.members().collect();
+    let mut last: HashMap<&str, Node<'_>> =
+        members.iter().map(|(name, member)| (&**name, *member)).collect();
+    let set: HashMap<&str, &Tree> = fields.iter().map(|(name, tree)| (&**name, tree)).collect();
+    for (name, _) in &members {
+        let Some(member) = last.remove(&**name) else { continue };
+        name_it(name, out);
+        match set.get(&**name) {
+            Some(Tree::Table(fields)) if member.is_object() => merge(member, fields, scope, out)?,
+            Some(field) if write(field, scope, out)? => {}
+            _ => member.write(out),
         }
     }
+    let known: HashSet<&str> = members.iter().map(|(name, _)| &**name).collect();
+    for (name, field) in fields.iter().filter(|(name, _)| !known.contains(&**name)) {
+        let before = out.len();
+        name_it(name, out);
+        if !write(field, scope, out)? {
+            out.truncate(before);
+        }
+    }
+    enclose(*b"{}", start, out);
     Ok(())
 }
 
 /// As [`Tree::eval_in`], as JSON text at the end of `out`, without building the tree. Whether there
 /// is a value; where there is none, `out` is as it was.
-fn write(tree: &Tree, scope: &Scope<'_>, out: &mut Vec<u8>) -> Result<bool, EvalError> {
+pub(super) fn write(tree: &Tree, scope: &Scope<'_>, out: &mut Vec<u8>) -> Result<bool, EvalError> {
     let start = out.len();
     let separate = |out: &mut Vec<u8>| out.push(if out.len() == start { 0 } else { b',' });
     match tree {
@@ -161,18 +197,21 @@ impl Mapping {
             }
             return Ok(Record::from_bytes(out.into()));
         };
-        let mut members = match rest.eval_in(&scope)? {
-            None => Map::new(),
-            Some(Value::Object(members)) => members,
-            Some(other) => {
-                let fault = Fault::expected("an object to merge", &other);
-                return Err(fault.at(rest.source(), rest.place()));
-            }
+        let rest_of = match rest.flow_in(&scope)? {
+            None | Some(Flow::Missing) => Record::from_bytes(Bytes::from_static(b"{}")),
+            Some(flow) => flow.to_record(),
         };
-        if let Tree::Table(fields) = &self.fields {
-            fill(fields, &mut members, &scope)?;
-        }
-        Ok(Record::from_value(Value::Object(members)))
+        let Some(object) = rest_of.root().filter(|root| root.is_object()) else {
+            let fault = Fault::expected("an object to merge", &Flow::Written(rest_of.clone()));
+            return Err(fault.at(rest.source(), rest.place()));
+        };
+        let fields = match &self.fields {
+            Tree::Table(fields) => &fields[..],
+            _ => &[],
+        };
+        let mut out = Vec::with_capacity(rest_of.bytes().len() + 256);
+        merge(object, fields, &scope, &mut out)?;
+        Ok(Record::from_bytes(out.into()))
     }
 }
 
@@ -229,12 +268,106 @@ mod tests {
             let mut written = b"kept".to_vec();
             match (tree.eval(&env), write(&tree, &Scope::of(&env), &mut written)) {
                 (Ok(Some(value)), Ok(true)) => {
-                    prop_assert_eq!(&written[4..], &value.to_string().into_bytes()[..]);
+                    prop_assert_eq!(serde_json::from_slice::<Value>(&written[4..]).unwrap(), value);
                 }
                 (Ok(None), Ok(false)) => prop_assert_eq!(written, b"kept"),
                 (Err(built), Err(wrote)) => prop_assert_eq!(built.to_string(), wrote.to_string()),
                 (built, wrote) => prop_assert!(false, "{tree:?}: {built:?} {wrote:?}"),
             }
+        }
+    }
+
+    /// Numbers of any length and spelling that JSON has and others can read.
+    fn any_number() -> impl Strategy<Value = String> {
+        prop_oneof![
+            r"-?(0|[1-9][0-9]{0,40})",
+            r"-?(0|[1-9][0-9]{0,20})\.[0-9]{1,20}",
+            r"-?[1-9](\.[0-9]{1,20})?[eE][+-]?[0-9]{1,2}",
+        ]
+    }
+
+    /// The map's leaf, what it gives for a number `N` in `{"n": N, "in": {"n": N}, "list": [N, N]}`.
+    const PASSED_THROUGH: [(&str, &str); 20] = [
+        ("$.n", "N"),
+        ("{{ record.n }}", "N"),
+        ("$.n | optional", "N"),
+        ("$.n | default(0)", "N"),
+        ("$.n | number", "N"),
+        ("$.n | string", "\"N\""),
+        ("$.n | json", "\"N\""),
+        ("no. {{ record.n }}", "\"no. N\""),
+        ("{% if record.list %}{{ record.n }}{% endif %}", "\"N\""),
+        ("{{ record.n ~ '' }}", "\"N\""),
+        ("{{ (record.n | string) ~ '!' }}", "\"N!\""),
+        ("{{ record.n if record.list else 0 }}", "N"),
+        ("$.in", "{\"n\":N}"),
+        ("{{ record.in }}", "{\"n\":N}"),
+        ("$.list[*]", "[N,N]"),
+        ("$.list | last", "N"),
+        ("$.list[*] | join(' ')", "\"N N\""),
+        ("$..n", "[N,N]"),
+        ("$.in | omit('x')", "{\"n\":N}"),
+        ("$.in | entries", "[{\"key\":\"n\",\"value\":N}]"),
+    ];
+
+    fn record_with(number: &str) -> Env {
+        let text =
+            format!(r#"{{"n": {number}, "in": {{"n": {number}}}, "list": [{number}, {number}]}}"#);
+        Env::new().with_record("record", Record::from_bytes(text.into()))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_number_that_is_passed_through_comes_out_as_it_went_in(number in any_number()) {
+            let env = record_with(&number);
+            for (source, expected) in PASSED_THROUGH {
+                let out = leaf(source).json(&env).unwrap().unwrap();
+                let text = String::from_utf8(out).unwrap();
+                prop_assert_eq!(text, expected.replace('N', &number), "{}", source);
+            }
+            let rest = Mapping {
+                rest: match leaf("$ | omit('list')") { Tree::Leaf(expr) => Some(expr), _ => None },
+                fields: Tree::Table(vec![("in".to_owned(), Tree::Table(vec![("m".to_owned(), leaf("$.n"))]))]),
+            };
+            let merged = rest.apply(&env).unwrap();
+            let expected = format!(r#"{{"n":{number},"in":{{"n":{number},"m":{number}}}}}"#);
+            prop_assert_eq!(merged.bytes(), expected.as_bytes());
+        }
+    }
+
+    #[test]
+    fn digits_survive_conversions() {
+        for (number, source, expected) in [
+            ("129.90", "$.n | decimal", r#""129.90""#),
+            (
+                "12345678901234567890.123456789",
+                "$.n | decimal",
+                r#""12345678901234567890.123456789""#,
+            ),
+            ("1.10", "$.list[*] | sum", "2.20"),
+            ("12345678901234567890123", "$.n | integer", "12345678901234567890123"),
+            ("12345678901234567890123.00", "$.n | integer", "12345678901234567890123"),
+            ("1e3", "$.n | integer", "1000"),
+            ("9007199254740993", "$.list[*] | sum", "18014398509481986"),
+            ("12345678901234567890123", "{{ record.n + 1 }}", "12345678901234567890124"),
+            ("129.90", "{{ (record.n | decimal) ~ ' EUR' }}", r#""129.90 EUR""#),
+            ("1.5", "{{ record.n * 2 }}", "3.0"),
+            ("1.50", "{{ record.n > 1 }}", "true"),
+        ] {
+            let out = leaf(source).json(&record_with(number)).unwrap().unwrap();
+            assert_eq!(String::from_utf8(out).unwrap(), expected, "{source} of {number}");
+        }
+        let wrong = [
+            "$.n | default(0.5) | decimal",
+            "{{ record.n | decimal | d(1.5) }}",
+            "{{ 1.5 | decimal }}",
+        ];
+        let site = Site { names: &["record"], root: Some("record"), lenient: false };
+        for source in wrong {
+            let place = Place { file: "shop.toml".into(), line: 1, path: "map".into() };
+            assert!(Expr::compile(source, &site, place, &Library::default()).is_err(), "{source}");
         }
     }
 }

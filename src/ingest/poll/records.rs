@@ -42,7 +42,7 @@ pub(super) enum Item {
     /// The same, and the name under which it stood in an object.
     Named(String, Bytes),
     /// Selected by a path that had to look into the parsed page.
-    Parsed(Value),
+    Parsed(Record),
 }
 
 /// Why a page has no records to give.
@@ -146,7 +146,7 @@ fn by_path(plan: &RecordsPlan, bytes: &Bytes) -> Result<Page, RecordsError> {
         Ok(at) => at,
     };
     let source = plan.path.source();
-    let found = select(plan, &body)?;
+    let found = select(plan, &body, bytes)?;
     let empty = matches!(at, Value::Array(items) if items.is_empty())
         || matches!(at, Value::Object(members) if members.is_empty());
     // A filter exists to find less than there is; a missing list within each parent does not.
@@ -155,8 +155,8 @@ fn by_path(plan: &RecordsPlan, bytes: &Bytes) -> Result<Page, RecordsError> {
         return Err(RecordsError::Nothing(source.to_owned()));
     }
     let mut hash = Xxh3::new();
-    for value in &found {
-        hash.update(value.to_string().as_bytes());
+    for record in &found {
+        hash.update(record.bytes());
         hash.update(b"\n");
     }
     let items = found.into_iter().map(Item::Parsed).collect();
@@ -164,15 +164,14 @@ fn by_path(plan: &RecordsPlan, bytes: &Bytes) -> Result<Page, RecordsError> {
 }
 
 /// What the path and its filters give. Only a filter that looks at the response pays for showing it.
-fn select(plan: &RecordsPlan, body: &Value) -> Result<Vec<Value>, RecordsError> {
+fn select(plan: &RecordsPlan, body: &Value, bytes: &Bytes) -> Result<Vec<Record>, RecordsError> {
     let looks = !plan.path.chains("response").iter().all(|chain| chain == &["body"]);
-    let selected = if looks {
-        let response = Arc::new(serde_json::json!({ "body": body }));
-        plan.path.select_with(&Env::new().with("response", response))
-    } else {
-        plan.path.select(body)
-    };
-    selected.map_err(RecordsError::Eval)
+    let mut env = Env::new();
+    if looks {
+        env = env.with("response", Arc::new(serde_json::json!({ "body": body })));
+    }
+    let document = Record::from_bytes(bytes.clone());
+    plan.path.select(&document, &env).map_err(RecordsError::Eval)
 }
 
 /// The fast way, for a plain path: one pass over the bytes that parses the envelope and only skips
@@ -389,7 +388,7 @@ impl Item {
                 let bytes = if is_most { slice } else { Bytes::copy_from_slice(&slice) };
                 Record::parse(bytes, usize::MAX)
             }
-            Self::Parsed(value) => Ok(Record::from_value(value)),
+            Self::Parsed(record) => Ok(record),
         }
     }
 }

@@ -60,7 +60,7 @@ fn paths_go_through_several_members_and_objects() {
     assert_eq!(found("$.data", &["data"], body).unwrap().len(), 1);
     let body = r#"{"a": [{"b": [1, 2]}, {"b": [3]}]}"#;
     assert_eq!(found("$.a[*].b[0:1]", &["a"], body).unwrap(), ["1", "3"]);
-    assert_eq!(found("$.a[?@.b[0] == 3]", &["a"], body).unwrap(), [r#"{"b":[3]}"#]);
+    assert_eq!(found("$.a[?@.b[0] == 3]", &["a"], body).unwrap(), [r#"{"b": [3]}"#]);
 }
 
 #[test]

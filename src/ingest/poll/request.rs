@@ -192,10 +192,10 @@ fn body(plan: &PollPlan, env: &Env) -> Result<(Bytes, Option<&'static str>), Req
     match &plan.body {
         None => Ok((Bytes::new(), None)),
         Some(RequestBody::Json(tree)) => {
-            let value =
-                tree.eval(env).map_err(|error| RequestError::Eval("body".to_owned(), error))?;
-            let value = value.unwrap_or_else(|| Value::Object(Map::new()));
-            Ok((value.to_string().into(), Some("application/json")))
+            let text =
+                tree.json(env).map_err(|error| RequestError::Eval("body".to_owned(), error))?;
+            let text = text.unwrap_or_else(|| b"{}".to_vec());
+            Ok((text.into(), Some("application/json")))
         }
         Some(RequestBody::Form(fields)) => {
             let mut pairs = Vec::with_capacity(fields.len());

@@ -210,10 +210,10 @@ fn name_all(
         };
         named.split = true;
         let unnamed = |text: String| Refused::at(endpoint, Refusal::Unnamed, text);
-        let records = events.select(body.value()).map_err(|e| unnamed(e.to_string()))?;
+        let records = events.select(&body, &env).map_err(|e| unnamed(e.to_string()))?;
         let env = env.clone().with("up", Arc::clone(body.value()));
         for record in records {
-            let incoming = incoming(Record::from_value(record), &env, head, now);
+            let incoming = incoming(record, &env, head, now);
             name_record(endpoint, group, &head.method, incoming, &mut named)?;
         }
     }

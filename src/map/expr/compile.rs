@@ -10,6 +10,7 @@ use crate::map::{
     ExprProblem, ExprProblemKind, Library, Place, Site,
     chain::Chain,
     check::{Checker, chain_of},
+    filters::Filter,
     json,
     lex::{self, SYNTAX},
     path::Path,
@@ -132,7 +133,29 @@ fn path_filters<'a>(
         stages.push(stage);
         last = name;
     }
+    refuse_floats(&stages, 0..text.len(), checker)?;
     Some((stages.into(), last))
+}
+
+/// A decimal is digits: a float among the filters around `decimal` is a mistake.
+fn refuse_floats(stages: &[Stage], range: Range<usize>, checker: &mut Checker<'_>) -> Option<()> {
+    let is_float = |value: &Value| value.is_f64();
+    let has_float = stages.iter().any(|stage| match stage {
+        Stage::Native(Filter::Default(value)) => is_float(value),
+        Stage::Native(Filter::Lookup { table, otherwise }) => {
+            table.entries.values().chain(otherwise.as_deref()).any(is_float)
+        }
+        _ => false,
+    });
+    let is_decimal =
+        stages.iter().any(|stage| matches!(stage, Stage::Native(Filter::Decimal { .. })));
+    if !(has_float && is_decimal) {
+        return Some(());
+    }
+    let message = "a decimal is digits, and what stands here goes through a float";
+    let help = "write the number as a text: | default('0.50')";
+    checker.problems.push(ExprProblem::new(range, ExprProblemKind::Filter, message).help(help));
+    None
 }
 
 fn path_filter<'a>(
@@ -267,6 +290,7 @@ fn expression<'a>(
         _ => None,
     };
     if let Some((chain, stages)) = lower(&tree, checker) {
+        refuse_floats(&stages, range, checker)?;
         return Some(Part::Piece(Piece { origin: Origin::Chain(chain), stages, last_filter }));
     }
     let used = std::mem::take(&mut checker.used);

@@ -1,117 +1,108 @@
 //! Conversions between JSON's own types, and lookups. None of them guesses: what does not convert
-//! exactly is a fault.
+//! exactly is a fault, and no number loses a digit.
 
-use serde_json::{Number, Value};
+use serde_json::Value;
 
 use crate::map::{
     Lookup,
-    fault::{Fault, kind},
+    fault::{Fault, Typed},
+    flow::{Flow, Scalar},
 };
 
-use super::Flow;
+use super::decimal::Decimal;
+
+/// From 2^53 on a float no longer says which integer it was.
+const MAX_EXACT_FLOAT: f64 = 9_007_199_254_740_992.0;
 
 /// A text stays one; numbers and booleans as JSON prints them.
 pub(super) fn string(input: Flow<'_>) -> Result<Flow<'_>, Fault> {
-    match input.value() {
-        Value::String(_) => Ok(input),
-        Value::Number(number) => Ok(number.to_string().into()),
-        Value::Bool(truth) => Ok(truth.to_string().into()),
-        other => Err(Fault::expected("a text, number or boolean", other)),
+    match input.scalar() {
+        Scalar::Text(_) => return Ok(input),
+        Scalar::Null | Scalar::Not(_) => {
+            return Err(Fault::expected("a text, number or boolean", &input));
+        }
+        Scalar::Bool(_) | Scalar::Digits(_) | Scalar::Float(_) => {}
     }
+    let mut text = String::new();
+    input.push_to(&mut text);
+    Ok(text.into())
 }
 
-/// An integer of 64 bits, from a number or a text without a fraction (or with one of zeros).
-pub(super) fn integer(value: &Value) -> Result<Value, Fault> {
-    match value {
-        Value::Number(number) if number.is_f64() => {
-            let float = number.as_f64().unwrap_or(f64::NAN);
-            // Beyond 2^53 a float no longer says which integer it was.
-            if float.fract() == 0.0 && float.abs() < 9_007_199_254_740_992.0 {
-                Ok(Value::from(float as i64))
-            } else {
-                Err(Fault::expected("an integer", value))
-            }
+/// An integer with all its digits, from a number or a text without a fraction (or with one of
+/// zeros).
+pub(super) fn integer(input: Flow<'_>) -> Result<Flow<'_>, Fault> {
+    let refused = Fault::expected("an integer", &input);
+    let digits = match input.scalar() {
+        Scalar::Digits(text) if is_integer(&text) => return Ok(input),
+        Scalar::Digits(text) => whole(&text),
+        Scalar::Text(text) => whole(text.trim()),
+        Scalar::Float(float) if float.fract() == 0.0 && float.abs() < MAX_EXACT_FLOAT => {
+            return Ok(Value::from(float as i64).into());
         }
-        Value::Number(_) => Ok(value.clone()),
-        Value::String(text) => {
-            integer_of(text.trim()).ok_or_else(|| Fault::expected("an integer", value))
-        }
-        other => Err(Fault::expected("an integer", other)),
-    }
-}
-
-fn integer_of(text: &str) -> Option<Value> {
-    let whole = match text.split_once('.') {
-        Some((whole, zeros)) if !zeros.is_empty() && zeros.bytes().all(|byte| byte == b'0') => {
-            whole
-        }
-        Some(_) => return None,
-        None => text,
+        _ => None,
     };
-    let signed = whole.parse::<i64>().map(Value::from);
-    signed.or_else(|_| whole.parse::<u64>().map(Value::from)).ok()
+    digits.map(|digits| Flow::digits(&digits)).ok_or(refused)
+}
+
+/// Digits and no more, as JSON writes an integer.
+fn is_integer(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    digits.bytes().all(|byte| byte.is_ascii_digit()) && text != "-0"
+}
+
+fn whole(text: &str) -> Option<String> {
+    Decimal::parse(text)?.whole().filter(|digits| is_finite(digits))
 }
 
 /// A JSON number, from a number or a text that looks like one.
-pub(super) fn number(value: &Value) -> Result<Value, Fault> {
-    match value {
-        Value::Number(_) => Ok(value.clone()),
-        Value::String(text) => {
-            number_of(text.trim()).ok_or_else(|| Fault::expected("a number", value))
-        }
-        other => Err(Fault::expected("a number", other)),
-    }
+pub(super) fn number(input: Flow<'_>) -> Result<Flow<'_>, Fault> {
+    let refused = Fault::expected("a number", &input);
+    let digits = match input.scalar() {
+        Scalar::Digits(_) | Scalar::Float(_) => return Ok(input),
+        Scalar::Text(text) => Decimal::parse(text.trim()).map(|decimal| decimal.print()),
+        _ => None,
+    };
+    digits.filter(|digits| is_finite(digits)).map(|digits| Flow::digits(&digits)).ok_or(refused)
 }
 
-fn number_of(text: &str) -> Option<Value> {
-    let text = text.strip_prefix('+').unwrap_or(text);
-    if !text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte)) {
-        return None;
-    }
-    if let Ok(integer) = text.parse::<i64>() {
-        return Some(integer.into());
-    }
-    if let Ok(integer) = text.parse::<u64>() {
-        return Some(integer.into());
-    }
-    // An integer that does not fit would lose digits; a fraction is rounded to the nearest float.
-    if text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') {
-        return None;
-    }
-    text.parse::<f64>().ok().and_then(Number::from_f64).map(Value::Number)
+/// Whether others can read it: a number beyond a float's range is refused by most.
+fn is_finite(digits: &str) -> bool {
+    digits.len() < 300 || digits.parse().is_ok_and(f64::is_finite)
 }
 
 /// `true`/`false`, `yes`/`no`, `on`/`off` in any case, `1`/`0` as a text or a number.
-pub(super) fn boolean(value: &Value) -> Result<Value, Fault> {
-    let truth = match value {
-        Value::Bool(truth) => Some(*truth),
-        Value::Number(number) => match number.as_u64() {
-            Some(1) => Some(true),
-            Some(0) => Some(false),
+pub(super) fn boolean(input: &Flow<'_>) -> Result<Value, Fault> {
+    let truth = match input.scalar() {
+        Scalar::Bool(truth) => Some(truth),
+        Scalar::Digits(digits) => match &*digits {
+            "1" => Some(true),
+            "0" => Some(false),
             _ => None,
         },
-        Value::String(text) => match text.trim().to_ascii_lowercase().as_str() {
+        Scalar::Text(text) => match text.trim().to_ascii_lowercase().as_str() {
             "true" | "yes" | "on" | "1" => Some(true),
             "false" | "no" | "off" | "0" => Some(false),
             _ => None,
         },
         _ => None,
     };
-    truth.map(Value::Bool).ok_or_else(|| Fault::expected("true or false", value))
+    truth.map(Value::Bool).ok_or_else(|| Fault::expected("true or false", input))
 }
 
 /// What a table says about a value.
 pub(super) fn lookup<'a>(
-    value: &Value,
+    input: &Flow<'_>,
     table: &Lookup,
     otherwise: Option<&Value>,
 ) -> Result<Flow<'a>, Fault> {
-    let found = match value {
-        Value::String(text) => table.entries.get(text),
-        Value::Number(_) | Value::Bool(_) => table.entries.get(&value.to_string()),
-        _ => None,
+    let found = match input.scalar() {
+        Scalar::Text(text) | Scalar::Digits(text) => table.entries.get(&*text),
+        Scalar::Float(float) => table.entries.get(&Value::from(float).to_string()),
+        Scalar::Bool(truth) => table.entries.get(if truth { "true" } else { "false" }),
+        Scalar::Null | Scalar::Not(_) => None,
     };
     found.or(otherwise).map(|found| Flow::Owned(found.clone())).ok_or_else(|| {
-        Fault::Here(format!("{} that the lookup does not list, and it has no `else`", kind(value)))
+        let kind = input.kind();
+        Fault::Here(format!("{kind} that the lookup does not list, and it has no `else`"))
     })
 }

@@ -1,10 +1,11 @@
 //! `decimal` and `sum`: digits are kept as digits, never put through a float.
 
-use serde_json::Value;
+use crate::map::{
+    fault::Fault,
+    flow::{Flow, Scalar},
+};
 
-use crate::map::fault::{Fault, kind};
-
-use super::{Arguments, Flow, Refused};
+use super::{Arguments, Refused};
 
 /// More digits than this are not a number somebody counts with.
 const MAX_DIGITS: usize = 400;
@@ -15,7 +16,7 @@ const MAX_EXACT_FLOAT: f64 = 9_007_199_254_740_992.0;
 
 /// A decimal number as digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Decimal {
+pub(super) struct Decimal {
     negative: bool,
     /// ASCII digits, the last `scale` of them after the point.
     digits: Vec<u8>,
@@ -24,7 +25,7 @@ struct Decimal {
 
 impl Decimal {
     /// `-12.50`, `+1`, `.5`, `1e3`: a sign, digits with at most one point, an exponent.
-    fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let (negative, text) = match text.as_bytes().first()? {
             b'-' => (true, &text[1..]),
             b'+' => (false, &text[1..]),
@@ -95,7 +96,15 @@ impl Decimal {
         self.digits.insert(0, b'1');
     }
 
-    fn print(&self) -> String {
+    /// Its digits, where there is no fraction but zeros.
+    pub fn whole(&self) -> Option<String> {
+        let fraction = &self.digits[self.digits.len() - self.scale..];
+        let mut whole = Self { scale: 0, ..self.clone() };
+        whole.digits.truncate(self.digits.len() - self.scale);
+        fraction.iter().all(|&digit| digit == b'0').then(|| whole.print())
+    }
+
+    pub fn print(&self) -> String {
         let point = self.digits.len() - self.scale;
         let mut text = String::with_capacity(self.digits.len() + 2);
         if self.negative {
@@ -133,34 +142,30 @@ pub(super) fn scale_of(arguments: &mut Arguments) -> Result<Option<u32>, Refused
     }
 }
 
-fn parse(value: &Value) -> Result<Decimal, Fault> {
-    let decimal = match value {
-        Value::String(text) => Decimal::parse(text.trim()),
-        Value::Number(number) => {
-            if number.is_f64()
-                && number.as_f64().is_some_and(|float| float.abs() >= MAX_EXACT_FLOAT)
-            {
-                let message =
-                    "expected digits, found a number so large that JSON may have lost some";
-                return Err(Fault::Here(message.to_owned()));
-            }
-            Decimal::parse(&number.to_string())
+fn parse(input: &Flow<'_>) -> Result<Decimal, Fault> {
+    let decimal = match input.scalar() {
+        Scalar::Text(text) => Decimal::parse(text.trim()),
+        Scalar::Digits(text) => Decimal::parse(&text),
+        Scalar::Float(float) if float.abs() >= MAX_EXACT_FLOAT => {
+            let message = "expected digits, found a number so large that a float has lost some";
+            return Err(Fault::Here(message.to_owned()));
         }
+        Scalar::Float(float) => Decimal::parse(&float.to_string()),
         _ => None,
     };
-    decimal.ok_or_else(|| Fault::expected("digits", value))
+    decimal.ok_or_else(|| Fault::expected("digits", input))
 }
 
 /// A decimal as a JSON string: all the digits it came with, or `scale` of them after the point,
 /// padded with zeros or rounded half away from zero.
-pub(super) fn decimal(value: &Value, scale: Option<u32>) -> Result<String, Fault> {
+pub(super) fn decimal(input: &Flow<'_>, scale: Option<u32>) -> Result<String, Fault> {
     // Most come as they should go.
-    if let (Value::String(text), None) = (value, scale)
+    if let (Scalar::Text(text) | Scalar::Digits(text), None) = (input.scalar(), scale)
         && is_plain(text.as_bytes())
     {
-        return Ok(text.clone());
+        return Ok(text.into_owned());
     }
-    let mut decimal = parse(value)?;
+    let mut decimal = parse(input)?;
     if let Some(scale) = scale {
         decimal.rescale(scale as usize);
     }
@@ -182,10 +187,10 @@ fn is_plain(text: &[u8]) -> bool {
 }
 
 /// The sum of an array: of JSON numbers a number, and once there is a text of digits among them a
-/// decimal (a text). Exact either way but for fractions of JSON numbers alone.
-pub(super) fn sum<'a>(input: &Flow<'a>) -> Result<Flow<'a>, Fault> {
+/// decimal (a text). Exact either way.
+pub(super) fn sum<'a>(input: &Flow<'_>) -> Result<Flow<'a>, Fault> {
     let Some(items) = input.items() else {
-        return Err(Fault::expected("an array", input.value()));
+        return Err(Fault::expected("an array", input));
     };
     let too_large = || Fault::Here("the sum has more digits than can be kept".to_owned());
     let decimals = items
@@ -205,23 +210,20 @@ pub(super) fn sum<'a>(input: &Flow<'a>) -> Result<Flow<'a>, Fault> {
     };
     sum.tidy();
     let text = sum.print();
-    if items.iter().any(|item| item.is_string()) {
-        return Ok(text.into());
-    }
-    let number = super::convert::number(&Value::String(text)).map_err(|_| too_large())?;
-    debug_assert!(number.is_number(), "{}", kind(&number));
-    Ok(number.into())
+    let any_text = items.iter().any(|item| matches!(item.scalar(), Scalar::Text(_)));
+    Ok(if any_text { text.into() } else { Flow::digits(&text) })
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
     fn check(value: &Value, scale: Option<u32>, expected: &str) {
-        let found = decimal(value, scale).unwrap_or_else(|fault| fault.to_string());
+        let found =
+            decimal(&Flow::Borrowed(value), scale).unwrap_or_else(|fault| fault.to_string());
         assert_eq!(found, expected, "{value} at {scale:?}");
     }
 
@@ -276,7 +278,7 @@ mod tests {
             (json!("1e-9223372036854775808"), "expected digits, found a string"),
             (json!(true), "expected digits, found a boolean"),
             (json!(null), "expected digits, found null"),
-            (json!(1e22), "expected digits, found a number so large that JSON may have lost some"),
+            (json!(1e22), "expected digits, found a number so large that a float has lost some"),
         ] {
             check(&value, None, expected);
         }
@@ -306,14 +308,14 @@ mod tests {
         #[test]
         fn integers_and_fractions_survive(whole in 0_u64.., fraction in "[0-9]{1,12}") {
             let text = format!("{whole}.{fraction}");
-            prop_assert_eq!(decimal(&json!(text.clone()), None).unwrap(), text);
+            prop_assert_eq!(decimal(&json!(text.clone()).into(), None).unwrap(), text);
         }
 
         #[test]
         fn rounding_is_that_of_integers(units in -1_000_000_000_i64..1_000_000_000) {
             let text = format!("{units}e-3");
             let expected = (units.abs() + 5) / 10 * units.signum();
-            let found = decimal(&json!(text), Some(2)).unwrap();
+            let found = decimal(&json!(text).into(), Some(2)).unwrap();
             prop_assert_eq!(found.replace('.', "").parse::<i64>().unwrap(), expected);
         }
     }

@@ -48,81 +48,12 @@ use super::{
     Library, Lookup, Tree,
     env::Scope,
     fault::{Fault, kind},
+    flow::Flow,
     site::ExprProblemKind,
 };
 
-pub(super) use text::push_json;
-
 use shape::Pattern;
 use time::{Strftime, TimeInput};
-
-/// What flows through a row of filters.
-#[derive(Debug)]
-pub(super) enum Flow<'a> {
-    /// Nothing was found.
-    Missing,
-    Borrowed(&'a Value),
-    Owned(Value),
-    /// The matches of a path with wildcards: an array that nobody has built yet.
-    Many(Vec<&'a Value>),
-}
-
-impl Flow<'_> {
-    /// The value itself; `None` where it is missing.
-    pub fn into_value(self) -> Option<Value> {
-        match self {
-            Self::Missing => None,
-            Self::Borrowed(value) => Some(value.clone()),
-            Self::Owned(value) => Some(value),
-            Self::Many(values) => Some(Value::Array(values.into_iter().cloned().collect())),
-        }
-    }
-
-    /// Something to look at; builds the array of a wildcard.
-    fn settled(self) -> Self {
-        match self {
-            Self::Many(_) => Self::Owned(self.into_value().unwrap_or_default()),
-            other => other,
-        }
-    }
-
-    /// The value to look at. `Many` must be settled first.
-    fn value(&self) -> &Value {
-        match self {
-            Self::Borrowed(value) => value,
-            Self::Owned(value) => value,
-            Self::Missing | Self::Many(_) => &Value::Null,
-        }
-    }
-
-    pub fn is_missing(&self) -> bool {
-        matches!(self, Self::Missing)
-    }
-
-    pub fn is_null(&self) -> bool {
-        matches!(self, Self::Borrowed(Value::Null) | Self::Owned(Value::Null))
-    }
-
-    /// Items to go through, without building an array; `None` where it is none.
-    pub fn items(&self) -> Option<Vec<&Value>> {
-        match self {
-            Self::Many(values) => Some(values.clone()),
-            _ => self.value().as_array().map(|items| items.iter().collect()),
-        }
-    }
-}
-
-impl From<Value> for Flow<'_> {
-    fn from(value: Value) -> Self {
-        Self::Owned(value)
-    }
-}
-
-impl From<String> for Flow<'_> {
-    fn from(text: String) -> Self {
-        Self::Owned(Value::String(text))
-    }
-}
 
 /// A filter with its arguments.
 #[derive(Clone)]
@@ -366,44 +297,45 @@ impl Filter {
 
     /// Applies it to something that is there. (`default` and `optional` are the pipeline's.)
     pub fn apply<'a>(&self, input: Flow<'a>, scope: &Scope<'_>) -> Result<Flow<'a>, Fault> {
-        match self {
-            Self::Default(_) | Self::Optional => Ok(input),
-            Self::Apply(tree) => shape::apply(tree, &input, scope),
-            Self::First => Ok(shape::end_of(input, true)?),
-            Self::Last => Ok(shape::end_of(input, false)?),
-            Self::Join(separator) => text::join(&input, separator),
-            Self::Sum => decimal::sum(&input),
-            _ => self.apply_to_value(input.settled()),
-        }
+        Ok(match self {
+            Self::Default(_) | Self::Optional => input,
+            Self::Apply(tree) => shape::apply(tree, &input, scope)?,
+            Self::First => shape::end_of(input, true)?,
+            Self::Last => shape::end_of(input, false)?,
+            Self::Join(separator) => text::join(&input, separator)?,
+            Self::Sum => decimal::sum(&input)?,
+            Self::Text => return convert::string(input),
+            Self::Integer => convert::integer(input)?,
+            Self::Number => convert::number(input)?,
+            Self::Decimal { scale } => decimal::decimal(&input, *scale)?.into(),
+            Self::Boolean => convert::boolean(&input)?.into(),
+            Self::Json => text::json(&input).into(),
+            Self::Lookup { table, otherwise } => {
+                return convert::lookup(&input, table, otherwise.as_deref());
+            }
+            Self::Omit(patterns) => shape::keep(&input, |key| !Pattern::any(patterns, key))?,
+            Self::Pick(patterns) => shape::keep(&input, |key| Pattern::any(patterns, key))?,
+            Self::Entries => shape::entries(&input)?,
+            Self::LowerKeys => shape::lower_keys(&input)?,
+            Self::ZipObject(names) => shape::zip_object(&input, names)?,
+            Self::Lower => text::of(&input)?.to_lowercase().into(),
+            Self::Upper => text::of(&input)?.to_uppercase().into(),
+            Self::Trim(characters) => text::trim(&input, characters.as_deref())?.into(),
+            Self::Split(separator) => text::split(&input, separator.as_deref())?.into(),
+            Self::Sha256 => text::sha256(&input).into(),
+            Self::Base64 => text::base64(&input).into(),
+            Self::Urlencode => text::urlencode(&input)?.into(),
+            Self::Timestamp(_) | Self::Date(_) | Self::Strftime(_) => self.apply_to_time(input)?,
+        })
     }
 
-    fn apply_to_value<'a>(&self, input: Flow<'a>) -> Result<Flow<'a>, Fault> {
-        let value = input.value();
+    fn apply_to_time<'a>(&self, input: Flow<'a>) -> Result<Flow<'a>, Fault> {
+        let value = input.into_value().unwrap_or_default();
         Ok(match self {
-            Self::Text => return convert::string(input),
-            Self::Integer => convert::integer(value)?.into(),
-            Self::Number => convert::number(value)?.into(),
-            Self::Decimal { scale } => decimal::decimal(value, *scale)?.into(),
-            Self::Boolean => convert::boolean(value)?.into(),
-            Self::Timestamp(input) => time::timestamp(value, input)?.into(),
-            Self::Date(input) => time::date(value, input)?.into(),
-            Self::Strftime(output) => output.print(value)?.into(),
-            Self::Json => value.to_string().into(),
-            Self::Lookup { table, otherwise } => {
-                return convert::lookup(value, table, otherwise.as_deref());
-            }
-            Self::Omit(patterns) => shape::keep(value, |key| !Pattern::any(patterns, key))?.into(),
-            Self::Pick(patterns) => shape::keep(value, |key| Pattern::any(patterns, key))?.into(),
-            Self::Entries => shape::entries(value)?.into(),
-            Self::LowerKeys => shape::lower_keys(value)?.into(),
-            Self::ZipObject(names) => shape::zip_object(value, names)?.into(),
-            Self::Lower => text::of(value)?.to_lowercase().into(),
-            Self::Upper => text::of(value)?.to_uppercase().into(),
-            Self::Trim(characters) => text::trim(value, characters.as_deref())?.into(),
-            Self::Split(separator) => text::split(value, separator.as_deref())?.into(),
-            Self::Sha256 => text::sha256(value).into(),
-            Self::Base64 => text::base64(value).into(),
-            _ => text::urlencode(value)?.into(),
+            Self::Timestamp(input) => time::timestamp(&value, input)?.into(),
+            Self::Date(input) => time::date(&value, input)?.into(),
+            Self::Strftime(output) => output.print(&value)?.into(),
+            _ => value.into(),
         })
     }
 }

@@ -1,10 +1,21 @@
 //! Filters on arrays and objects.
 
-use serde_json::{Map, Value, json};
+use std::collections::HashMap;
 
-use crate::map::{Tree, env::Scope, fault::Fault};
+use serde_json::{Value, json};
 
-use super::{Arguments, Flow, Refused};
+use crate::{
+    event::{Node, Record, Shape},
+    map::{
+        Tree,
+        env::{Document, Scope},
+        fault::Fault,
+        flow::Flow,
+        tree::{push, write},
+    },
+};
+
+use super::{Arguments, Refused};
 
 /// A key, or a pattern of one: `internal_*`. A star stands for any characters.
 #[derive(Clone, Debug)]
@@ -51,30 +62,59 @@ impl Pattern {
 /// are left out.
 pub(super) fn apply<'a>(
     tree: &Tree,
-    input: &Flow<'a>,
+    input: &Flow<'_>,
     scope: &Scope<'_>,
 ) -> Result<Flow<'a>, Fault> {
-    let one = |item: &Value| tree.eval_in(&Scope { item: Some(item), ..*scope });
-    let Some(items) = input.items() else {
-        let value = input.value();
-        if !value.is_object() {
-            return Err(Fault::expected("an array or an object", value));
-        }
-        return Ok(one(value)?.map_or(Flow::Missing, Flow::Owned));
+    let one = |item: &Flow<'_>, out: &mut Vec<u8>| {
+        let made;
+        let item = match item {
+            Flow::Node(node) => Document::Node(*node),
+            Flow::Borrowed(value) => Document::Json(value),
+            other => {
+                made = other.to_record();
+                Document::Record(&made)
+            }
+        };
+        write(tree, &Scope { item: Some(item), ..*scope }, out)
     };
-    let mut mapped = Vec::with_capacity(items.len());
-    for (at, item) in items.into_iter().enumerate() {
-        mapped.extend(one(item).map_err(|error| Fault::from(error).of_item(at))?);
+    let mut out = Vec::with_capacity(256);
+    let Some(items) = input.items() else {
+        let record = input.to_record();
+        if !record.root().is_some_and(Node::is_object) {
+            return Err(Fault::expected("an array or an object", input));
+        }
+        let there = one(&Flow::Written(record), &mut out)?;
+        return Ok(if there { written(out) } else { Flow::Missing });
+    };
+    out.push(b'[');
+    for (at, item) in items.iter().enumerate() {
+        let before = out.len();
+        if before > 1 {
+            out.push(b',');
+        }
+        if !one(item, &mut out).map_err(|error| Fault::from(error).of_item(at))? {
+            out.truncate(before);
+        }
     }
-    Ok(Value::Array(mapped).into())
+    out.push(b']');
+    Ok(written(out))
+}
+
+fn written<'a>(json: Vec<u8>) -> Flow<'a> {
+    Flow::Written(Record::from_bytes(json.into()))
 }
 
 /// The first or last item; missing where there is none.
 pub(super) fn end_of(input: Flow<'_>, first: bool) -> Result<Flow<'_>, Fault> {
     let pick = |length: usize| if first { 0 } else { length.saturating_sub(1) };
+    let node =
+        |node: Option<Node<'_>>| node.map(Node::to_record).map_or(Flow::Missing, Flow::Written);
     Ok(match input {
         Flow::Many(values) => {
             values.get(pick(values.len())).map_or(Flow::Missing, |one| Flow::Borrowed(one))
+        }
+        Flow::Nodes(nodes) => {
+            nodes.get(pick(nodes.len())).map_or(Flow::Missing, |one| Flow::Node(*one))
         }
         Flow::Borrowed(Value::Array(items)) => {
             items.get(pick(items.len())).map_or(Flow::Missing, Flow::Borrowed)
@@ -83,87 +123,194 @@ pub(super) fn end_of(input: Flow<'_>, first: bool) -> Result<Flow<'_>, Fault> {
             Flow::Owned(items.swap_remove(pick(items.len())))
         }
         Flow::Owned(Value::Array(_)) => Flow::Missing,
-        other => return Err(Fault::expected("an array", other.value())),
+        Flow::Node(list) if list.is_array() => {
+            list.item(if first { 0 } else { -1 }).map_or(Flow::Missing, Flow::Node)
+        }
+        Flow::Written(record) if record.root().is_some_and(Node::is_array) => {
+            node(record.root().and_then(|list| list.item(if first { 0 } else { -1 })))
+        }
+        other => return Err(Fault::expected("an array", &other)),
     })
 }
 
-/// Does the same to an object or to each object of an array.
-fn each_object(
-    value: &Value,
-    change: &dyn Fn(&Map<String, Value>) -> Value,
-) -> Result<Value, Fault> {
-    match value {
-        Value::Object(members) => Ok(change(members)),
-        Value::Array(items) => items
-            .iter()
-            .enumerate()
-            .map(|(at, item)| match item {
-                Value::Object(members) => Ok(change(members)),
-                other => Err(Fault::expected("an object", other).of_item(at)),
-            })
-            .collect(),
-        other => Err(Fault::expected("an object", other)),
+/// Writes the members of an object, the last of a name in the place of the first.
+fn members(object: Node<'_>, mut tell: impl FnMut(&str, Node<'_>)) {
+    let members: Vec<_> = object.members().collect();
+    let mut last: HashMap<&str, Node<'_>> =
+        members.iter().map(|(name, member)| (&**name, *member)).collect();
+    for (name, _) in &members {
+        if let Some(member) = last.remove(&**name) {
+            tell(name, member);
+        }
     }
 }
 
+/// Appends members of an object that is being written.
+struct Object<'o> {
+    out: &'o mut Vec<u8>,
+    empty: bool,
+}
+
+impl<'o> Object<'o> {
+    fn new(out: &'o mut Vec<u8>) -> Self {
+        out.push(b'{');
+        Self { out, empty: true }
+    }
+
+    fn member(&mut self, name: &str, value: Node<'_>) {
+        self.name(name);
+        value.write(self.out);
+    }
+
+    fn name(&mut self, name: &str) {
+        if !std::mem::replace(&mut self.empty, false) {
+            self.out.push(b',');
+        }
+        push(name, self.out);
+        self.out.push(b':');
+    }
+
+    fn end(self) {
+        self.out.push(b'}');
+    }
+}
+
+/// Does the same to an object or to each object of an array.
+fn each_object<'a>(
+    input: &Flow<'_>,
+    change: impl Fn(Node<'_>, &mut Object<'_>),
+) -> Result<Flow<'a>, Fault> {
+    let record = input.to_record();
+    let one = |node: Node<'_>, out: &mut Vec<u8>| {
+        if !node.is_object() {
+            return Err(Fault::expected("an object", node));
+        }
+        let mut object = Object::new(out);
+        change(node, &mut object);
+        object.end();
+        Ok(())
+    };
+    let mut out = Vec::with_capacity(record.bytes().len());
+    match record.root() {
+        Some(root) if root.is_array() => list(root.items(), &mut out, one)?,
+        Some(root) => one(root, &mut out)?,
+        None => return Err(Fault::expected("an object", input)),
+    }
+    Ok(written(out))
+}
+
+fn list<'a>(
+    items: impl Iterator<Item = Node<'a>>,
+    out: &mut Vec<u8>,
+    one: impl Fn(Node<'a>, &mut Vec<u8>) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    out.push(b'[');
+    for (at, item) in items.enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        one(item, out).map_err(|fault| fault.of_item(at))?;
+    }
+    out.push(b']');
+    Ok(())
+}
+
 /// The members whose keys `wanted` says.
-pub(super) fn keep(value: &Value, wanted: impl Fn(&str) -> bool) -> Result<Value, Fault> {
-    each_object(value, &|members| {
-        let kept = members.iter().filter(|(key, _)| wanted(key));
-        Value::Object(kept.map(|(key, value)| (key.clone(), value.clone())).collect())
+pub(super) fn keep<'a>(input: &Flow<'_>, wanted: impl Fn(&str) -> bool) -> Result<Flow<'a>, Fault> {
+    each_object(input, |object, out| {
+        members(object, |key, value| {
+            if wanted(key) {
+                out.member(key, value);
+            }
+        });
     })
 }
 
 /// `{"a": 1}` → `[{"key": "a", "value": 1}]`.
-pub(super) fn entries(value: &Value) -> Result<Value, Fault> {
-    let members = value.as_object().ok_or_else(|| Fault::expected("an object", value))?;
-    Ok(members.iter().map(|(key, value)| json!({ "key": key, "value": value })).collect())
+pub(super) fn entries<'a>(input: &Flow<'_>) -> Result<Flow<'a>, Fault> {
+    let record = input.to_record();
+    let Some(object) = record.root().filter(|root| root.is_object()) else {
+        return Err(Fault::expected("an object", input));
+    };
+    let mut out = vec![b'['];
+    members(object, |key, value| {
+        if out.len() > 1 {
+            out.push(b',');
+        }
+        let mut entry = Object::new(&mut out);
+        entry.name("key");
+        push(key, entry.out);
+        entry.member("value", value);
+        entry.end();
+    });
+    out.push(b']');
+    Ok(written(out))
 }
 
 /// Keys in lower case; of several that become the same the last stays.
-pub(super) fn lower_keys(value: &Value) -> Result<Value, Fault> {
-    each_object(value, &|members| {
-        let lowered = members.iter().map(|(key, value)| (key.to_lowercase(), value.clone()));
-        Value::Object(lowered.collect())
+pub(super) fn lower_keys<'a>(input: &Flow<'_>) -> Result<Flow<'a>, Fault> {
+    each_object(input, |object, out| {
+        let mut lowered: Vec<(String, Node<'_>)> = Vec::new();
+        for (key, value) in object.members() {
+            let key = key.to_lowercase();
+            match lowered.iter_mut().find(|(known, _)| *known == key) {
+                Some((_, old)) => *old = value,
+                None => lowered.push((key, value)),
+            }
+        }
+        lowered.iter().for_each(|(key, value)| out.member(key, *value));
     })
 }
 
 /// Rows to objects: with `names` each row's items get them, without them the first row names the
 /// columns of the others. One row with given names becomes one object.
-pub(super) fn zip_object(value: &Value, names: &[String]) -> Result<Value, Fault> {
-    let rows = value.as_array().ok_or_else(|| Fault::expected("an array", value))?;
+pub(super) fn zip_object<'a>(input: &Flow<'_>, names: &[String]) -> Result<Flow<'a>, Fault> {
+    let record = input.to_record();
+    let Some(rows) = record.root().filter(|root| root.is_array()) else {
+        return Err(Fault::expected("an array", input));
+    };
+    let mut out = Vec::with_capacity(record.bytes().len() * 2);
+    let row = |names: &[String], row: Node<'_>, out: &mut Vec<u8>| {
+        if !row.is_array() {
+            return Err(Fault::expected("a row (an array)", row));
+        }
+        zip_row(row.items(), names, out)
+    };
     if names.is_empty() {
-        let Some((header, rows)) = rows.split_first() else {
-            return Ok(json!([]));
-        };
-        let header = header
-            .as_array()
-            .and_then(|names| names.iter().map(|name| name.as_str().map(str::to_owned)).collect())
+        let Some(header) = rows.items().next() else { return Ok(json!([]).into()) };
+        let header = header_of(header)
             .ok_or_else(|| Fault::Here("expected a first row of texts".to_owned()))?;
-        return zip_rows(rows, header);
+        list(rows.items().skip(1), &mut out, |node, out| row(&header, node, out))?;
+    } else if rows.items().any(Node::is_array) {
+        list(rows.items(), &mut out, |node, out| row(names, node, out))?;
+    } else {
+        zip_row(rows.items(), names, &mut out)?;
     }
-    if rows.iter().any(Value::is_array) {
-        return zip_rows(rows, names.to_vec());
-    }
-    zip_row(rows, names)
+    Ok(written(out))
 }
 
-fn zip_rows(rows: &[Value], names: Vec<String>) -> Result<Value, Fault> {
-    rows.iter()
-        .enumerate()
-        .map(|(at, row)| match row {
-            Value::Array(cells) => zip_row(cells, &names).map_err(|fault| fault.of_item(at)),
-            other => Err(Fault::expected("a row (an array)", other).of_item(at)),
-        })
-        .collect()
+fn header_of(row: Node<'_>) -> Option<Vec<String>> {
+    let name = |cell: Node<'_>| match cell.shape() {
+        Shape::Text(name) => Some(name.into_owned()),
+        _ => None,
+    };
+    row.is_array().then(|| row.items().map(name).collect())?
 }
 
-fn zip_row(cells: &[Value], names: &[String]) -> Result<Value, Fault> {
+fn zip_row<'a>(
+    cells: impl Iterator<Item = Node<'a>>,
+    names: &[String],
+    out: &mut Vec<u8>,
+) -> Result<(), Fault> {
+    let cells: Vec<_> = cells.collect();
     if cells.len() > names.len() {
         let message = format!("expected at most {} cells, found {}", names.len(), cells.len());
         return Err(Fault::Here(message));
     }
-    Ok(Value::Object(names.iter().cloned().zip(cells.iter().cloned()).collect()))
+    let mut object = Object::new(out);
+    names.iter().zip(cells).for_each(|(name, cell)| object.member(name, cell));
+    object.end();
+    Ok(())
 }
 
 #[cfg(test)]

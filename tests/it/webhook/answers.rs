@@ -244,7 +244,7 @@ async fn streams_of_one_path_share_it_by_their_when() {
     let events = rig.events();
     let streams: Vec<_> = events.iter().map(|event| &*event.stream).collect();
     assert_eq!(streams, ["opened", "closed"]);
-    let with = events[0].with.as_deref().unwrap();
+    let with = events[0].with.as_ref().unwrap().value();
     insta::assert_snapshot!(with, @r#"{"topic":"opened","via":"test"}"#);
     insta::assert_snapshot!(rig.counted(), @r"
     acknowledged 3

@@ -43,7 +43,7 @@ pub(in crate::bus) fn event() -> impl Strategy<Value = Event> {
             delete,
             to: to.into_iter().map(Arc::from).collect(),
             record: Record::from_bytes(Bytes::from(record)),
-            with: with.map(|w| Arc::new(serde_json::json!({ "of": w }))),
+            with: with.map(|w| Record::from_value(serde_json::json!({ "of": w }))),
             traceparent,
         }
     })

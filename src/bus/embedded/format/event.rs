@@ -47,7 +47,7 @@ pub(in crate::bus) fn encode(event: &Event, out: &mut Vec<u8>) {
         put_text(out, text);
     }
     if let Some(with) = &event.with {
-        put_text(out, &with.to_string());
+        put_bytes(out, with.bytes());
     }
     put_bytes(out, event.record.bytes());
 }
@@ -140,7 +140,7 @@ impl<'a> EventRef<'a> {
 
     /// A copy that owns its parts.
     pub fn to_event(self) -> Result<Event, Malformed> {
-        let with = self.with.map(serde_json::from_slice).transpose().map_err(|_| Malformed)?;
+        let with = self.with.map(|json| Record::from_bytes(Bytes::copy_from_slice(json)));
         Ok(Event {
             id: self.id,
             connector: self.connector.into(),
@@ -154,7 +154,7 @@ impl<'a> EventRef<'a> {
             delete: self.flags & DELETE != 0,
             to: self.to().map(Arc::from).collect(),
             record: Record::from_bytes(Bytes::copy_from_slice(self.record)),
-            with: with.map(Arc::new),
+            with,
             traceparent: self.traceparent.map(str::to_owned),
         })
     }
