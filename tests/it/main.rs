@@ -20,4 +20,5 @@ mod recording;
 mod support;
 mod testing;
 mod tidy;
+mod walk;
 mod webhook;
