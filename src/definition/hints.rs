@@ -6,7 +6,6 @@ use super::{
     connector::ConnectorDef,
     cursor::CursorDef,
     destination::DestinationDef,
-    on::RuleDef,
     page::PageDef,
     poll::PollDef,
     retry::RetryDef,
@@ -32,6 +31,7 @@ const LATER: &[(&str, &str)] = &[
     ("max", "a provider's cap on pages"),
     ("newer", "writes that keep the newer row"),
     ("oldest", "a provider's retention as the cursor's limit"),
+    ("on", "response rules"),
     ("rollout", "shadow, canary and flags"),
     ("until", "a cursor that ends"),
 ];
@@ -46,7 +46,6 @@ static TABLES: &[&Table] = &[
     &ConnectorDef::TABLE,
     &CursorDef::TABLE,
     &PageDef::TABLE,
-    &RuleDef::TABLE,
     &AuthDef::TABLE,
     &ScheduleDef::TABLE,
     &RetryDef::TABLE,

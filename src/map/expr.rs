@@ -484,7 +484,7 @@ fn find<'a>(path: &Path, document: Document<'a>) -> Flow<'a> {
 }
 
 /// Sends a value through filters. What is missing passes by all of them but `default` and
-/// `optional`, and null goes straight to those where one of them follows.
+/// `optional`, and null goes straight to those, or to `filled`, where one of them follows.
 fn run_stages<'a>(
     stages: &[Stage],
     mut flow: Flow<'a>,
@@ -503,10 +503,10 @@ fn run_stages<'a>(
             Stage::Native(Filter::Optional) => {}
             _ if flow.is_missing() && !stage.handles_missing() => {}
             _ if flow.is_null()
-                && !stage.handles_missing()
-                && stages[at..].iter().any(Stage::handles_missing) =>
+                && !stage.judges_null()
+                && stages[at..].iter().any(Stage::judges_null) =>
             {
-                at += stages[at..].iter().take_while(|stage| !stage.handles_missing()).count();
+                at += stages[at..].iter().take_while(|stage| !stage.judges_null()).count();
             }
             Stage::Native(filter) => flow = filter.apply(flow, scope)?,
             Stage::Jinja { program, .. } => {
@@ -526,6 +526,13 @@ impl Stage {
     fn handles_missing(&self) -> bool {
         match self {
             Self::Native(filter) => filter.handles_missing(),
+            Self::Jinja { handles_missing, .. } => *handles_missing,
+        }
+    }
+
+    fn judges_null(&self) -> bool {
+        match self {
+            Self::Native(filter) => filter.judges_null(),
             Self::Jinja { handles_missing, .. } => *handles_missing,
         }
     }

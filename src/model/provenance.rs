@@ -215,7 +215,7 @@ impl<'d> Walk<'d> {
             Origin::Path(_) | Origin::Expression(_) => Gives::Unknown,
         };
         filters.iter().fold(begin, |before, filter| match filter.name.as_str() {
-            "default" | "d" | "optional" => before,
+            "default" | "d" | "optional" | "filled" => before,
             "string" | "lower" | "upper" | "trim" | "join" | "json" | "sha256" | "base64"
             | "urlencode" | "strftime" => Gives::Text,
             "decimal" => {

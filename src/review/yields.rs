@@ -140,6 +140,7 @@ fn after(call: &Call, before: Kind) -> Kind {
         "omit" | "pick" | "lower_keys" if before == Kind::List => Kind::List,
         "omit" | "pick" | "lower_keys" => Kind::Object,
         "first" | "last" => Kind::Unknown,
+        "filled" => before,
         other => Kind::Made(other.to_owned()),
     }
 }

@@ -14,7 +14,6 @@ mod cursor;
 mod explode;
 mod fetch;
 mod link;
-mod on;
 mod page;
 mod path;
 mod records;

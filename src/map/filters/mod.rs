@@ -2,13 +2,14 @@
 //!
 //! A filter is compiled once, its arguments checked, and applied to borrowed values. `default` and
 //! `optional` say what becomes of what is missing; every other filter lets it pass, so that
-//! `$.a | decimal | default('0')` reads as it works. A null goes straight to the next `default` or
-//! `optional` where one follows, and is a value like any other where none does.
+//! `$.a | decimal | default('0')` reads as it works. A null goes straight to the next `default`,
+//! `optional` or `filled` where one follows, and is a value like any other where none does.
 //!
 //! | filter | takes | gives |
 //! |---|---|---|
 //! | `default(x)`, `d(x)` | anything | `x` for what is missing or null |
 //! | `optional` | anything | leaves the entry out where it is missing; null stays null |
+//! | `filled` | anything | itself, unless it is null, a text of blanks, or an empty array or object: that is missing |
 //! | `string` | text, number, boolean | a text |
 //! | `integer` | number or text without a fraction | an integer of 64 bits |
 //! | `number` | number, or text that looks like one | a JSON number |
@@ -71,6 +72,7 @@ pub(super) enum Filter {
     Apply(Arc<Tree>),
     Default(Box<Value>),
     Optional,
+    Filled,
     Omit(Box<[Pattern]>),
     Pick(Box<[Pattern]>),
     Entries,
@@ -105,6 +107,7 @@ pub(super) const NAMES: &[&str] = &[
     "default",
     "d",
     "optional",
+    "filled",
     "omit",
     "pick",
     "entries",
@@ -262,6 +265,7 @@ impl Filter {
                 arguments.next().ok_or_else(|| Refused::arguments("`default` needs a value"))?,
             )),
             "optional" => Self::Optional,
+            "filled" => Self::Filled,
             "omit" => Self::Omit(Pattern::several(name, arguments)?),
             "pick" => Self::Pick(Pattern::several(name, arguments)?),
             "entries" => Self::Entries,
@@ -295,10 +299,16 @@ impl Filter {
         matches!(self, Self::Default(_) | Self::Optional)
     }
 
+    /// Whether null is for it to judge, not for the next `default` or `optional`.
+    pub fn judges_null(&self) -> bool {
+        self.handles_missing() || matches!(self, Self::Filled)
+    }
+
     /// Applies it to something that is there. (`default` and `optional` are the pipeline's.)
     pub fn apply<'a>(&self, input: Flow<'a>, scope: &Scope<'_>) -> Result<Flow<'a>, Fault> {
         Ok(match self {
             Self::Default(_) | Self::Optional => input,
+            Self::Filled => shape::filled(input),
             Self::Apply(tree) => shape::apply(tree, &input, scope)?,
             Self::First => shape::end_of(input, true)?,
             Self::Last => shape::end_of(input, false)?,

@@ -10,7 +10,7 @@ use crate::{
         Tree,
         env::{Document, Scope},
         fault::Fault,
-        flow::Flow,
+        flow::{Flow, Scalar},
         tree::{push, write},
     },
 };
@@ -102,6 +102,21 @@ pub(super) fn apply<'a>(
 
 fn written<'a>(json: Vec<u8>) -> Flow<'a> {
     Flow::Written(Record::from_bytes(json.into()))
+}
+
+/// Missing where there is nothing in it: null, a text of blanks, an empty array or object. Many APIs
+/// write what they do not know in one of these ways.
+pub(super) fn filled(input: Flow<'_>) -> Flow<'_> {
+    let is_empty = match input.scalar() {
+        Scalar::Null => true,
+        Scalar::Text(text) => text.trim().is_empty(),
+        Scalar::Bool(_) | Scalar::Digits(_) | Scalar::Float(_) => false,
+        Scalar::Not(_) => match input.items() {
+            Some(items) => items.is_empty(),
+            None => input.to_record().root().is_none_or(|root| root.members().next().is_none()),
+        },
+    };
+    if is_empty { Flow::Missing } else { input }
 }
 
 /// The first or last item; missing where there is none.

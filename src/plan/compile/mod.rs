@@ -28,7 +28,6 @@ mod events;
 mod fixed;
 mod hash;
 mod library;
-mod on;
 mod page;
 mod poll;
 mod schedule;

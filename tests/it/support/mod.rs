@@ -6,7 +6,6 @@ pub mod gated;
 mod http;
 pub mod program;
 pub mod survive;
-pub mod walk;
 
 #[allow(unused_imports)]
 pub use http::{MockServer, Reply, Seen};

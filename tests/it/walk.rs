@@ -1,3 +1,0 @@
-//! How a source is walked, from the connector file to what is durable: rules, cursors, pages.
-
-mod on;
