@@ -6,6 +6,7 @@ use super::{
     connector::ConnectorDef,
     cursor::CursorDef,
     destination::DestinationDef,
+    on::RuleDef,
     page::PageDef,
     poll::PollDef,
     retry::RetryDef,
@@ -31,7 +32,6 @@ const LATER: &[(&str, &str)] = &[
     ("max", "a provider's cap on pages"),
     ("newer", "writes that keep the newer row"),
     ("oldest", "a provider's retention as the cursor's limit"),
-    ("on", "response rules"),
     ("rollout", "shadow, canary and flags"),
     ("until", "a cursor that ends"),
 ];
@@ -46,6 +46,7 @@ static TABLES: &[&Table] = &[
     &ConnectorDef::TABLE,
     &CursorDef::TABLE,
     &PageDef::TABLE,
+    &RuleDef::TABLE,
     &AuthDef::TABLE,
     &ScheduleDef::TABLE,
     &RetryDef::TABLE,

@@ -22,6 +22,7 @@ pub mod format;
 mod hints;
 pub mod kinds;
 pub mod lints;
+pub mod on;
 pub mod page;
 pub mod poll;
 pub mod presets;

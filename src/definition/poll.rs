@@ -4,8 +4,9 @@ use super::{
     collections::{Pairs, TreeDef},
     cursor::CursorDef,
     kinds::{Expression, Int, Plain, Size, Span},
+    on::RuleDef,
     page::PageDef,
-    table::{choice, table},
+    table::{At, choice, table},
 };
 
 table! {
@@ -31,6 +32,8 @@ table! {
         page "page": PageDef;
         /// What has been read, so that the next run goes on from there.
         cursor "cursor": CursorDef;
+        /// What answers mean, before the source's rules and the defaults.
+        on "on": Vec<At<RuleDef>>;
         /// Credentials: the name of an `[auth.NAME]` table.
         auth "auth": Plain;
         /// How long one request may take.

@@ -3,8 +3,9 @@
 use super::{
     collections::{OneOrMany, Pairs},
     kinds::{Expression, Int, Plain, Size, Span},
+    on::RuleDef,
     page::PageDef,
-    table::table,
+    table::{At, table},
     units::Rate,
     webhook::SharedWebhookDef,
 };
@@ -28,6 +29,8 @@ table! {
         timeout "timeout": Span = "\"30s\"";
         /// How pages follow each other.
         page "page": PageDef;
+        /// What answers mean, before the defaults: the first rule that fits decides.
+        on "on": Vec<At<RuleDef>>;
         /// Longest answer that is read, after decompression.
         max_response "max_response": Size = "\"64MiB\"";
         /// What the streams' webhooks share.

@@ -122,6 +122,8 @@ codes! {
         "The token would be read but never sent, so every page would be the first.";
     NO_SCHEDULE "E0408" Error "poll without schedule",
         "Nothing says when to poll.";
+    BAD_RULE "E0409" Error "response rule that cannot work",
+        "A rule of `on` says which answers it is for, by `status` or `when`, and the first that fits decides.";
     // Webhook, verify.
     BAD_ROUTE "E0501" Error "not a webhook path",
         "A webhook path begins with `/`, has no trailing slash, and matches exactly.";

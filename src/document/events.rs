@@ -157,6 +157,9 @@ fn poll_rows(subject: &Subject<'_>, stream: &StreamPlan, poll: &PollPlan) -> Row
         Some(cursor) => cursor_rows(cursor, &mut rows),
         None => add(&mut rows, "Goes on", "every run reads everything; what is known is dropped"),
     }
+    for rule in &poll.on {
+        add(&mut rows, "On", Line::new().code(rule.to_string()));
+    }
     let mut limits = Vec::new();
     if !poll.rate.is_empty() {
         limits.push(format!("{}, shared by all streams", words::rates(&poll.rate)));

@@ -198,6 +198,7 @@ impl PollRuntime {
         self.metrics.count(Counted::Duplicate, report.duplicates);
         self.metrics.count(Counted::Unmatched, report.filtered);
         self.metrics.count(Counted::Unnamed, report.unnamed);
+        self.metrics.polls_skipped.fetch_add(report.skipped, Relaxed);
         if self.poller.stream.webhook.is_some() {
             self.metrics.count(Counted::FoundByPoll, report.accepted);
         }

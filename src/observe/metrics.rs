@@ -138,6 +138,8 @@ pub struct StreamMetrics {
     pub polls: AtomicU64,
     /// Poll runs that did not.
     pub polls_failed: AtomicU64,
+    /// Requests of polls whose records a rule gave up.
+    pub polls_skipped: AtomicU64,
 }
 
 impl StreamMetrics {
@@ -316,6 +318,14 @@ fn write_streams(out: &mut String, connectors: &Connectors) {
             if count > 0 {
                 let _ = writeln!(out, "{name}{{{labels},result=\"{result}\"}} {count}");
             }
+        }
+    });
+    let name = "tenon_poll_requests_skipped_total";
+    header(out, name, "counter", "Requests of polls whose records a rule of `on` gave up.");
+    each_stream(connectors, |labels, stream| {
+        let count = stream.polls_skipped.load(Relaxed);
+        if count > 0 {
+            let _ = writeln!(out, "{name}{{{labels}}} {count}");
         }
     });
     let name = "tenon_connector_restarts_total";

@@ -4,6 +4,7 @@
 mod compile;
 mod diff;
 mod lint;
+mod on;
 mod settings;
 mod types;
 mod uses;
@@ -14,5 +15,6 @@ pub use compile::{
 };
 pub use diff::changed;
 pub use lint::{Levels, credentials_in};
+pub use on::{End, RulePlan, Then, WaitPlan};
 pub use settings::{BusKind, BusSettings, EgressSettings, LogSettings, Settings, WebhookSettings};
 pub use types::*;

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use http::Method;
 use serde_json::Value;
 
+use super::RulePlan;
 use crate::map::{Expr, Mapping, Schema, Tree};
 
 /// A connector, ready to run.
@@ -290,6 +291,8 @@ pub struct PollPlan {
     pub page: PagePlan,
     /// What has been read so far.
     pub cursor: Option<CursorPlan>,
+    /// What answers mean, before the defaults: the stream's rules first.
+    pub on: Vec<RulePlan>,
     /// Of one request, from dialling to the last byte.
     pub timeout: Duration,
     /// Longest answer that is read, after decompression.

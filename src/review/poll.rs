@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     map::Expr,
-    plan::{PageBy, PagePlan, PollPlan, Rate, RecordsPlan, RequestBody, StreamPlan},
+    plan::{PageBy, PagePlan, PollPlan, Rate, RecordsPlan, RequestBody, RulePlan, StreamPlan},
 };
 
 /// What another request may do.
@@ -67,6 +67,7 @@ fn polls(
         records,
         page,
         cursor,
+        on,
         timeout,
         max_response_bytes,
         rate,
@@ -97,6 +98,7 @@ fn polls(
     records_of(pen, at, (old.records.as_ref(), records.as_ref()));
     pages(pen, at, &old.page, page);
     cursor::compare(pen, at, (old.cursor.as_ref(), cursor.as_ref()), stream);
+    responses(pen, at, (&old.on, on));
     let limits = rule::POLL_LIMIT;
     let show = |timeout: &Duration| say::duration(*timeout);
     pen.value(at, "poll.timeout", limits, (&old.timeout, timeout), show, String::new);
@@ -213,6 +215,41 @@ fn pages(pen: &mut Pen<'_>, at: &At, old: &PagePlan, new: &PagePlan) {
         "paging may end earlier or later; the default is an empty page".to_owned()
     });
     by_what(pen, at, (&old.by, by));
+}
+
+/// Rules are compared as they read: their order matters, since the first that fits decides.
+fn responses(pen: &mut Pen<'_>, at: &At, (old, new): (&[RulePlan], &[RulePlan])) {
+    let text =
+        |rules: &[RulePlan]| -> Vec<String> { rules.iter().map(RulePlan::to_string).collect() };
+    let (was, is) = (text(old), text(new));
+    let same = was.len() == is.len() && was.iter().zip(&is).all(|(was, is)| pen.same(was, is));
+    if same {
+        return;
+    }
+    let gives_up = |rule: &&RulePlan| rule.gives_up() && !was.contains(&rule.to_string());
+    if let Some(rule) = new.iter().find(gives_up) {
+        let what = format!("added: {}", quoted(&rule.to_string()));
+        pen.note(
+            at,
+            "poll.on",
+            rule::POLL_GIVES_UP,
+            what,
+            "the records of such answers are not read",
+        );
+        return;
+    }
+    let show = |rules: &[String]| match rules {
+        [] => "none".to_owned(),
+        rules => rules.iter().map(|rule| quoted(rule)).collect::<Vec<_>>().join(", "),
+    };
+    let what = format!("{} → {}", show(&was), show(&is));
+    pen.note(
+        at,
+        "poll.on",
+        rule::POLL_RULE,
+        what,
+        "what no rule is for means what the defaults say",
+    );
 }
 
 fn param(name: Option<&str>) -> String {

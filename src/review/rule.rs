@@ -318,6 +318,10 @@ rules! {
         "a stream that has a cursor goes on from there; new installations read more or less";
     CURSOR_SETTING "cursor.setting" Operational Operators "how the cursor is sent, how far it looks back, when it moves",
         "overlaps are dropped as duplicates";
+    POLL_RULE "poll.on" Operational Operators "`on`: what answers mean",
+        "a run ends or waits otherwise; nothing that was read is lost";
+    POLL_GIVES_UP "poll.gives_up" Breaking Consumers "a rule of `on` that skips or stops is new",
+        "records behind such answers are not read";
     POLL_LIMIT "poll.limit" Operational Operators "`rate`, `concurrency`, `timeout` or `max_response` of polls",
         "slower or faster; an answer beyond a limit fails the run and the cursor stays";
     SCHEDULE "schedule" Operational Operators "`[schedule]`",

@@ -384,7 +384,7 @@ fn keys_that_come_later_are_called_so() {
       --> shop.toml:10:1
        |
     10 | each = { shop = "shops" }
-       | ^^^^ expected one of `method`, `base`, `path`, `query`, `headers`, `body`, `form`, `records`, `page`, `cursor`, `auth`, `timeout`, `concurrency`, `max_response`
+       | ^^^^ expected one of `method`, `base`, `path`, `query`, `headers`, `body`, `form`, `records`, `page`, `cursor`, `on`, `auth`, `timeout`, `concurrency`, `max_response`
        |
        = help: `each` (fan-out over the records of another stream) is part of the language, but this version does not have it yet
     "###);
@@ -406,7 +406,7 @@ fn a_rate_belongs_to_the_source() {
       --> shop.toml:10:1
        |
     10 | rate = "1/s"
-       | ^^^^ expected one of `method`, `base`, `path`, `query`, `headers`, `body`, `form`, `records`, `page`, `cursor`, `auth`, `timeout`, `concurrency`, `max_response`
+       | ^^^^ expected one of `method`, `base`, `path`, `query`, `headers`, `body`, `form`, `records`, `page`, `cursor`, `on`, `auth`, `timeout`, `concurrency`, `max_response`
        |
        = help: `rate` is a key of [source], [destination.NAME]
     "###);

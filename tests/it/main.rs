@@ -21,4 +21,5 @@ mod recording;
 mod support;
 mod testing;
 mod tidy;
+mod walk;
 mod webhook;

@@ -69,6 +69,7 @@ fn poll(url: &str) -> PollPlan {
         }),
         page: PagePlan { by: PageBy::None, size: None, size_param: None, stop: None },
         cursor: None,
+        on: Vec::new(),
         timeout: Duration::from_secs(30),
         max_response_bytes: 16 << 20,
         rate: Vec::new(),

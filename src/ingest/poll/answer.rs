@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+/// How many waits that a rule asks for, one after the other, a run takes part in.
+pub(super) const MAX_WAITS: u32 = 60;
 /// How often a request is sent before the run gives up.
 pub(super) const MAX_TRIES: u32 = 4;
 /// A longer wait ends the run and is left to the schedule, which survives a restart.

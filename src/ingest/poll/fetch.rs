@@ -11,12 +11,16 @@ use crate::{
     auth::AuthError,
     egress::{Answer, EgressError, ExchangeLimits, retry_after},
     map::Env,
-    plan::{AuthPlan, PollPlan},
+    plan::{AuthPlan, End, PollPlan, Then},
+    world::Timestamp,
 };
 
 use super::{
     PollFailure, Poller,
-    answer::{MAX_RETRY_AFTER, MAX_TRIES, MAX_WAIT_IN_RUN, Verdict, excerpt, judge, wait},
+    answer::{
+        MAX_RETRY_AFTER, MAX_TRIES, MAX_WAIT_IN_RUN, MAX_WAITS, Verdict, excerpt, judge, wait,
+    },
+    on::{Ruling, rule_for},
     request::{Asked, describe},
 };
 
@@ -24,14 +28,28 @@ use super::{
 pub(super) struct Fetched {
     /// How often something was sent.
     pub requests: u64,
-    /// The page (2xx or 304), or why there is none.
-    pub answer: Result<Answer, PollFailure>,
+    /// What was got, or why nothing was.
+    pub got: Result<Got, PollFailure>,
 }
 
-/// Why one try gave no page.
+/// What an answer is, once the rules and the defaults have spoken.
+pub(super) enum Got {
+    /// A page (2xx), or 304.
+    Answer(Answer),
+    /// A rule says that its records are given up; what it says of it.
+    Skip(String),
+    /// A rule says that the run ends well here.
+    Stop(String),
+    /// A rule says that the window is read again.
+    Restart(String),
+}
+
+/// Why one try gave nothing.
 enum Trouble {
     /// Worth another try.
-    Again { message: String, retry_after: Option<Duration> },
+    Again { message: String, retry_after: Option<Duration>, tries: u32, otherwise: Option<End> },
+    /// The API says when to come back: that is no failure.
+    Wait { message: String, wait: Option<Duration> },
     /// The credentials were refused; whether there can be fresh ones.
     Unauthorized { message: String, renewable: bool },
     /// No use.
@@ -43,8 +61,8 @@ impl Poller {
     pub(super) async fn fetch(&self, poll: &PollPlan, asked: &Asked) -> Fetched {
         let mut requests = 0;
         // On the heap: with two of them in it, a run would be a large future.
-        let answer = Box::pin(self.fetch_counting(poll, asked, &mut requests)).await;
-        Fetched { requests, answer }
+        let got = Box::pin(self.fetch_counting(poll, asked, &mut requests)).await;
+        Fetched { requests, got }
     }
 
     async fn fetch_counting(
@@ -52,15 +70,14 @@ impl Poller {
         poll: &PollPlan,
         asked: &Asked,
         requests: &mut u64,
-    ) -> Result<Answer, PollFailure> {
+    ) -> Result<Got, PollFailure> {
         let auth = poll.auth.as_ref().and_then(|name| self.connector.auths.get(name));
-        let (mut tries, mut refreshed) = (0, false);
+        let (mut failures, mut waits, mut refreshed) = (0, 0, false);
         loop {
             let trouble = match self.send(poll, auth.map(AsRef::as_ref), asked, requests).await {
-                Ok(answer) => return Ok(answer),
+                Ok(got) => return Ok(got),
                 Err(trouble) => trouble,
             };
-            tries += 1;
             match trouble {
                 Trouble::Final(failure) => return Err(failure),
                 Trouble::Unauthorized { message, renewable } => {
@@ -69,20 +86,45 @@ impl Poller {
                     }
                     refreshed = true;
                 }
-                Trouble::Again { message, retry_after } => {
-                    let wait = wait(tries, retry_after, self.world.entropy.fraction());
-                    if tries >= MAX_TRIES || wait > MAX_WAIT_IN_RUN {
-                        return Err(PollFailure::Later { message, retry_after });
+                Trouble::Again { message, retry_after, tries, otherwise } => {
+                    failures += 1;
+                    if failures >= tries {
+                        return match otherwise {
+                            Some(end) => ended(end, message),
+                            None => Err(PollFailure::Later { message, retry_after }),
+                        };
                     }
-                    tracing::info!(
-                        connector = %self.connector.name, stream = %self.stream.name,
-                        wait_ms = wait.as_millis() as u64, "poll tries again: {message}",
-                    );
-                    let clock = &self.world.clock;
-                    clock.sleep_until(clock.now().plus(wait)).await;
+                    self.pause(failures, retry_after, message).await?;
+                }
+                Trouble::Wait { message, wait } => {
+                    waits += 1;
+                    if waits >= MAX_WAITS {
+                        return Err(PollFailure::Later { message, retry_after: wait });
+                    }
+                    self.pause(waits, wait, message).await?;
                 }
             }
         }
+    }
+
+    /// Waits before the next try, if that is a matter of seconds.
+    async fn pause(
+        &self,
+        tries: u32,
+        retry_after: Option<Duration>,
+        message: String,
+    ) -> Result<(), PollFailure> {
+        let wait = wait(tries, retry_after, self.world.entropy.fraction());
+        if wait > MAX_WAIT_IN_RUN {
+            return Err(PollFailure::Later { message, retry_after });
+        }
+        tracing::info!(
+            connector = %self.connector.name, stream = %self.stream.name,
+            wait_ms = wait.as_millis() as u64, "poll tries again: {message}",
+        );
+        let clock = &self.world.clock;
+        clock.sleep_until(clock.now().plus(wait)).await;
+        Ok(())
     }
 
     /// One try.
@@ -92,7 +134,7 @@ impl Poller {
         auth: Option<&AuthPlan>,
         asked: &Asked,
         requests: &mut u64,
-    ) -> Result<Answer, Trouble> {
+    ) -> Result<Got, Trouble> {
         let mut request = asked.request.clone();
         let mut carried = None;
         if let Some(plan) = auth {
@@ -110,7 +152,11 @@ impl Poller {
             Ok(answer) => answer,
             Err(error) => return Err(no_answer(&error, &asked_for)),
         };
-        let verdict = self.accept(answer, &asked_for);
+        let verdict = match rule_for(poll, &self.connector.vars, &answer) {
+            Ok(None) => self.accept(answer, &asked_for),
+            Ok(Some(ruling)) => self.obey(&ruling, &answer, &asked_for),
+            Err(error) => Err(Trouble::Final(PollFailure::Failed(format!("{asked_for}: {error}")))),
+        };
         if let (Err(Trouble::Unauthorized { message, .. }), Some((plan, credential))) =
             (&verdict, &carried)
         {
@@ -118,6 +164,30 @@ impl Poller {
             return Err(Trouble::Unauthorized { message: message.clone(), renewable });
         }
         verdict
+    }
+
+    /// What a rule makes of an answer.
+    fn obey(&self, ruling: &Ruling<'_>, answer: &Answer, asked_for: &str) -> Result<Got, Trouble> {
+        let message = match ruling.message() {
+            Some(said) => {
+                format!("{asked_for} answered {}: {}", answer.status, self.blot(said))
+            }
+            None => self.message(asked_for, answer),
+        };
+        let now = self.world.clock.now();
+        let retry_after = || asked_wait(answer, now);
+        Err(match &ruling.rule.then {
+            Then::Retry { times, otherwise } => Trouble::Again {
+                message,
+                retry_after: retry_after(),
+                tries: times + 1,
+                otherwise: *otherwise,
+            },
+            Then::Wait(_) => Trouble::Wait { message, wait: ruling.wait(now).or_else(retry_after) },
+            Then::Reauth => Trouble::Unauthorized { message, renewable: false },
+            Then::Restart => return Ok(Got::Restart(message)),
+            Then::End(end) => return ended(*end, message).map_err(Trouble::Final),
+        })
     }
 
     /// Waits for the source's rate, however long: giving up a run would only spend it again.
@@ -128,18 +198,17 @@ impl Poller {
         }
     }
 
-    /// A page, or what is wrong with the answer.
-    fn accept(&self, answer: Answer, asked_for: &str) -> Result<Answer, Trouble> {
+    /// What an answer means where no rule is for it.
+    fn accept(&self, answer: Answer, asked_for: &str) -> Result<Got, Trouble> {
         let verdict = judge(answer.status);
         if matches!(verdict, Verdict::Fine | Verdict::NotModified) {
-            return Ok(answer);
+            return Ok(Got::Answer(answer));
         }
         let message = self.message(asked_for, &answer);
         Err(match verdict {
             Verdict::Retry => {
-                let asked = retry_after(&answer.headers, self.world.clock.now());
-                let retry_after = asked.map(|wait| wait.min(MAX_RETRY_AFTER));
-                Trouble::Again { message, retry_after }
+                let retry_after = asked_wait(&answer, self.world.clock.now());
+                Trouble::Again { message, retry_after, tries: MAX_TRIES, otherwise: None }
             }
             Verdict::Unauthorized => Trouble::Unauthorized { message, renewable: false },
             Verdict::Forbidden => Trouble::Final(PollFailure::Held(message)),
@@ -180,6 +249,21 @@ impl Poller {
     }
 }
 
+/// How long the API asks to stay away, within reason.
+fn asked_wait(answer: &Answer, now: Timestamp) -> Option<Duration> {
+    retry_after(&answer.headers, now).map(|wait| wait.min(MAX_RETRY_AFTER))
+}
+
+/// How a request ends that a rule ends.
+fn ended(end: End, message: String) -> Result<Got, PollFailure> {
+    match end {
+        End::Skip => Ok(Got::Skip(message)),
+        End::Stop => Ok(Got::Stop(message)),
+        End::Fail => Err(PollFailure::Failed(message)),
+        End::Hold => Err(PollFailure::Held(message)),
+    }
+}
+
 fn auth_failure(error: AuthError) -> PollFailure {
     match error {
         AuthError::Held(message) => PollFailure::Held(message),
@@ -194,7 +278,9 @@ fn no_answer(error: &EgressError, asked_for: &str) -> Trouble {
         | EgressError::Connect(_)
         | EgressError::Tls(_)
         | EgressError::Broken(_)
-        | EgressError::Timeout => Trouble::Again { message, retry_after: None },
+        | EgressError::Timeout => {
+            Trouble::Again { message, retry_after: None, tries: MAX_TRIES, otherwise: None }
+        }
         EgressError::Refused(_) => Trouble::Final(PollFailure::Held(message)),
         EgressError::BadUrl(_)
         | EgressError::Undecodable(_)

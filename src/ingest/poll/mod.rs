@@ -14,6 +14,7 @@ mod cursor;
 mod explode;
 mod fetch;
 mod link;
+mod on;
 mod page;
 mod path;
 mod records;

@@ -214,6 +214,13 @@ fn by_bytes(
     Ok(Page { items, body, content: hash.digest128() })
 }
 
+/// The body with an empty array in place of its records; `None` where it is no JSON.
+pub(super) fn envelope(members: &[String], tail: Tail, bytes: &[u8]) -> Option<Value> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let body = Envelope { members, tail, list: &mut None }.deserialize(&mut reader).ok()?;
+    reader.end().ok().map(|()| body)
+}
+
 /// What stands at the end of the path.
 enum List<'de> {
     /// Each with the name under which it stands, where that counts.

@@ -23,6 +23,7 @@ fn plan(url: &str, by: PageBy) -> PollPlan {
         records: None,
         page: PagePlan { by, size: None, size_param: None, stop: None },
         cursor: None,
+        on: Vec::new(),
         timeout: Duration::from_secs(30),
         max_response_bytes: 1 << 20,
         rate: Vec::new(),

@@ -25,7 +25,7 @@ use crate::{
 use super::{
     cursor::CursorValue,
     explode::Explode,
-    fetch::{Fetched, header_values},
+    fetch::{Fetched, Got, header_values},
     link::next_link,
     page::{Facts, Pages, Pointer, Step},
     path::{Plain, touches, walk},
@@ -71,6 +71,8 @@ pub struct PollReport {
     pub filtered: u64,
     /// Records without a key etc.: counted, logged, never silently dropped.
     pub unnamed: u64,
+    /// Requests whose records were given up because a rule says so: counted, logged.
+    pub skipped: u64,
 }
 
 /// Why a run ended before its end. The cursor stands where the last durable page left it.
@@ -117,7 +119,11 @@ impl Poller {
         let ask =
             Ask { vars: &self.connector.vars, now, window: &window, position: pages.position() };
         let asked = build(poll, &ask).map_err(failed)?;
-        let answer = self.fetch(poll, &asked).await.answer?;
+        let answer = match self.fetch(poll, &asked).await.got? {
+            Got::Answer(answer) => answer,
+            Got::Skip(_) | Got::Stop(_) => return Ok(Vec::new()),
+            Got::Restart(message) => return Err(PollFailure::Failed(message)),
+        };
         let page = take_apart(poll.records.as_ref(), &answer.body, false).map_err(failed)?;
         let mut explode = Explode::of(poll.records.as_ref(), &self.stream);
         let mut opened = Vec::new();
@@ -154,7 +160,9 @@ impl Poller {
             disorder_said: false,
         };
         for window in windows {
-            run.window(&window, progress).await?;
+            if run.window_to_its_end(window, progress).await? == Flow::Stop {
+                break;
+            }
         }
         Ok(())
     }
@@ -210,6 +218,20 @@ impl Poller {
     }
 }
 
+/// How often a rule may have a window read again.
+const MAX_RESTARTS: u32 = 5;
+
+/// How it goes on after a window.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// With the next one.
+    On,
+    /// Not at all: a rule ends the run well.
+    Stop,
+    /// With this one again, because of what is told.
+    Restart(String),
+}
+
 /// A run in progress.
 pub(super) struct Run<'a> {
     pub(super) poller: &'a Poller,
@@ -243,12 +265,35 @@ pub(super) struct Arrived {
 }
 
 impl Run<'_> {
+    /// One window, read again from where the cursor stands as often as it takes.
+    async fn window_to_its_end(
+        &mut self,
+        mut window: Window,
+        progress: &(dyn Fn(&PollReport) + Send + Sync),
+    ) -> Result<Flow, PollFailure> {
+        let mut restarts = 0;
+        loop {
+            match self.window(&window, progress).await? {
+                Flow::Restart(message) => {
+                    restarts += 1;
+                    if restarts > MAX_RESTARTS {
+                        return Err(PollFailure::Failed(format!(
+                            "{message} (after {MAX_RESTARTS} restarts of the window)"
+                        )));
+                    }
+                    window = self.progress.rest_of(self.poll.cursor.as_ref(), window);
+                }
+                flow => return Ok(flow),
+            }
+        }
+    }
+
     /// All pages of one window.
     async fn window(
         &mut self,
         window: &Window,
         progress: &(dyn Fn(&PollReport) + Send + Sync),
-    ) -> Result<(), PollFailure> {
+    ) -> Result<Flow, PollFailure> {
         let (poller, poll) = (self.poller, self.poll);
         let mut pages = Pages::new(&poll.page);
         self.progress.begin_window();
@@ -256,15 +301,18 @@ impl Run<'_> {
         let conditional = self.make_conditional(&mut asked);
         let mut fetched = poller.fetch(poll, &asked).await;
         loop {
-            let answer = self.count(fetched)?;
+            let answer = match self.count(fetched)? {
+                Got::Answer(answer) => answer,
+                given_up => return self.give_up(given_up, window).await,
+            };
             if answer.status == StatusCode::NOT_MODIFIED {
-                return self.nothing_new(conditional, &asked);
+                return self.nothing_new(conditional, &asked).map(|()| Flow::On);
             }
             let (arrived, step) = self.arrive(&asked, answer, &mut pages)?;
             if step == Step::Done {
                 self.store(arrived, window).await?;
                 progress(self.report);
-                return Ok(());
+                return Ok(Flow::On);
             }
             asked = self.ask(window, &pages)?;
             fetched = ahead(poller.fetch(poll, &asked), self.store(arrived, window)).await?;
@@ -289,9 +337,9 @@ impl Run<'_> {
         build(self.poll, &ask).map_err(failed)
     }
 
-    fn count(&mut self, fetched: Fetched) -> Result<Answer, PollFailure> {
+    fn count(&mut self, fetched: Fetched) -> Result<Got, PollFailure> {
         self.report.requests += fetched.requests;
-        fetched.answer
+        fetched.got
     }
 
     /// Takes a page apart and finds out where the next one is.

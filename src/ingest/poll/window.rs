@@ -59,6 +59,15 @@ pub(super) struct Windows {
     done: bool,
 }
 
+impl std::fmt::Display for Window {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = |end: &Option<CursorValue>| {
+            end.as_ref().map_or_else(|| "…".to_owned(), CursorValue::text)
+        };
+        write!(f, "{} to {}", text(&self.start), text(&self.end))
+    }
+}
+
 impl Window {
     /// Without any bound.
     pub fn open() -> Self {
@@ -114,6 +123,16 @@ impl Progress {
     /// Whether an earlier run took this very event in at its cursor.
     pub fn remembers(&self, id: EventId) -> bool {
         self.remembered.contains(&id)
+    }
+
+    /// What is left of a window that has to be read again: with `sorted = "asc"` what is behind the
+    /// cursor is durable.
+    pub fn rest_of(&self, plan: Option<&CursorPlan>, window: Window) -> Window {
+        let Some(plan) = plan.filter(|plan| plan.sorted == Sorted::Ascending) else {
+            return window;
+        };
+        let reached = self.stored.as_ref().map(|at| at.floor(&plan.format));
+        Window { start: window.start.max(reached), ..window }
     }
 
     /// Where the cursor stands, once all that was observed is durable.

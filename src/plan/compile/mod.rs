@@ -28,6 +28,7 @@ mod events;
 mod fixed;
 mod hash;
 mod library;
+mod on;
 mod page;
 mod poll;
 mod schedule;

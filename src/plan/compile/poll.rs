@@ -11,7 +11,7 @@ use super::{
     context::{Context, complete, within},
     cursor,
     destination::{duration, method_of, rates},
-    page, sites, url,
+    on, page, sites, url,
 };
 use crate::{
     definition::{
@@ -89,6 +89,7 @@ pub(super) fn compile(
     let page = page::compile(context, def, source, uses.as_ref(), &path);
     let cursor =
         def.cursor.get().map(|cursor| cursor::compile(context, cursor, uses.as_ref(), &path));
+    let rules = on::compile(context, [&def.on, &source.on], &path);
     let concurrency =
         def.concurrency.or(&source.concurrency).value().map_or(1, |int| int.0 as usize);
     let max = def.max_response.or(&source.max_response).value();
@@ -103,6 +104,7 @@ pub(super) fn compile(
         records: complete(records)?,
         page: page?,
         cursor: complete(cursor)?,
+        on: rules?,
         timeout: duration(def.timeout.or(&source.timeout), DEFAULT_TIMEOUT),
         max_response_bytes: usize::try_from(max).unwrap_or(usize::MAX),
         rate: rates(&source.rate),

@@ -18,6 +18,8 @@ pub(super) static REQUEST: Site = site(&["vars", "now", "window", "page"], None)
 pub(super) static RESPONSE: Site = site(&["vars", "response"], Some("response"));
 /// `stop`.
 pub(super) static STOP: Site = lenient(&["vars", "response", "page"], Some("response"));
+/// Rules of `on`.
+pub(super) static RULE: Site = lenient(&["vars", "response"], Some("response"));
 /// A cursor's `field`.
 pub(super) static RECORD: Site = site(&["vars", "record"], Some("record"));
 /// `events` of a webhook: `$` is the request's body.

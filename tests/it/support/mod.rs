@@ -6,6 +6,7 @@ pub mod gated;
 mod http;
 pub mod program;
 pub mod survive;
+pub mod walk;
 
 #[allow(unused_imports)]
 pub use http::{MockServer, Reply, Seen};

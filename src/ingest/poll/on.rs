@@ -1,0 +1,198 @@
+//! Response rules: what an answer means where the file says so. Pure functions of the answer.
+//!
+//! Statuses are looked at first, so an answer that no rule is for costs nothing. A body is read
+//! only where a rule looks at it, and its records only where a rule looks at those.
+
+use std::{sync::Arc, time::Duration};
+
+use http::StatusCode;
+use serde_json::{Map, Value};
+
+use crate::{
+    egress::Answer,
+    map::{Env, EvalError, Expr},
+    plan::{PollPlan, RulePlan, Then, WaitPlan},
+    world::Timestamp,
+};
+
+use super::{
+    PollFailure,
+    answer::MAX_RETRY_AFTER,
+    fetch::{Got, header_values},
+    path::{Plain, touches},
+    records::{Page, envelope},
+    run::{Arrived, Flow, Run},
+    window::Window,
+};
+
+/// Of a body that is no JSON, rules see so much.
+const SHOWN_BODY_BYTES: usize = 64 << 10;
+/// Numbers beyond are milliseconds since 1970: as seconds they would lie in the year 5138.
+const FIRST_MILLISECONDS: f64 = 1e11;
+
+/// The rule for an answer, with the names that its expressions see.
+pub(super) struct Ruling<'p> {
+    /// The first that fits.
+    pub rule: &'p RulePlan,
+    env: Env,
+}
+
+/// The first rule that fits an answer, if any does.
+pub(super) fn rule_for<'p>(
+    poll: &'p PollPlan,
+    vars: &Arc<Value>,
+    answer: &Answer,
+) -> Result<Option<Ruling<'p>>, EvalError> {
+    let mut env = None;
+    for rule in poll.on.iter().filter(|rule| is_for(rule, answer.status)) {
+        let env = env.get_or_insert_with(|| names(poll, vars, answer));
+        let fits = match &rule.when {
+            None => true,
+            Some(when) => when.test(env)?,
+        };
+        if fits {
+            return Ok(Some(Ruling { rule, env: env.clone() }));
+        }
+    }
+    Ok(None)
+}
+
+fn is_for(rule: &RulePlan, status: StatusCode) -> bool {
+    let status = status.as_u16();
+    rule.statuses.is_empty() || rule.statuses.iter().any(|range| range.contains(&status))
+}
+
+impl Ruling<'_> {
+    /// What the rule says, for a person. A text that cannot be made must not hide what happened.
+    pub fn message(&self) -> Option<String> {
+        let text = self.rule.message.as_ref()?.text(&self.env).ok().flatten()?;
+        Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+    }
+
+    /// How long the rule says to wait; `None`: it leaves that to the API, or what the answer has
+    /// there is no time. Never longer than a day.
+    pub fn wait(&self, now: Timestamp) -> Option<Duration> {
+        let Then::Wait(Some(plan)) = &self.rule.then else { return None };
+        let given = |expr: &Expr| expr.eval(&self.env).ok().flatten();
+        let wait = match plan {
+            WaitPlan::For(duration) => *duration,
+            WaitPlan::ForGiven(expr) => span(&given(expr)?)?,
+            WaitPlan::Until(expr) => moment(&given(expr)?)?.since(now),
+        };
+        Some(wait.min(MAX_RETRY_AFTER))
+    }
+}
+
+/// Seconds as a number or as digits, or a duration such as `30s`.
+fn span(value: &Value) -> Option<Duration> {
+    if let Some(seconds) = number(value) {
+        return Duration::try_from_secs_f64(seconds).ok();
+    }
+    let span: jiff::SignedDuration = value.as_str()?.trim().parse().ok()?;
+    (!span.is_negative()).then(|| span.unsigned_abs())
+}
+
+/// Seconds or milliseconds since 1970 as a number or as digits, RFC 3339, or an HTTP date.
+fn moment(value: &Value) -> Option<Timestamp> {
+    if let Some(number) = number(value) {
+        let millis = if number < FIRST_MILLISECONDS { number * 1000.0 } else { number };
+        return Some(Timestamp(millis as i64));
+    }
+    let text = value.as_str()?.trim();
+    let date = || {
+        let zoned = jiff::fmt::rfc2822::parse(text).ok()?;
+        Some(Timestamp(zoned.timestamp().as_millisecond()))
+    };
+    Timestamp::parse_rfc3339(text).or_else(date)
+}
+
+fn number(value: &Value) -> Option<f64> {
+    let number = match value {
+        Value::Number(number) => number.as_f64()?,
+        Value::String(text) => text.trim().parse().ok()?,
+        _ => return None,
+    };
+    (number.is_finite() && number >= 0.0).then_some(number)
+}
+
+/// `vars` and `response`, with as much of the body as the rules for this status look at.
+fn names(poll: &PollPlan, vars: &Arc<Value>, answer: &Answer) -> Env {
+    let rules = poll.on.iter().filter(|rule| is_for(rule, answer.status));
+    let exprs: Vec<&Expr> = rules.flat_map(expressions).collect();
+    let body = if exprs.iter().any(|expr| reads_body(expr)) {
+        body(poll, &exprs, answer)
+    } else {
+        Value::Null
+    };
+    let mut response = Map::new();
+    response.insert("status".to_owned(), answer.status.as_u16().into());
+    response.insert("headers".to_owned(), Value::Object(header_values(&answer.headers)));
+    response.insert("body".to_owned(), body);
+    Env::new().with("vars", Arc::clone(vars)).with("response", Arc::new(Value::Object(response)))
+}
+
+fn expressions(rule: &RulePlan) -> impl Iterator<Item = &Expr> {
+    let waits = match &rule.then {
+        Then::Wait(Some(WaitPlan::ForGiven(expr) | WaitPlan::Until(expr))) => Some(expr),
+        _ => None,
+    };
+    rule.when.iter().chain(&rule.message).chain(waits)
+}
+
+fn reads_body(expr: &Expr) -> bool {
+    let of_body = |(name, member): (String, Option<String>)| {
+        name == "response" && member.is_none_or(|member| member == "body")
+    };
+    expr.source().trim_start().starts_with('$') || expr.uses().into_iter().any(of_body)
+}
+
+/// The body as rules see it: without its records where no rule looks at them, and as text where it
+/// is no JSON.
+fn body(poll: &PollPlan, exprs: &[&Expr], answer: &Answer) -> Value {
+    let plain = match &poll.records {
+        None => None,
+        Some(plan) => Plain::parse(plan.path.source()),
+    };
+    let skipped = plain
+        .filter(|_| answer.status.is_success())
+        .filter(|plain| !exprs.iter().any(|expr| touches(expr.source(), &plain.members)))
+        .and_then(|plain| envelope(&plain.members, plain.tail, &answer.body));
+    let parsed = skipped.or_else(|| serde_json::from_slice(&answer.body).ok());
+    parsed.unwrap_or_else(|| {
+        let shown = &answer.body[..answer.body.len().min(SHOWN_BODY_BYTES)];
+        Value::from(String::from_utf8_lossy(shown))
+    })
+}
+
+impl Arrived {
+    /// An empty last page.
+    fn nothing(received_at: Timestamp) -> Self {
+        let page = Page { items: Vec::new(), body: Value::Null, content: 0 };
+        let response = Arc::new(Value::Object(Map::new()));
+        Self { page, response, bytes: 0, received_at, done: true, validator: None }
+    }
+}
+
+impl Run<'_> {
+    /// Does what a rule says of a request that gives no records.
+    pub(super) async fn give_up(&mut self, got: Got, window: &Window) -> Result<Flow, PollFailure> {
+        let (connector, stream) = (&self.poller.connector.name, &self.poller.stream.name);
+        match got {
+            Got::Stop(message) => {
+                tracing::info!(%connector, %stream, "a rule ends the run: {message}");
+                Ok(Flow::Stop)
+            }
+            Got::Restart(message) => {
+                tracing::info!(%connector, %stream, "a rule restarts the window: {message}");
+                Ok(Flow::Restart(message))
+            }
+            Got::Skip(message) => {
+                tracing::warn!(%connector, %stream, %window, "a rule gives records up: {message}");
+                self.report.skipped += 1;
+                let empty = Arrived::nothing(self.poller.world.clock.now());
+                self.store(empty, window).await.map(|()| Flow::On)
+            }
+            Got::Answer(_) => Ok(Flow::On),
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! How a source is walked, from the connector file to what is durable: rules, cursors, pages.
+
+mod on;
