@@ -29,11 +29,8 @@ const LATER: &[(&str, &str)] = &[
     ("each", "fan-out over the records of another stream"),
     ("job", "asynchronous report jobs"),
     ("like", "a stream as a copy of its sibling"),
-    ("max", "a provider's cap on pages"),
     ("newer", "writes that keep the newer row"),
-    ("oldest", "a provider's retention as the cursor's limit"),
     ("rollout", "shadow, canary and flags"),
-    ("until", "a cursor that ends"),
 ];
 
 /// Where a misplaced key may belong, the likeliest first.

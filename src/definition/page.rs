@@ -10,7 +10,7 @@ table! {
     pub struct PageDef "`page`" {
         /// By what a page is asked for.
         by "by": PageKind;
-        /// The query parameter that takes the page's number, offset or token.
+        /// The query parameter that takes the page's number, offset, token or last key.
         param "param": Plain;
         /// The number of the first page.
         first "first": Int<{ i64::MIN }, { i64::MAX }> = "1";
@@ -18,10 +18,12 @@ table! {
         size "size": Int<1, 1_000_000>;
         /// The query parameter that takes the size.
         size_param "size_param": Plain;
-        /// The path from the answer's body to the next page's token or URL.
+        /// The path from the answer's body to the next page's token or URL; for `last` from the last record to its key.
         next "next": Expression;
         /// Ends the paging where it holds.
         stop "stop": Expression;
+        /// How many records the API gives for one window, however many there are. Paging then begins anew at the cursor.
+        max "max": Int<1, 1_000_000_000>;
     }
 }
 
@@ -40,5 +42,7 @@ choice! {
         Next "next",
         /// By the `Link` header (RFC 8288).
         Link "link",
-    } later ["last"]
+        /// By the key of the last record of the page before.
+        Last "last",
+    }
 }

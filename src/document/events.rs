@@ -205,6 +205,13 @@ fn pages(page: &PagePlan) -> Line {
         }
         PageBy::Next { next } => Line::from("by the URL at ").then(code(next)),
         PageBy::Link => Line::from("by the ").code("Link").text(" header"),
+        PageBy::Last { next, param } => {
+            let line = Line::from("by the last record's ").then(code(next));
+            match param {
+                Some(param) => line.text(", sent in ").code(param.as_str()),
+                None => line,
+            }
+        }
     };
     let line = match (page.size, &page.size_param) {
         (Some(size), Some(param)) => {
@@ -213,6 +220,10 @@ fn pages(page: &PagePlan) -> Line {
         (Some(size), None) => line.text(format!(", {size} records each")),
         _ => line,
     };
+    let line = match page.max {
+        Some(max) => line.text(format!(", {max} records at most from one start")),
+        None => line,
+    };
     match &page.stop {
         Some(stop) => line.text(", until ").then(code(stop)),
         None => line,
@@ -220,7 +231,7 @@ fn pages(page: &PagePlan) -> Line {
 }
 
 fn cursor_rows(cursor: &CursorPlan, rows: &mut Rows) {
-    let format = match &cursor.format {
+    let word = |format: &CursorFormat| match format {
         CursorFormat::Rfc3339 => "RFC 3339 times".to_owned(),
         CursorFormat::EpochSeconds => "seconds since 1970".to_owned(),
         CursorFormat::EpochMillis => "milliseconds since 1970".to_owned(),
@@ -228,8 +239,14 @@ fn cursor_rows(cursor: &CursorPlan, rows: &mut Rows) {
         CursorFormat::Integer => "whole numbers".to_owned(),
         CursorFormat::Text => "texts".to_owned(),
     };
+    let also: String =
+        cursor.also.iter().map(|format| format!(", also read as {}", word(format))).collect();
+    let format = format!("{}{also}", word(&cursor.format));
     let moves = match cursor.sorted {
         Sorted::Ascending => "moves page by page, since the API answers in ascending order",
+        Sorted::Descending => {
+            "ends a run, since the API answers in descending order, and moves when all pages are durable"
+        }
         Sorted::No => "moves when all pages of a window are durable",
     };
     let what = match &cursor.field {
@@ -237,12 +254,18 @@ fn cursor_rows(cursor: &CursorPlan, rows: &mut Rows) {
         None => Line::from("the window"),
     };
     add(rows, "Goes on from", what.text(format!(" ({format}), which {moves}")));
-    let start = match &cursor.start {
-        Some(CursorStart::Literal(text)) => Line::new().code(text.as_str()),
-        Some(CursorStart::Ago(ago)) => Line::from(format!("{} ago", words::time(*ago))),
-        None => Line::from("the beginning"),
+    let bound = |bound: &CursorStart| match bound {
+        CursorStart::Literal(text) => Line::new().code(text.as_str()),
+        CursorStart::Ago(ago) => Line::from(format!("{} ago", words::time(*ago))),
     };
+    let start = cursor.start.as_ref().map_or_else(|| Line::from("the beginning"), bound);
     add(rows, "First run", Line::from("from ").then(start));
+    if let Some(until) = &cursor.until {
+        add(rows, "Ends", Line::from("at ").then(bound(until)));
+    }
+    if let Some(oldest) = cursor.oldest {
+        add(rows, "Oldest", format!("{} ago: the API remembers no more", words::time(oldest)));
+    }
     let params = [("start", &cursor.start_param), ("end", &cursor.end_param)];
     let mut sent = Line::new();
     for (end, param) in params {

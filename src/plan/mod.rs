@@ -2,9 +2,11 @@
 //! and checked; nothing here can fail for the file's reasons any more.
 
 mod compile;
+mod cursor;
 mod diff;
 mod lint;
 mod on;
+mod page;
 mod settings;
 mod types;
 mod uses;
@@ -13,8 +15,10 @@ pub use compile::{
     CompiledFile, Sources, Written, check_set, compile_file, compile_file_with, compile_settings,
     moment, read, schema_document,
 };
+pub use cursor::{CursorFormat, CursorPlan, CursorStart, Sorted};
 pub use diff::changed;
 pub use lint::{Levels, credentials_in};
 pub use on::{End, RulePlan, Then, WaitPlan};
+pub use page::{PageBy, PagePlan};
 pub use settings::{BusKind, BusSettings, EgressSettings, LogSettings, Settings, WebhookSettings};
 pub use types::*;

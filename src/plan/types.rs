@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use http::Method;
 use serde_json::Value;
 
-use super::RulePlan;
+use super::{CursorPlan, PagePlan, RulePlan};
 use crate::map::{Expr, Mapping, Schema, Tree};
 
 /// A connector, ready to run.
@@ -323,110 +323,6 @@ pub struct RecordsPlan {
     pub optional: bool,
     /// How many levels `up` has: `up.up` is the second.
     pub levels: usize,
-}
-
-/// `page`.
-#[derive(Clone, Debug)]
-pub struct PagePlan {
-    /// By what a page is asked for.
-    pub by: PageBy,
-    /// Records a page.
-    pub size: Option<u64>,
-    /// The query parameter that takes the size.
-    pub size_param: Option<String>,
-    /// `stop`.
-    pub stop: Option<Expr>,
-}
-
-/// By what a page is asked for.
-#[derive(Clone, Debug)]
-pub enum PageBy {
-    /// One request.
-    None,
-    /// By its number.
-    Page {
-        /// The query parameter that takes it.
-        param: String,
-        /// The number of the first page.
-        first: i64,
-    },
-    /// By how many records come before it.
-    Offset {
-        /// The query parameter that takes it.
-        param: String,
-    },
-    /// The token at `next` of the response goes into `param`, or where `{{ page.token }}` stands.
-    Cursor {
-        /// Gives it; nothing, null or empty: this was the last page.
-        next: Expr,
-        /// The query parameter that takes it.
-        param: Option<String>,
-    },
-    /// A URL at `next` of the response.
-    Next {
-        /// Gives it; nothing, null or empty: this was the last page.
-        next: Expr,
-    },
-    /// RFC 8288, rel=next.
-    Link,
-}
-
-/// `[stream.X.poll.cursor]`.
-#[derive(Clone, Debug)]
-pub struct CursorPlan {
-    /// `None`: the window itself is the cursor.
-    pub field: Option<Expr>,
-    /// How values are written, and their JSON type.
-    pub format: CursorFormat,
-    /// Where the first run begins.
-    pub start: Option<CursorStart>,
-    /// The query parameter that takes the window's start.
-    pub start_param: Option<String>,
-    /// The query parameter that takes the window's end.
-    pub end_param: Option<String>,
-    /// The longest span asked for at once.
-    pub window: Option<Duration>,
-    /// How far each run goes back behind the cursor.
-    pub lookback: Option<Duration>,
-    /// `sorted = "asc"`: moves page by page; otherwise when the window's last page is durable.
-    pub sorted: Sorted,
-    /// `filter = true`: records before the cursor are dropped on our side.
-    pub filter: bool,
-}
-
-/// In which order the API answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sorted {
-    /// In any.
-    No,
-    /// The oldest first.
-    Ascending,
-}
-
-/// How a cursor's values are written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CursorFormat {
-    /// `2026-11-20T12:00:00Z`, a string.
-    Rfc3339,
-    /// Seconds since 1970, a number.
-    EpochSeconds,
-    /// Milliseconds since 1970, a number.
-    EpochMillis,
-    /// A strftime pattern, read as UTC where it has no zone.
-    Pattern(String),
-    /// A number that is no time.
-    Integer,
-    /// Compared as text.
-    Text,
-}
-
-/// Where the first run begins.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CursorStart {
-    /// As written.
-    Literal(String),
-    /// `"-90d"`.
-    Ago(Duration),
 }
 
 /// `"50/s"`: at most `count` within `per`.

@@ -54,7 +54,10 @@ fn cursors(pen: &mut Pen<'_>, at: &At, old: &CursorPlan, new: &CursorPlan, strea
     let CursorPlan {
         field,
         format,
+        also,
         start,
+        until,
+        oldest,
         start_param,
         end_param,
         window,
@@ -69,7 +72,13 @@ fn cursors(pen: &mut Pen<'_>, at: &At, old: &CursorPlan, new: &CursorPlan, strea
             .to_owned()
     });
     formats(pen, at, (&old.format, format), stream);
+    also_read(pen, at, (&old.also, also));
     starts(pen, at, (old.start.as_ref(), start.as_ref()));
+    ends(pen, at, (old.until.as_ref(), until.as_ref()));
+    let show = |span: &Option<Duration>| say::maybe_duration(*span);
+    pen.value(at, "poll.cursor.oldest", rule::CURSOR_SETTING, (&old.oldest, oldest), show, || {
+        "nothing older is asked for, wherever the cursor stands".to_owned()
+    });
     let setting = rule::CURSOR_SETTING;
     let show = |param: &Option<String>| param.as_deref().map_or("none".to_owned(), quoted);
     let params = (&old.start_param, start_param);
@@ -98,10 +107,15 @@ fn cursors(pen: &mut Pen<'_>, at: &At, old: &CursorPlan, new: &CursorPlan, strea
     let show = |sorted: &Sorted| match sorted {
         Sorted::No => "no".to_owned(),
         Sorted::Ascending => "asc".to_owned(),
+        Sorted::Descending => "desc".to_owned(),
     };
     pen.value(at, "poll.cursor.sorted", setting, (&old.sorted, sorted), show, || match sorted {
         Sorted::Ascending => {
             "the cursor moves page by page; a run that fails goes on from there".to_owned()
+        }
+        Sorted::Descending => {
+            "a run ends at the cursor; an API that answers in another order is read to its end"
+                .to_owned()
         }
         Sorted::No => {
             "the cursor moves at the end of a run; one that fails begins again".to_owned()
@@ -140,6 +154,18 @@ fn formats(
     }
 }
 
+fn also_read(pen: &mut Pen<'_>, at: &At, (old, new): (&[CursorFormat], &[CursorFormat])) {
+    for format in old.iter().filter(|format| !new.contains(format)) {
+        let effect = "a record that is written so fails the run";
+        let what = format!("{} is no longer read", word(format));
+        pen.note(at, "poll.cursor.format", rule::CURSOR_FORMAT, what, effect);
+    }
+    for format in new.iter().filter(|format| !old.contains(format)) {
+        let what = format!("{} is read, too", word(format));
+        pen.note(at, "poll.cursor.format", rule::CURSOR_FORMAT, what, "");
+    }
+}
+
 /// Time, number or text: a stored cursor fits a format of its kind.
 fn kind(format: &CursorFormat) -> u8 {
     match format {
@@ -163,16 +189,32 @@ fn word(format: &CursorFormat) -> String {
     }
 }
 
+/// A start or an end as it is written.
+fn bound(bound: Option<&CursorStart>) -> String {
+    match bound {
+        None => "none".to_owned(),
+        Some(CursorStart::Literal(text)) => text.clone(),
+        Some(CursorStart::Ago(ago)) => format!("-{}", say::duration(*ago)),
+    }
+}
+
+fn ends(pen: &mut Pen<'_>, at: &At, (old, new): (Option<&CursorStart>, Option<&CursorStart>)) {
+    if old == new {
+        return;
+    }
+    let effect = match new {
+        None => "what came later is read, too",
+        Some(_) => "what is later than that is not read",
+    };
+    let what = format!("{} → {}", bound(old), bound(new));
+    pen.note(at, "poll.cursor.until", rule::CURSOR_UNTIL, what, effect);
+}
+
 fn starts(pen: &mut Pen<'_>, at: &At, (old, new): (Option<&CursorStart>, Option<&CursorStart>)) {
     if old == new {
         return;
     }
-    let show = |start: Option<&CursorStart>| match start {
-        None => "none".to_owned(),
-        Some(CursorStart::Literal(text)) => text.clone(),
-        Some(CursorStart::Ago(ago)) => format!("-{}", say::duration(*ago)),
-    };
-    let between = format!("{} → {}", show(old), show(new));
+    let between = format!("{} → {}", bound(old), bound(new));
     let (direction, does) = match (old, new) {
         (_, None) => ("removed".to_owned(), "reads everything".to_owned()),
         (None, Some(_)) => ("added".to_owned(), "no longer reads everything".to_owned()),

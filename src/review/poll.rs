@@ -188,7 +188,7 @@ fn records_of(
 }
 
 fn pages(pen: &mut Pen<'_>, at: &At, old: &PagePlan, new: &PagePlan) {
-    let PagePlan { by, size, size_param, stop } = new;
+    let PagePlan { by, size, size_param, stop, max } = new;
     let show =
         |size: &Option<u64>| size.map_or_else(|| "the API's own".to_owned(), |n| n.to_string());
     pen.value(at, "poll.page.size", rule::PAGE_SIZE, (&old.size, size), show, || {
@@ -213,6 +213,10 @@ fn pages(pen: &mut Pen<'_>, at: &At, old: &PagePlan, new: &PagePlan) {
     let stops = (old.stop.as_ref(), stop.as_ref());
     pen.maybe_expr(at, "poll.page.stop", Presence::all(setting), stops, |_| {
         "paging may end earlier or later; the default is an empty page".to_owned()
+    });
+    let show = |max: &Option<u64>| max.map_or_else(|| "none".to_owned(), |max| max.to_string());
+    pen.value(at, "poll.page.max", setting, (&old.max, max), show, || {
+        "after so many records a window begins anew at the cursor".to_owned()
     });
     by_what(pen, at, (&old.by, by));
 }
@@ -279,6 +283,10 @@ fn by_what(pen: &mut Pen<'_>, at: &At, (old, new): (&PageBy, &PageBy)) {
         (
             PageBy::Cursor { next: old_next, param: old_param },
             PageBy::Cursor { next, param: new_param },
+        )
+        | (
+            PageBy::Last { next: old_next, param: old_param },
+            PageBy::Last { next, param: new_param },
         ) => {
             pen.expr(at, "poll.page.next", setting, (old_next, next), NEXT);
             pen.value(
@@ -317,5 +325,6 @@ fn word(by: &PageBy) -> String {
         PageBy::Cursor { .. } => "cursor",
         PageBy::Next { .. } => "next",
         PageBy::Link => "link",
+        PageBy::Last { .. } => "last",
     })
 }

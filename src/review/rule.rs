@@ -316,6 +316,8 @@ rules! {
         "the stored one is a time and is printed anew";
     CURSOR_START "cursor.start" Operational Operators "where the first run begins",
         "a stream that has a cursor goes on from there; new installations read more or less";
+    CURSOR_UNTIL "cursor.until" Breaking Consumers "where the cursor ends",
+        "records beyond it are not read";
     CURSOR_SETTING "cursor.setting" Operational Operators "how the cursor is sent, how far it looks back, when it moves",
         "overlaps are dropped as duplicates";
     POLL_RULE "poll.on" Operational Operators "`on`: what answers mean",

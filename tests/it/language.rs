@@ -628,7 +628,7 @@ fn cursors_say_what_moves_them() {
        |
        = help: say with `format` how the time is written
     "###);
-    insta::assert_snapshot!(cursor("window = \"30d\"\nsorted = \"asc\"\nend_param = \"until\""), @r###"
+    insta::assert_snapshot!(cursor("window = \"30d\"\nsorted = \"asc\"\nstart_param = \"since\""), @r###"
     error[E0406]: windows need a beginning
       --> shop.toml:21:1
        |
@@ -652,16 +652,16 @@ fn cursors_say_what_moves_them() {
     20 | [stream.orders.poll.cursor]
        | ^^^^^^^^^^^^^^^^^^^^^^^^^^^ every run would read everything again
        |
-       = help: add `start_param`, the query parameter that takes it; or place {{ window.start }} in the request; or say filter = true to drop older records on this side
+       = help: add `start_param`, the query parameter that takes it; or place {{ window.start }} in the request; or say filter = true to drop older records on this side, or sorted = "desc" where the newest come first
     "###);
-    insta::assert_snapshot!(cursor("field = \"$.id\"\nsorted = \"desc\"\nstart_param = \"since\""), @r###"
-    error[E0106]: `sorted` cannot be "desc"
-      --> shop.toml:22:10
+    insta::assert_snapshot!(cursor("field = \"$.id\"\nformat = [\"rfc3339\", \"integer\"]\nsorted = \"desc\""), @r###"
+    error[E0406]: formats of different kinds
+      --> shop.toml:22:22
        |
-    22 | sorted = "desc"
-       |          ^^^^^^ expected `asc`
+    22 | format = ["rfc3339", "integer"]
+       |                      ^^^^^^^^^ values of this one cannot be compared with those of the first
        |
-       = help: `desc` is part of the language, but this version does not have it yet
+       = help: either all are times, or there is one format
     "###);
 }
 

@@ -67,7 +67,7 @@ fn poll(url: &str) -> PollPlan {
             optional: false,
             levels: 0,
         }),
-        page: PagePlan { by: PageBy::None, size: None, size_param: None, stop: None },
+        page: PagePlan { by: PageBy::None, size: None, size_param: None, stop: None, max: None },
         cursor: None,
         on: Vec::new(),
         timeout: Duration::from_secs(30),
@@ -88,6 +88,9 @@ fn cursor() -> CursorPlan {
         lookback: None,
         sorted: Sorted::No,
         filter: false,
+        also: Vec::new(),
+        until: None,
+        oldest: None,
     }
 }
 
@@ -96,7 +99,7 @@ fn by_token() -> PageBy {
 }
 
 fn sized(by: PageBy, size: u64) -> PagePlan {
-    PagePlan { by, size: Some(size), size_param: Some("limit".to_owned()), stop: None }
+    PagePlan { by, size: Some(size), size_param: Some("limit".to_owned()), stop: None, max: None }
 }
 
 /// Everything a poll needs but the API.
@@ -273,7 +276,7 @@ async fn every_style_reads_everything_once() {
         let server = MockServer::start(list_api(25)).await;
         let mut plan = poll(&server.url("/orders"));
         let size_param = size.map(|_| "limit".to_owned());
-        plan.page = PagePlan { by: by.clone(), size, size_param, stop: None };
+        plan.page = PagePlan { by: by.clone(), size, size_param, stop: None, max: None };
         let rig = Rig::new(plan);
         let pages = Mutex::new(Vec::new());
         let report = rig.poller().run(&|so_far| pages.lock().push(so_far.items)).await.unwrap();
@@ -416,7 +419,7 @@ async fn a_change_behind_the_reader_is_read_by_the_next_run() {
     })
     .await;
     let mut plan = poll(&server.url("/orders"));
-    plan.page = PagePlan { by: by_token(), size: None, size_param: None, stop: None };
+    plan.page = PagePlan { by: by_token(), size: None, size_param: None, stop: None, max: None };
     plan.cursor = Some(cursor());
     let rig = Rig::new(plan);
     rig.run().await.unwrap();
@@ -491,7 +494,7 @@ async fn field_endless_next_fails_instead_of_looping() {
     let page = json!({ "orders": [order(1), order(2)], "meta": { "next": "again" } });
     let server = MockServer::start(move |_| Reply::json(page.clone())).await;
     let mut plan = poll(&server.url("/orders"));
-    plan.page = PagePlan { by: by_token(), size: None, size_param: None, stop: None };
+    plan.page = PagePlan { by: by_token(), size: None, size_param: None, stop: None, max: None };
     let rig = Rig::new(plan);
     let PollFailure::Failed(message) = rig.failure().await else { panic!("not a failure") };
     assert!(
@@ -753,7 +756,7 @@ async fn credentials_never_leave_the_origin() {
         })
         .await;
         let mut plan = poll(&server.url("/orders"));
-        plan.page = PagePlan { by, size: None, size_param: None, stop: None };
+        plan.page = PagePlan { by, size: None, size_param: None, stop: None, max: None };
         let rig =
             Rig::new(plan).authenticated(AuthKind::Bearer { token: of_auth("{{ secret.KEY }}") });
         let PollFailure::Failed(message) = rig.failure().await else { panic!("not a failure") };

@@ -1,3 +1,5 @@
 //! How a source is walked, from the connector file to what is durable: rules, cursors, pages.
 
+mod cursor;
 mod on;
+mod page;

@@ -50,6 +50,12 @@ impl CursorValue {
         }
     }
 
+    /// Reads what an API wrote in one of the formats of a cursor.
+    pub fn read_any(plan: &CursorPlan, value: &Value) -> Option<Self> {
+        let formats = std::iter::once(&plan.format).chain(&plan.also);
+        formats.into_iter().find_map(|format| Self::read(format, value))
+    }
+
     /// The value in `format`, with that format's JSON type; rounded down to the format's unit.
     pub fn print(&self, format: &CursorFormat) -> Value {
         match self {
@@ -100,6 +106,12 @@ impl CursorValue {
         }
     }
 
+    /// Rounded up to the unit of `format`.
+    pub fn ceil(&self, format: &CursorFormat) -> Self {
+        let floor = self.floor(format);
+        if floor == *self { floor } else { floor.plus(unit(format)) }
+    }
+
     /// Whether values of `format` are of this kind: not so after the file's format was changed.
     pub fn fits(&self, format: &CursorFormat) -> bool {
         match self {
@@ -128,13 +140,13 @@ pub(super) fn unit(format: &CursorFormat) -> Duration {
     }
 }
 
-/// Where the file says to start. `None`: nowhere, or at something that `format` does not have.
-pub(super) fn start(plan: &CursorPlan, now: Timestamp) -> Option<CursorValue> {
-    match plan.start.as_ref()? {
+/// Where the file says to start or to end. `None`: at something that `format` does not have.
+pub(super) fn bound(plan: &CursorPlan, bound: &CursorStart, now: Timestamp) -> Option<CursorValue> {
+    match bound {
         CursorStart::Ago(ago) => {
             is_time(&plan.format).then(|| CursorValue::from_time(now.minus(*ago)))
         }
-        CursorStart::Literal(text) => CursorValue::read(&plan.format, &Value::from(text.as_str()))
+        CursorStart::Literal(text) => CursorValue::read_any(plan, &Value::from(text.as_str()))
             .or_else(|| {
                 let instant = if is_time(&plan.format) { written_time(text) } else { None };
                 instant.map(CursorValue::Instant)
@@ -332,6 +344,9 @@ mod tests {
             lookback: None,
             sorted: crate::plan::Sorted::No,
             filter: false,
+            also: Vec::new(),
+            until: None,
+            oldest: None,
         };
         let now = Timestamp::parse_rfc3339("2026-11-22T10:00:00Z").unwrap();
         let literal = |text: &str| CursorStart::Literal(text.to_owned());
@@ -354,7 +369,8 @@ mod tests {
             ),
         ] {
             let plan = plan(format, written);
-            let value = start(&plan, now).map(|value| value.print(&plan.format));
+            let value = bound(&plan, plan.start.as_ref().unwrap(), now)
+                .map(|value| value.print(&plan.format));
             assert_eq!(value, Some(expected), "{plan:?}");
         }
     }

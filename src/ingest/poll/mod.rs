@@ -13,6 +13,7 @@ mod condition;
 mod cursor;
 mod explode;
 mod fetch;
+mod last;
 mod link;
 mod on;
 mod page;

@@ -62,6 +62,8 @@ pub(super) enum Step {
     Next,
     /// There is no more.
     Done,
+    /// There is more, and the API does not give it to this series of pages.
+    Deep,
 }
 
 /// Why there is no telling where the next page is.
@@ -160,6 +162,16 @@ impl<'a> Pages<'a> {
                 let taken = if facts.items == 0 { self.plan.size.unwrap_or(0) } else { 0 };
                 self.count(facts, taken.max(facts.items as u64))
             }
+            PageBy::Last { next, .. } => {
+                let short = self.plan.size.is_some_and(|size| (facts.items as u64) < size);
+                if facts.stop.unwrap_or(facts.items == 0 || short) {
+                    return Ok(Step::Done);
+                }
+                let Some(key) = self.pointer(facts)? else { return Ok(Step::Done) };
+                self.guard(&key, facts, || format!("the last record's `{}`", next.source()))?;
+                self.position.token = Some(key);
+                Ok(self.go_on(facts.items as u64))
+            }
             PageBy::Cursor { next, .. } => {
                 let Some(token) = self.pointer(facts)? else { return Ok(Step::Done) };
                 self.guard(&token, facts, || format!("the token at `{}`", next.source()))?;
@@ -202,7 +214,8 @@ impl<'a> Pages<'a> {
     fn go_on(&mut self, items: u64) -> Step {
         self.position.number = self.position.number.saturating_add(1);
         self.position.offset = self.position.offset.saturating_add(items);
-        Step::Next
+        let reach = self.position.offset.saturating_add(self.plan.size.unwrap_or(1));
+        if self.plan.max.is_some_and(|max| reach > max) { Step::Deep } else { Step::Next }
     }
 
     /// The token or URL to go on with; `None` where this was the last page.

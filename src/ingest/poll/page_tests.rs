@@ -7,7 +7,7 @@ use super::*;
 use crate::ingest::poll::{path::walk, testing::of_response};
 
 fn plan(by: PageBy, size: Option<u64>) -> PagePlan {
-    PagePlan { by, size, size_param: None, stop: None }
+    PagePlan { by, size, size_param: None, stop: None, max: None }
 }
 
 fn by_page() -> PageBy {

@@ -175,7 +175,9 @@ fn own_parameters(plan: &PollPlan, ask: &Ask<'_>) -> Vec<(String, String)> {
     match &plan.page.by {
         PageBy::Page { param, .. } => add(Some(param), Some(ask.position.number.into())),
         PageBy::Offset { param } => add(Some(param), Some(ask.position.offset.into())),
-        PageBy::Cursor { param, .. } => add(param.as_ref(), ask.position.token.clone()),
+        PageBy::Cursor { param, .. } | PageBy::Last { param, .. } => {
+            add(param.as_ref(), ask.position.token.clone())
+        }
         PageBy::None | PageBy::Next { .. } | PageBy::Link => {}
     }
     own

@@ -21,7 +21,7 @@ fn plan(url: &str, by: PageBy) -> PollPlan {
         body: None,
         auth: None,
         records: None,
-        page: PagePlan { by, size: None, size_param: None, stop: None },
+        page: PagePlan { by, size: None, size_param: None, stop: None, max: None },
         cursor: None,
         on: Vec::new(),
         timeout: Duration::from_secs(30),
@@ -108,6 +108,9 @@ fn the_window_is_told_in_the_cursors_format() {
         lookback: None,
         sorted: Sorted::No,
         filter: false,
+        also: Vec::new(),
+        until: None,
+        oldest: None,
     });
     plan.query = pairs(&[("q", "{{ window.start }}..{{ window.end }}"), ("since", "0")]);
     let at = |text: &str| Some(CursorValue::Instant(text.parse().unwrap()));
@@ -155,6 +158,6 @@ fn what_cannot_be_sent_is_an_error() {
 fn a_description_has_no_values_of_the_query() {
     let url = Url::parse("https://user:pw@a.example/orders?api_key=s3cret&page=2#x").unwrap();
     assert_eq!(describe(&Method::GET, &url), "GET https://a.example/orders?api_key=…&page=…");
-    let plan = PagePlan { by: PageBy::None, size: None, size_param: None, stop: None };
+    let plan = PagePlan { by: PageBy::None, size: None, size_param: None, stop: None, max: None };
     assert_eq!(Pages::new(&plan).position().number, 1);
 }

@@ -18,7 +18,7 @@ use crate::{
     egress::{Answer, Egress},
     event::Record,
     map::{Env, EvalError, Expr},
-    plan::{ConnectorPlan, PageBy, PollPlan, StreamPlan},
+    plan::{ConnectorPlan, PageBy, PollPlan, Sorted, StreamPlan},
     world::{Timestamp, World},
 };
 
@@ -148,12 +148,14 @@ impl Poller {
         let stored = self.stored()?;
         let now = self.world.clock.now();
         let windows = windows(poll.cursor.as_ref(), stored.cursor.as_ref(), now);
+        self.warn_of_gap(poll, stored.cursor.as_ref(), now);
         let mut run = Run {
             poller: self,
             poll,
             now,
             report,
-            progress: Progress::new(stored.cursor, stored.boundary.into_iter().collect()),
+            progress: Progress::new(stored.cursor, stored.boundary.into_iter().collect())
+                .sorted(poll.cursor.as_ref().map_or(Sorted::No, |cursor| cursor.sorted)),
             validator: stored.validator,
             explode: Explode::of(poll.records.as_ref(), &self.stream),
             whole_body: self.reads_whole_body(poll),
@@ -230,6 +232,8 @@ pub(super) enum Flow {
     Stop,
     /// With this one again, because of what is told.
     Restart(String),
+    /// With what of this one the API has not given yet.
+    Deep,
 }
 
 /// A run in progress.
@@ -272,8 +276,13 @@ impl Run<'_> {
         progress: &(dyn Fn(&PollReport) + Send + Sync),
     ) -> Result<Flow, PollFailure> {
         let mut restarts = 0;
+        self.progress.begin_window();
         loop {
             match self.window(&window, progress).await? {
+                Flow::Deep => {
+                    let Some(plan) = &self.poll.cursor else { return Ok(Flow::On) };
+                    window = self.progress.deeper(plan, &window).map_err(failed)?;
+                }
                 Flow::Restart(message) => {
                     restarts += 1;
                     if restarts > MAX_RESTARTS {
@@ -281,7 +290,7 @@ impl Run<'_> {
                             "{message} (after {MAX_RESTARTS} restarts of the window)"
                         )));
                     }
-                    window = self.progress.rest_of(self.poll.cursor.as_ref(), window);
+                    window = self.progress.again(self.poll.cursor.as_ref(), window);
                 }
                 flow => return Ok(flow),
             }
@@ -296,7 +305,6 @@ impl Run<'_> {
     ) -> Result<Flow, PollFailure> {
         let (poller, poll) = (self.poller, self.poll);
         let mut pages = Pages::new(&poll.page);
-        self.progress.begin_window();
         let mut asked = self.ask(window, &pages)?;
         let conditional = self.make_conditional(&mut asked);
         let mut fetched = poller.fetch(poll, &asked).await;
@@ -308,11 +316,11 @@ impl Run<'_> {
             if answer.status == StatusCode::NOT_MODIFIED {
                 return self.nothing_new(conditional, &asked).map(|()| Flow::On);
             }
-            let (arrived, step) = self.arrive(&asked, answer, &mut pages)?;
-            if step == Step::Done {
+            let (arrived, step) = self.arrive(&asked, answer, &mut pages, window)?;
+            if step != Step::Next {
                 self.store(arrived, window).await?;
                 progress(self.report);
-                return Ok(Flow::On);
+                return Ok(if step == Step::Deep { Flow::Deep } else { Flow::On });
             }
             asked = self.ask(window, &pages)?;
             fetched = ahead(poller.fetch(poll, &asked), self.store(arrived, window)).await?;
@@ -348,6 +356,7 @@ impl Run<'_> {
         asked: &Asked,
         answer: Answer,
         pages: &mut Pages<'_>,
+        window: &Window,
     ) -> Result<(Arrived, Step), PollFailure> {
         let asked_for = describe(&self.poll.method, &asked.url);
         let wrong = |problem: String| PollFailure::Failed(format!("{asked_for}: {problem}"));
@@ -365,16 +374,24 @@ impl Run<'_> {
         response.insert("headers".to_owned(), Value::Object(header_values(&answer.headers)));
         response.insert("body".to_owned(), std::mem::take(&mut page.body));
         let response = Arc::new(Value::Object(response));
+        let bytes = answer.body.len();
+        let pointer = match &self.poll.page.by {
+            PageBy::Last { next, .. } => self.last_key(next, &page, bytes, &response),
+            _ => self.pointer(&answer, &response),
+        };
         let facts = Facts {
             items: page.items.len(),
             content: page.content,
-            pointer: self.pointer(&answer, &response).map_err(wrong)?,
+            pointer: pointer.map_err(wrong)?,
             stop: self.stop(&response, pages, page.items.len()).map_err(wrong)?,
         };
-        let step = pages.advance(&asked.url, &facts).map_err(|error| wrong(error.to_string()))?;
+        let mut step =
+            pages.advance(&asked.url, &facts).map_err(|error| wrong(error.to_string()))?;
+        if step != Step::Done && self.is_behind(window, &page, bytes, &response)? {
+            step = Step::Done;
+        }
         let done = step == Step::Done;
         let validator = self.validator_of(asked, &answer);
-        let bytes = answer.body.len();
         Ok((Arrived { page, response, bytes, received_at, done, validator }, step))
     }
 
@@ -394,7 +411,9 @@ impl Run<'_> {
                 let link = next_link(headers.filter_map(|value| value.to_str().ok()));
                 Ok(link.map_or(Pointer::None, |target| Pointer::To(target.into())))
             }
-            PageBy::None | PageBy::Page { .. } | PageBy::Offset { .. } => Ok(Pointer::None),
+            PageBy::None | PageBy::Page { .. } | PageBy::Offset { .. } | PageBy::Last { .. } => {
+                Ok(Pointer::None)
+            }
         }
     }
 

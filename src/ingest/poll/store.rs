@@ -54,7 +54,12 @@ impl Run<'_> {
                 let env = up.map_or_else(|| env.clone(), |up| env.clone().with("up", up));
                 let incoming =
                     Incoming { record, origin: Origin::Poll, received_at, traceparent: None, env };
-                let event = if is_old(cursor_plan, window, at.as_ref()) {
+                let place = place_of(cursor_plan, window, at.as_ref());
+                if place == Place::Beyond {
+                    tally.filtered += 1;
+                    continue;
+                }
+                let event = if place == Place::Before {
                     tally.filtered += 1;
                     None
                 } else {
@@ -111,14 +116,14 @@ impl Run<'_> {
         let before = self.progress.cursor().cloned();
         if let Some(plan) = &self.poll.cursor {
             self.progress.after_page(plan, window, done, (self.now, received_at));
-            if plan.sorted == Sorted::Ascending
-                && !self.progress.in_order()
-                && !std::mem::replace(&mut self.disorder_said, true)
-            {
+            if !self.progress.in_order() && !std::mem::replace(&mut self.disorder_said, true) {
+                let so = match plan.sorted {
+                    Sorted::Descending => "desc: no page ends this run early",
+                    _ => "asc: it now moves only at the end of a window",
+                };
                 tracing::warn!(
                     connector = %self.poller.connector.name, stream = %self.poller.stream.name,
-                    "records do not come in ascending order, though the cursor says \
-                     sorted = \"asc\": it now moves only at the end of a window",
+                    "records do not come in the order of which the cursor says that it is {so}",
                 );
             }
         }
@@ -170,7 +175,7 @@ impl Run<'_> {
 }
 
 /// A record's place on the cursor's line.
-fn cursor_of(
+pub(super) fn cursor_of(
     plan: &CursorPlan,
     record: &Record,
     env: &Env,
@@ -181,7 +186,7 @@ fn cursor_of(
         .eval(&env.clone().with_record("record", record.clone()))
         .map_err(|error| PollFailure::Failed(format!("cursor.field: {error}")))?
         .unwrap_or(Value::Null);
-    let read = CursorValue::read(&plan.format, &value);
+    let read = CursorValue::read_any(plan, &value);
     read.map(Some).ok_or_else(|| {
         PollFailure::Failed(format!(
             "cursor.field: a record's `{name}` is not in the cursor's format: found {}",
@@ -190,10 +195,27 @@ fn cursor_of(
     })
 }
 
-/// Whether `filter = true` drops a record: it lies before what was asked for.
-fn is_old(plan: Option<&CursorPlan>, window: &Window, at: Option<&CursorValue>) -> bool {
-    let filters = plan.is_some_and(|plan| plan.filter);
-    filters && matches!((at, &window.start), (Some(at), Some(start)) if at < start)
+/// Where a record lies, seen from what was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Within,
+    /// Before the start, where the file says that such records are dropped here.
+    Before,
+    /// After `until`: the cursor must not pass it because of this record.
+    Beyond,
+}
+
+fn place_of(plan: Option<&CursorPlan>, window: &Window, at: Option<&CursorValue>) -> Place {
+    let (Some(plan), Some(at)) = (plan, at) else { return Place::Within };
+    // The API that answers the newest first is not told where to end.
+    let filters = plan.filter || plan.sorted == Sorted::Descending;
+    if filters && window.start.as_ref().is_some_and(|start| at < start) {
+        return Place::Before;
+    }
+    let ends = plan.until.is_some() && window.last;
+    let end = window.end.as_ref().filter(|_| ends);
+    // The end is meant to the unit that a request can say.
+    if end.is_some_and(|end| at.floor(&plan.format) > *end) { Place::Beyond } else { Place::Within }
 }
 
 /// Parts of at most about [`PART_BYTES`], at least one event each.

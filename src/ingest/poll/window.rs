@@ -12,7 +12,7 @@ use crate::{
     world::Timestamp,
 };
 
-use super::cursor::{CursorValue, is_time, start, unit};
+use super::cursor::{CursorValue, bound, is_time, unit};
 
 /// How many ids are kept of records at the cursor. They exist so that such records, which every
 /// run reads again, stay duplicates after their claims have expired; more than these rely on the
@@ -40,13 +40,31 @@ pub(super) fn windows(
         return Windows { next: None, end: None, steps: None, done: false };
     };
     let unit = unit(&plan.format);
+    let until = plan.until.as_ref().and_then(|until| bound(plan, until, now));
+    if let (Some(stored), Some(until)) = (stored, &until)
+        && stored >= until
+    {
+        return Windows { next: None, end: None, steps: None, done: true };
+    }
     let from = stored.map(|at| at.minus(plan.lookback.unwrap_or_default()));
-    let next = from.or_else(|| start(plan, now)).map(|at| at.floor(&plan.format));
+    let start = || plan.start.as_ref().and_then(|start| bound(plan, start, now));
+    let next = from.or_else(start).map(|at| at.floor(&plan.format));
+    let next = next.max(remembered(plan, now));
     let end = is_time(&plan.format).then(|| CursorValue::from_time(now));
+    let end = match (end, until) {
+        (Some(end), Some(until)) => Some(end.min(until)),
+        (end, until) => end.or(until),
+    };
     let steps = plan.window.filter(|_| end.is_some()).map(|window| (window.max(unit), unit));
     // A cursor ahead of our clock still reads its own place.
     let end = end.map(|end| next.clone().map_or(end.clone(), |next| next.max(end)));
     Windows { next, end, steps, done: false }
+}
+
+/// What the API still remembers, in whole units: it may refuse anything before.
+pub(super) fn remembered(plan: &CursorPlan, now: Timestamp) -> Option<CursorValue> {
+    let oldest = plan.oldest.filter(|_| is_time(&plan.format))?;
+    Some(CursorValue::from_time(now.minus(oldest)).ceil(&plan.format))
 }
 
 /// See [`windows`].
@@ -100,13 +118,42 @@ impl Iterator for Windows {
     }
 }
 
+/// Why a window that the API does not give to its end cannot be read on.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Shallow {
+    /// Records are not in the order that `sorted` says.
+    Disorder,
+    /// All that the API gave share one value.
+    Stuck(String),
+}
+
+impl std::fmt::Display for Shallow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Disorder => f.write_str(
+                "page.max: the records are not in the order that `sorted` says, so what lies \
+                 beyond cannot be asked for",
+            ),
+            Self::Stuck(value) => write!(
+                f,
+                "page.max: as many records as the API gives share the cursor value {value}, so \
+                 what lies beyond cannot be asked for"
+            ),
+        }
+    }
+}
+
 /// Where the cursor stands and may go.
 #[derive(Debug)]
 pub(super) struct Progress {
     stored: Option<CursorValue>,
     /// Of the window at hand.
     highest: Option<CursorValue>,
-    /// Whether `sorted = "asc"` was kept so far.
+    /// In which order records come.
+    sorted: Sorted,
+    /// How far the order has led since the last request that began anew.
+    edge: Option<CursorValue>,
+    /// Whether that order was kept so far.
     in_order: bool,
     /// Of the run: records that the next one will read again.
     boundary: VecDeque<(CursorValue, EventId)>,
@@ -117,7 +164,20 @@ pub(super) struct Progress {
 impl Progress {
     /// From what was stored.
     pub fn new(stored: Option<CursorValue>, remembered: HashSet<EventId>) -> Self {
-        Self { stored, highest: None, in_order: true, boundary: VecDeque::new(), remembered }
+        Self {
+            stored,
+            highest: None,
+            sorted: Sorted::No,
+            edge: None,
+            in_order: true,
+            boundary: VecDeque::new(),
+            remembered,
+        }
+    }
+
+    /// The same over records in this order.
+    pub fn sorted(self, sorted: Sorted) -> Self {
+        Self { sorted, ..self }
     }
 
     /// Whether an earlier run took this very event in at its cursor.
@@ -125,14 +185,36 @@ impl Progress {
         self.remembered.contains(&id)
     }
 
-    /// What is left of a window that has to be read again: with `sorted = "asc"` what is behind the
-    /// cursor is durable.
-    pub fn rest_of(&self, plan: Option<&CursorPlan>, window: Window) -> Window {
-        let Some(plan) = plan.filter(|plan| plan.sorted == Sorted::Ascending) else {
+    /// The window to read again after a rule said so: with `sorted = "asc"` what was read of it is
+    /// durable.
+    pub fn again(&mut self, plan: Option<&CursorPlan>, window: Window) -> Window {
+        self.edge = None;
+        let Some(plan) = plan.filter(|_| self.sorted == Sorted::Ascending && self.in_order) else {
             return window;
         };
-        let reached = self.stored.as_ref().map(|at| at.floor(&plan.format));
+        let reached = self.highest.as_ref().map(|at| at.floor(&plan.format));
         Window { start: window.start.max(reached), ..window }
+    }
+
+    /// What is left of a window of which the API gives no more, though there is more.
+    pub fn deeper(&mut self, plan: &CursorPlan, window: &Window) -> Result<Window, Shallow> {
+        if !self.in_order {
+            return Err(Shallow::Disorder);
+        }
+        let edge = self.edge.take();
+        let text = edge.as_ref().map_or_else(String::new, CursorValue::text);
+        let next = match self.sorted {
+            Sorted::Descending => {
+                let end = edge.map(|at| at.ceil(&plan.format));
+                let moved = end.is_some() && (window.end.is_none() || end < window.end);
+                moved.then(|| Window { end, ..window.clone() })
+            }
+            _ => {
+                let start = edge.map(|at| at.floor(&plan.format));
+                (start > window.start).then(|| Window { start, ..window.clone() })
+            }
+        };
+        next.ok_or(Shallow::Stuck(text))
     }
 
     /// Where the cursor stands, once all that was observed is durable.
@@ -143,13 +225,12 @@ impl Progress {
     /// Begins a window.
     pub fn begin_window(&mut self) {
         self.highest = None;
+        self.edge = None;
     }
 
     /// Takes note of a record's value, in the order of the page, and of its event if it is one.
     pub fn observe(&mut self, value: CursorValue, id: Option<EventId>) {
-        if self.highest.as_ref().is_some_and(|highest| value < *highest) {
-            self.in_order = false;
-        }
+        self.keep_order(&value);
         if self.highest.as_ref().is_none_or(|highest| value > *highest) {
             self.highest = Some(value.clone());
         }
@@ -158,8 +239,29 @@ impl Progress {
         }
     }
 
-    /// Whether records came in the order that `sorted = "asc"` promises. Where they did not, the
-    /// cursor moves only at a window's end from then on.
+    /// Whether records from the newest to the oldest would keep the order.
+    pub fn is_in_order_after(&self, values: &[CursorValue]) -> bool {
+        let joins =
+            self.edge.as_ref().zip(values.first()).is_none_or(|(edge, first)| first <= edge);
+        joins && values.is_sorted_by(|newer, older| newer >= older)
+    }
+
+    fn keep_order(&mut self, value: &CursorValue) {
+        let broken = match (self.sorted, &self.edge) {
+            (Sorted::No, _) => return,
+            (_, None) => false,
+            (Sorted::Ascending, Some(edge)) => value < edge,
+            (Sorted::Descending, Some(edge)) => value > edge,
+        };
+        if broken {
+            self.in_order = false;
+        } else if self.edge.as_ref() != Some(value) {
+            self.edge = Some(value.clone());
+        }
+    }
+
+    /// Whether records came in the order that `sorted` promises. Where they did not, the cursor
+    /// moves only at a window's end from then on, and no page ends a run early.
     pub fn in_order(&self) -> bool {
         self.in_order
     }

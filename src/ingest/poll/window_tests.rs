@@ -22,6 +22,9 @@ fn plan(format: CursorFormat) -> CursorPlan {
         lookback: None,
         sorted: Sorted::No,
         filter: false,
+        also: Vec::new(),
+        until: None,
+        oldest: None,
     }
 }
 
@@ -117,7 +120,7 @@ fn integers_and_texts_have_no_end() {
 
 /// Where the cursor stands after each of these pages of one window, the last of which ends it.
 fn after(plan: &CursorPlan, window: &Window, stored: i64, pages: &[&[i64]]) -> Vec<CursorValue> {
-    let mut progress = Progress::new(Some(at(stored)), HashSet::new());
+    let mut progress = Progress::new(Some(at(stored)), HashSet::new()).sorted(plan.sorted);
     progress.begin_window();
     let mut stands = Vec::new();
     for (index, page) in pages.iter().enumerate() {

@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     definition::{
-        cursor::CursorDef,
+        collections::{OneOrMany, items},
+        cursor::{CursorDef, SortedDef},
         kinds::{Moment, Plain},
         table::{At, Given, list_of},
         units,
@@ -27,9 +28,11 @@ pub(super) fn compile(
     path: &str,
 ) -> Option<CursorPlan> {
     let def = &given.value;
-    let format = format(context, &def.format)?;
+    let formats = formats(context, &def.format)?;
+    let format = formats.first().cloned().unwrap_or(CursorFormat::Rfc3339);
     let field = context.maybe(&def.field, &sites::RECORD, &format!("{path}.cursor.field"));
-    let start = def.start.get().and_then(|start| start_of(context, start, &format));
+    let start = def.start.get().and_then(|start| bound_of(context, "start", start, &formats));
+    let until = def.until.get().and_then(|until| bound_of(context, "until", until, &formats));
     check_used(context, given, uses);
     check_keys(context, def, &format);
     if !def.field.is_absent() && field.is_none() {
@@ -38,22 +41,58 @@ pub(super) fn compile(
     Some(CursorPlan {
         field,
         start,
+        until,
+        oldest: def.oldest.value().map(|span| span.0),
         start_param: def.start_param.value().map(|param| param.0.clone()),
         end_param: def.end_param.value().map(|param| param.0.clone()),
         window: def.window.value().map(|span| span.0),
         lookback: def.lookback.value().map(|span| span.0),
-        sorted: if def.sorted.is_absent() { Sorted::No } else { Sorted::Ascending },
+        sorted: match def.sorted.value() {
+            None => Sorted::No,
+            Some(SortedDef::Asc) => Sorted::Ascending,
+            Some(SortedDef::Desc) => Sorted::Descending,
+        },
         filter: def.filter.value().copied().unwrap_or(false),
         format,
+        also: formats.into_iter().skip(1).collect(),
     })
 }
 
-fn format(context: &mut Context<'_>, given: &Given<Plain>) -> Option<CursorFormat> {
-    let given = match given {
-        Given::Absent => return Some(CursorFormat::Rfc3339),
-        Given::Invalid(_) => return None,
-        Given::Value(given) => given,
-    };
+/// The formats, the one to send first; `None` where one is wrong.
+fn formats(
+    context: &mut Context<'_>,
+    given: &Given<OneOrMany<Plain>>,
+) -> Option<Vec<CursorFormat>> {
+    if matches!(given, Given::Invalid(_)) {
+        return None;
+    }
+    let items = items(given);
+    if let (Some(given), []) = (given.get(), items) {
+        let label = "expected at least one format";
+        context.error(codes::BAD_CURSOR, given.at, "`format` is an empty list", label);
+        return None;
+    }
+    let formats: Vec<Option<CursorFormat>> =
+        items.iter().map(|item| format(context, item)).collect();
+    let formats: Vec<CursorFormat> = formats.into_iter().collect::<Option<_>>()?;
+    let kind = |format: &CursorFormat| if is_time(format) { None } else { Some(format.clone()) };
+    for (other, item) in formats.iter().zip(items).skip(1) {
+        if kind(other) != kind(&formats[0]) {
+            context
+                .error(
+                    codes::BAD_CURSOR,
+                    item.at,
+                    "formats of different kinds",
+                    "values of this one cannot be compared with those of the first",
+                )
+                .help("either all are times, or there is one format");
+            return None;
+        }
+    }
+    Some(formats)
+}
+
+fn format(context: &mut Context<'_>, given: &At<Plain>) -> Option<CursorFormat> {
     Some(match given.value.0.as_str() {
         "rfc3339" => CursorFormat::Rfc3339,
         "epoch_s" => CursorFormat::EpochSeconds,
@@ -91,11 +130,14 @@ fn is_time(format: &CursorFormat) -> bool {
     !matches!(format, CursorFormat::Integer | CursorFormat::Text)
 }
 
-fn start_of(
+/// `start` or `until`.
+fn bound_of(
     context: &mut Context<'_>,
+    key: &str,
     given: &At<Moment>,
-    format: &CursorFormat,
+    formats: &[CursorFormat],
 ) -> Option<CursorStart> {
+    let format = formats.first().unwrap_or(&CursorFormat::Rfc3339);
     let text = given.value.0.as_str();
     let ago = text.strip_prefix('-').filter(|ago| units::duration(ago).is_ok());
     if let Some(ago) = ago {
@@ -105,25 +147,12 @@ fn start_of(
         context.error(
             codes::BAD_CURSOR,
             given.at,
-            "`start` is a time, the format is none",
+            format!("`{key}` is a time, the format is none"),
             "expected a value in the cursor's format",
         );
         return None;
     }
-    let is_number = text.parse::<i64>().is_ok();
-    let is_written_time = text.parse::<jiff::Timestamp>().is_ok()
-        || text.parse::<civil::DateTime>().is_ok()
-        || text.parse::<civil::Date>().is_ok();
-    let fits = match format {
-        CursorFormat::Text => true,
-        CursorFormat::Integer => is_number,
-        CursorFormat::EpochSeconds | CursorFormat::EpochMillis => is_number || is_written_time,
-        CursorFormat::Rfc3339 => is_written_time,
-        CursorFormat::Pattern(pattern) => {
-            is_written_time || strtime::BrokenDownTime::parse(pattern, text).is_ok()
-        }
-    };
-    if fits {
+    if fits(text, format) || formats.iter().any(|format| fits(text, format)) {
         return Some(CursorStart::Literal(text.to_owned()));
     }
     let (label, help) = if matches!(format, CursorFormat::Integer) {
@@ -133,22 +162,40 @@ fn start_of(
             units::duration(text).is_ok().then(|| format!("write \"-{text}\" for so long ago"));
         ("expected a date, a time with zone, or how long ago: \"2025-01-01\", \"-90d\"", help)
     };
-    let reported =
-        context.error(codes::BAD_CURSOR, given.at, "`start` does not fit the format", label);
+    let message = format!("`{key}` does not fit the format");
+    let reported = context.error(codes::BAD_CURSOR, given.at, message, label);
     if let Some(help) = help {
         reported.help(help);
     }
     None
 }
 
+/// Whether a value that is written in the file is one of a format.
+fn fits(text: &str, format: &CursorFormat) -> bool {
+    let is_number = text.parse::<i64>().is_ok();
+    let is_written_time = text.parse::<jiff::Timestamp>().is_ok()
+        || text.parse::<civil::DateTime>().is_ok()
+        || text.parse::<civil::Date>().is_ok();
+    match format {
+        CursorFormat::Text => true,
+        CursorFormat::Integer => is_number,
+        CursorFormat::EpochSeconds | CursorFormat::EpochMillis => is_number || is_written_time,
+        CursorFormat::Rfc3339 => is_written_time,
+        CursorFormat::Pattern(pattern) => {
+            is_written_time || strtime::BrokenDownTime::parse(pattern, text).is_ok()
+        }
+    }
+}
+
 /// A cursor that nothing sends or compares means that every run reads everything again.
 fn check_used(context: &mut Context<'_>, given: &At<CursorDef>, uses: Option<&Uses>) {
     let def = &given.value;
     let Some(uses) = uses else { return };
-    let sent = !def.start_param.is_absent() || !def.end_param.is_absent();
-    let placed = uses.has("window", "start") || uses.has("window", "end");
+    let sent = !def.start_param.is_absent();
+    let placed = uses.has("window", "start");
     let filtered = !def.filter.is_absent() && def.filter.value() != Some(&false);
-    if sent || placed || filtered {
+    let ends_there = def.sorted.value() == Some(&SortedDef::Desc);
+    if sent || placed || filtered || ends_there {
         return;
     }
     context
@@ -160,13 +207,18 @@ fn check_used(context: &mut Context<'_>, given: &At<CursorDef>, uses: Option<&Us
         )
         .help(
             "add `start_param`, the query parameter that takes it; or place {{ window.start }} in \
-             the request; or say filter = true to drop older records on this side",
+             the request; or say filter = true to drop older records on this side, or \
+             sorted = \"desc\" where the newest come first",
         );
 }
 
 /// Keys that need each other.
 fn check_keys(context: &mut Context<'_>, def: &CursorDef, format: &CursorFormat) {
-    let spans = [("window", def.window.key()), ("lookback", def.lookback.key())];
+    let spans = [
+        ("window", def.window.key()),
+        ("lookback", def.lookback.key()),
+        ("oldest", def.oldest.key()),
+    ];
     for (name, at) in spans {
         if let Some(at) = at.filter(|_| !is_time(format)) {
             context
@@ -179,7 +231,8 @@ fn check_keys(context: &mut Context<'_>, def: &CursorDef, format: &CursorFormat)
                 .help("say with `format` how the time is written");
         }
     }
-    if let (Some(at), true) = (def.window.key(), def.start.is_absent()) {
+    let begins = !def.start.is_absent() || !def.oldest.is_absent();
+    if let (Some(at), false) = (def.window.key(), begins) {
         context
             .error(
                 codes::BAD_CURSOR,

@@ -8,9 +8,12 @@ use super::{
 };
 use crate::{
     definition::{
+        collections::items,
+        cursor::SortedDef,
         page::{PageDef, PageKind},
         poll::PollDef,
         source::SourceDef,
+        stream::StreamDef,
         table::{Given, Loc, list_of},
     },
     diagnostic::codes,
@@ -23,16 +26,18 @@ const FIRST_PAGE: i64 = 1;
 fn keys_of(kind: PageKind) -> (&'static [&'static str], &'static [&'static str]) {
     match kind {
         PageKind::None => (&[], &["size", "size_param"]),
-        PageKind::Page => (&["param"], &["first", "size", "size_param", "stop"]),
-        PageKind::Offset => (&["param"], &["size", "size_param", "stop"]),
-        PageKind::Cursor => (&["next"], &["param", "size", "size_param", "stop"]),
-        PageKind::Next => (&["next"], &["size", "size_param", "stop"]),
-        PageKind::Link => (&[], &["size", "size_param", "stop"]),
+        PageKind::Page => (&["param"], &["first", "size", "size_param", "stop", "max"]),
+        PageKind::Offset => (&["param"], &["size", "size_param", "stop", "max"]),
+        PageKind::Cursor => (&["next"], &["param", "size", "size_param", "stop", "max"]),
+        PageKind::Next => (&["next"], &["size", "size_param", "stop", "max"]),
+        PageKind::Link => (&[], &["size", "size_param", "stop", "max"]),
+        PageKind::Last => (&[], &["next", "param", "size", "size_param", "stop", "max"]),
     }
 }
 
 pub(super) fn compile(
     context: &mut Context<'_>,
+    stream: &StreamDef,
     poll: &PollDef,
     source: &SourceDef,
     uses: Option<&Uses>,
@@ -57,11 +62,18 @@ pub(super) fn compile(
         return None;
     }
     let param = own.param.or(&shared.param).value().map(|param| param.0.clone());
-    let next =
-        context.maybe(own.next.or(&shared.next), &sites::RESPONSE, &format!("{path}.page.next"));
+    let next = match (kind, own.next.or(&shared.next)) {
+        (PageKind::Last, Given::Absent) => own_key(context, stream, by.key().unwrap_or(at), path),
+        (PageKind::Last, next) => context.maybe(next, &sites::RECORD, &format!("{path}.page.next")),
+        (_, next) => context.maybe(next, &sites::RESPONSE, &format!("{path}.page.next")),
+    };
+    let max = own.max.or(&shared.max);
+    if let Some(max) = max.get() {
+        check_max(context, max.key, poll, uses);
+    }
     let stop = context.maybe(own.stop.or(&shared.stop), &sites::STOP, &format!("{path}.page.stop"));
     let first = own.first.or(&shared.first).value().map_or(FIRST_PAGE, |first| first.0);
-    if kind == PageKind::Cursor && param.is_none() {
+    if matches!(kind, PageKind::Cursor | PageKind::Last) && param.is_none() {
         check_token(context, uses, by.key().unwrap_or(at));
     }
     Some(PagePlan {
@@ -69,7 +81,56 @@ pub(super) fn compile(
         size: own.size.or(&shared.size).value().and_then(|size| u64::try_from(size.0).ok()),
         size_param: own.size_param.or(&shared.size_param).value().map(|param| param.0.clone()),
         stop,
+        max: max.value().and_then(|max| u64::try_from(max.0).ok()),
     })
+}
+
+/// The stream's `key` where it is one expression: the last record's key is then that.
+fn own_key(context: &mut Context<'_>, stream: &StreamDef, at: Loc, path: &str) -> Option<Expr> {
+    if let [key] = items(&stream.key) {
+        return context.expr(key, &sites::RECORD, &format!("{path}.page.next"));
+    }
+    context
+        .error(
+            codes::PAGE_KEYS,
+            at,
+            "missing key `next` in `page`",
+            "which value of the last record is sent?",
+        )
+        .help("`next` is the path within the last record, such as \"$.id\"");
+    None
+}
+
+/// Where the API ends early, the next window begins where this one ended: that takes an order, and
+/// a request that says where to begin.
+fn check_max(context: &mut Context<'_>, at: Loc, poll: &PollDef, uses: Option<&Uses>) {
+    let cursor = poll.cursor.value();
+    let sorted = cursor.and_then(|cursor| cursor.sorted.value());
+    let (Some(cursor), Some(sorted)) = (cursor, sorted) else {
+        context
+            .error(
+                codes::PAGE_KEYS,
+                at,
+                "`max` needs a cursor in order",
+                "where would the next window begin?",
+            )
+            .help("say under `cursor` in which order the API answers: sorted = \"asc\"");
+        return;
+    };
+    let (param, name, end) = match sorted {
+        SortedDef::Asc => (&cursor.start_param, "start", "begins after what was read"),
+        SortedDef::Desc => (&cursor.end_param, "end", "ends before what was read"),
+    };
+    if param.is_absent() && uses.is_some_and(|uses| !uses.has("window", name)) {
+        context
+            .error(
+                codes::PAGE_KEYS,
+                at,
+                format!("`max` needs `{name}_param`"),
+                format!("the next window {end}, but no request says so"),
+            )
+            .help(format!("add {name}_param, or place {{{{ window.{name} }}}} in the request"));
+    }
 }
 
 fn page_by(
@@ -85,6 +146,7 @@ fn page_by(
         PageKind::Cursor => PageBy::Cursor { next: next?, param },
         PageKind::Next => PageBy::Next { next: next? },
         PageKind::Link => PageBy::Link,
+        PageKind::Last => PageBy::Last { next: next?, param },
     })
 }
 
@@ -103,7 +165,7 @@ fn check_keys(
                 "missing key `by` in `page`",
                 "by what is a page asked for?",
             )
-            .help("`by` is one of \"page\", \"offset\", \"cursor\", \"next\", \"link\", \"none\"");
+            .help("`by` is one of \"page\", \"offset\", \"cursor\", \"next\", \"link\", \"last\", \"none\"");
         return false;
     }
     let (required, optional) = keys_of(kind);

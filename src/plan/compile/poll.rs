@@ -86,7 +86,7 @@ pub(super) fn compile(
     let uses = if context.has_errors() && !before { None } else { Some(uses) };
 
     let records = def.records.get().map(|given| records(context, given, &path));
-    let page = page::compile(context, def, source, uses.as_ref(), &path);
+    let page = page::compile(context, stream, def, source, uses.as_ref(), &path);
     let cursor =
         def.cursor.get().map(|cursor| cursor::compile(context, cursor, uses.as_ref(), &path));
     let rules = on::compile(context, [&def.on, &source.on], &path);
