@@ -6,12 +6,12 @@ use super::{
     collections::{Fields, Named, OneOrMany, Pairs, Scalar},
     destination::DestinationDef,
     kinds::{Name, Plain, Prose, Version},
+    like::Streams,
     lints::LintsDef,
     retry::RetryDef,
     schedule::ScheduleDef,
     slo::SloDef,
     source::SourceDef,
-    stream::StreamDef,
     table::{At, table},
     test::TestDef,
     vars::VarEntry,
@@ -50,7 +50,7 @@ table! {
         /// When polls run.
         schedule "schedule": ScheduleDef;
         /// Kinds of event, each a supervised pipeline.
-        stream "stream": Named<StreamDef>;
+        stream "stream": Streams;
         /// Named maps for arrays and reuse, used by `apply('name')`.
         map "map": Named<Fields>;
         /// Tables of values, used by `lookup('name')`.

@@ -28,7 +28,6 @@ const LATER: &[(&str, &str)] = &[
     ("detail", "one further request per listed record"),
     ("each", "fan-out over the records of another stream"),
     ("job", "asynchronous report jobs"),
-    ("like", "a stream as a copy of its sibling"),
     ("newer", "writes that keep the newer row"),
     ("rollout", "shadow, canary and flags"),
 ];

@@ -21,6 +21,7 @@ mod examples;
 pub mod format;
 mod hints;
 pub mod kinds;
+pub mod like;
 pub mod lints;
 pub mod on;
 pub mod page;

@@ -1,7 +1,7 @@
 //! `[stream.NAME]`: one kind of event, one supervised pipeline.
 
 use super::{
-    collections::{Fields, OneOrMany, Pairs},
+    collections::{Fields, Named, OneOrMany, Pairs, Scalar},
     kinds::{Expression, Lifetime, Plain},
     poll::PollDef,
     schedule::ScheduleDef,
@@ -12,6 +12,10 @@ use super::{
 table! {
     /// One kind of event: one supervised pipeline.
     pub struct StreamDef "[stream.NAME]" {
+        /// A sibling stream that this one is a copy of, key by key; the keys that are written here say what differs.
+        like "like": Plain;
+        /// Variables of this stream alone, besides the file's.
+        vars "vars": Named<Scalar>;
         /// Which thing an event is about. Without it the record's hash stands in.
         key "key": OneOrMany<Expression>;
         /// Which state of it: key and revision together are the event, once.

@@ -25,7 +25,7 @@ pub fn prepare(
         Some(mapping) => {
             let mut env = Env::new()
                 .with_record("record", event.record.clone())
-                .with("vars", vars.clone())
+                .with("vars", Arc::clone(stream.vars(vars)))
                 .with_dynamic("event", event_view(event));
             if let Some(with) = &event.with {
                 env = env.with_record("with", with.clone());
@@ -94,6 +94,7 @@ pub(super) mod tests {
         let mapping = Mapping { rest: None, fields: Tree::Table(table) };
         StreamPlan {
             name: Arc::from("orders"),
+            vars: None,
             key: Vec::new(),
             revision: None,
             tenant: None,

@@ -124,6 +124,8 @@ codes! {
         "Nothing says when to poll.";
     BAD_RULE "E0409" Error "response rule that cannot work",
         "A rule of `on` says which answers it is for, by `status` or `when`, and the first that fits decides.";
+    BAD_LIKE "E0410" Error "stream that copies nothing",
+        "`like` names another stream of the file, one that is written out.";
     // Webhook, verify.
     BAD_ROUTE "E0501" Error "not a webhook path",
         "A webhook path begins with `/`, has no trailing slash, and matches exactly.";

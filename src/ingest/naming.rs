@@ -90,7 +90,10 @@ pub fn name_event(
     incoming: Incoming,
 ) -> Result<Option<NewEvent>, NameError> {
     let Incoming { record, origin, received_at, traceparent, env } = incoming;
-    let env = env.with_record("record", record.clone());
+    let mut env = env.with_record("record", record.clone());
+    if let Some(vars) = &stream.vars {
+        env = env.with("vars", Arc::clone(&vars.all));
+    }
     if let Some(when) = &stream.when
         && !when.test(&env)?
     {

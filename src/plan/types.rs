@@ -53,6 +53,8 @@ pub struct ContentHash(pub [u8; 16]);
 pub struct StreamPlan {
     /// Unique within the connector.
     pub name: Arc<str>,
+    /// Variables of its own, where it has any.
+    pub vars: Option<StreamVars>,
     /// One expression, or the parts of a list. Empty: the record's hash is the key.
     pub key: Vec<Expr>,
     /// Which state of the thing an event is about; `None`: the hash of the record.
@@ -81,6 +83,22 @@ pub struct StreamPlan {
     pub poll: Option<Arc<PollPlan>>,
     /// When the poll runs; present where `poll` is.
     pub schedule: Option<SchedulePlan>,
+}
+
+/// `[stream.X.vars]`.
+#[derive(Clone, Debug)]
+pub struct StreamVars {
+    /// The names of the stream's own.
+    pub own: Vec<String>,
+    /// What its expressions see as `vars`: the connector's with its own over them.
+    pub all: Arc<Value>,
+}
+
+impl StreamPlan {
+    /// What its expressions see as `vars`, given the connector's.
+    pub fn vars<'p>(&'p self, connector: &'p Arc<Value>) -> &'p Arc<Value> {
+        self.vars.as_ref().map_or(connector, |vars| &vars.all)
+    }
 }
 
 /// `revision`.

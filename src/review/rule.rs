@@ -170,6 +170,8 @@ rules! {
         "ids and idempotency keys follow from it: what is seen again is delivered again, under another name";
     REVISION "revision" Breaking Consumers "`revision`",
         "ids and idempotency keys follow from it, and so does which event supersedes which";
+    STREAM_VAR "stream.var" Breaking Consumers "a variable of a stream",
+        "it may stand in requests, keys and the map: other records, or other names";
     STREAM_TENANT "tenant" Operational Operators "`tenant`",
         "events spend another budget and count for another tenant from now on";
     WHEN_ADDED "when.added" Breaking Consumers "`when` is new",

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     map::{Expr, Mapping},
-    plan::{CursorStart, Dedupe, RevisionPlan, SchedulePlan, StreamPlan},
+    plan::{CursorStart, Dedupe, RevisionPlan, SchedulePlan, StreamPlan, StreamVars},
 };
 
 type Streams = [Arc<StreamPlan>];
@@ -103,9 +103,30 @@ fn named_anew(stream: &StreamPlan) -> &'static str {
     }
 }
 
+/// A stream's own variables: whatever names them changes with them.
+fn own_vars(pen: &mut Pen<'_>, at: &At, (old, new): (Option<&StreamVars>, Option<&StreamVars>)) {
+    let value = |vars: Option<&StreamVars>, name: &String| {
+        vars.filter(|vars| vars.own.contains(name)).map(|vars| vars.all[name.as_str()].to_string())
+    };
+    let names = |vars: Option<&StreamVars>| vars.map_or_else(Vec::new, |vars| vars.own.clone());
+    let mut all: Vec<String> = names(old).into_iter().chain(names(new)).collect();
+    all.sort();
+    all.dedup();
+    for name in all {
+        let show = |value: Option<String>| value.unwrap_or_else(|| "none".to_owned());
+        let (was, is) = (value(old, &name), value(new, &name));
+        if was != is {
+            let what = format!("{} → {}", show(was), show(is));
+            let effect = format!("whatever of the stream names `vars.{name}` changes with it");
+            pen.note(at, &format!("vars.{name}"), rule::STREAM_VAR, what, effect);
+        }
+    }
+}
+
 fn one(pen: &mut Pen<'_>, at: &At, old: &StreamPlan, new: &StreamPlan, renames: &Renames) {
     let StreamPlan {
         name: _,
+        vars,
         key,
         revision,
         tenant,
@@ -122,6 +143,7 @@ fn one(pen: &mut Pen<'_>, at: &At, old: &StreamPlan, new: &StreamPlan, renames: 
         poll,
         schedule,
     } = new;
+    own_vars(pen, at, (old.vars.as_ref(), vars.as_ref()));
     keys(pen, at, (&old.key, key), new);
     revisions(pen, at, (old.revision.as_ref(), revision.as_ref()), new);
     let rules = Presence::all(rule::STREAM_TENANT);

@@ -119,7 +119,8 @@ fn every_fixture_is_used() {
 #[test]
 fn the_instance_that_is_shown_is_complete() {
     let readme = fs::read_to_string(root().join("integrations/README.md")).unwrap();
-    let shown = super::docs::blocks(&readme).into_iter().find(|block| block.kind == "toml instance");
+    let shown =
+        super::docs::blocks(&readme).into_iter().find(|block| block.kind == "toml instance");
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     for name in ["connectors", "integrations"] {
@@ -135,7 +136,10 @@ fn the_instance_that_is_shown_is_complete() {
     }
     let checked = check.output().unwrap();
     let said = String::from_utf8_lossy(&checked.stderr).into_owned();
-    assert!(checked.status.success() && !said.contains("error") && !said.contains("N0201"), "{said}");
+    assert!(
+        checked.status.success() && !said.contains("error") && !said.contains("N0201"),
+        "{said}"
+    );
 }
 
 /// The table in `integrations/README.md`, made from the files; `TENON_BLESS=1` rewrites it.

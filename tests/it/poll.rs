@@ -126,6 +126,7 @@ impl Rig {
             memory,
             stream: StreamPlan {
                 name: "orders".into(),
+                vars: None,
                 key: vec![of_record("$.id")],
                 revision: None,
                 tenant: None,

@@ -1,5 +1,6 @@
 //! How a source is walked, from the connector file to what is durable: rules, cursors, pages.
 
 mod cursor;
+mod like;
 mod on;
 mod page;

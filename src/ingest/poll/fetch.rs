@@ -152,7 +152,7 @@ impl Poller {
             Ok(answer) => answer,
             Err(error) => return Err(no_answer(&error, &asked_for)),
         };
-        let verdict = match rule_for(poll, &self.connector.vars, &answer) {
+        let verdict = match rule_for(poll, self.vars(), &answer) {
             Ok(None) => self.accept(answer, &asked_for),
             Ok(Some(ruling)) => self.obey(&ruling, &answer, &asked_for),
             Err(error) => Err(Trouble::Final(PollFailure::Failed(format!("{asked_for}: {error}")))),

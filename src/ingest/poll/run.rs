@@ -116,8 +116,7 @@ impl Poller {
         let mut windows = windows(poll.cursor.as_ref(), stored.cursor.as_ref(), now);
         let window = windows.next().unwrap_or_else(Window::open);
         let pages = Pages::new(&poll.page);
-        let ask =
-            Ask { vars: &self.connector.vars, now, window: &window, position: pages.position() };
+        let ask = Ask { vars: self.vars(), now, window: &window, position: pages.position() };
         let asked = build(poll, &ask).map_err(failed)?;
         let answer = match self.fetch(poll, &asked).await.got? {
             Got::Answer(answer) => answer,
@@ -167,6 +166,11 @@ impl Poller {
             }
         }
         Ok(())
+    }
+
+    /// What the stream's expressions see as `vars`.
+    pub(super) fn vars(&self) -> &Arc<Value> {
+        self.stream.vars(&self.connector.vars)
     }
 
     fn poll(&self) -> Result<&PollPlan, PollFailure> {
@@ -340,7 +344,7 @@ impl Run<'_> {
     }
 
     fn ask(&self, window: &Window, pages: &Pages<'_>) -> Result<Asked, PollFailure> {
-        let vars = &self.poller.connector.vars;
+        let vars = self.poller.vars();
         let ask = Ask { vars, now: self.now, window, position: pages.position() };
         build(self.poll, &ask).map_err(failed)
     }
@@ -397,7 +401,7 @@ impl Run<'_> {
 
     pub(super) fn response_env(&self, response: &Arc<Value>) -> Env {
         Env::new()
-            .with("vars", Arc::clone(&self.poller.connector.vars))
+            .with("vars", Arc::clone(self.poller.vars()))
             .with("response", Arc::clone(response))
     }
 

@@ -65,7 +65,7 @@ pub(super) fn compile(
     if vars.missing.is_none() && !context.has_errors() {
         fixed::check(context, whole, &destinations.plans, &vars.values);
     }
-    let streams = events::compile_all(context, whole, &auths, &destinations);
+    let streams = events::compile_all(context, whole, &auths, &destinations, &vars.values);
     test::check_all(context, path, whole);
     check_aliases(context, whole);
 

@@ -2,8 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use serde_json::Value;
+
 use super::{
-    super::{Dedupe, RevisionPlan, StreamPlan},
+    super::{Dedupe, RevisionPlan, StreamPlan, StreamVars},
     auth::Auths,
     connector::Whole,
     context::{Context, complete},
@@ -22,6 +24,7 @@ pub(super) fn compile_all(
     whole: Whole<'_>,
     auths: &Auths,
     destinations: &Destinations,
+    vars: &Value,
 ) -> Vec<Arc<StreamPlan>> {
     let streams = whole.body.stream.value().map_or(&[][..], |named| named.0.as_slice());
     if let (true, Some(name)) = (whole.body.stream.is_absent(), whole.body.name.get()) {
@@ -37,9 +40,29 @@ pub(super) fn compile_all(
     webhook::check_shared_routes(context, whole.body);
     streams
         .iter()
-        .filter_map(|(name, def)| compile(context, whole, name, def, auths, destinations))
+        .filter_map(|(name, def)| {
+            let shared = context.vars.clone();
+            let own = own_vars(context, &def.value, vars);
+            let plan = compile(context, whole, name, def, auths, destinations);
+            context.vars = shared;
+            plan.map(|plan| StreamPlan { vars: own, ..plan })
+        })
         .map(Arc::new)
         .collect()
+}
+
+/// The stream's own variables, which its expressions may name from here on.
+fn own_vars(context: &mut Context<'_>, def: &StreamDef, vars: &Value) -> Option<StreamVars> {
+    let own = &def.vars.value()?.0;
+    let mut all = vars.as_object().cloned().unwrap_or_default();
+    for (name, value) in own {
+        all.insert(name.clone(), value.value.0.clone());
+        if !context.vars.contains(name) {
+            context.vars.push(name.clone());
+        }
+    }
+    let own = own.iter().map(|(name, _)| name.clone()).collect();
+    Some(StreamVars { own, all: Arc::new(Value::Object(all)) })
 }
 
 fn compile(
@@ -98,6 +121,7 @@ fn compile(
     redact.dedup();
     let plan = StreamPlan {
         name: Arc::from(name),
+        vars: None,
         key: key.into_iter().collect::<Option<_>>()?,
         revision: complete(revision)?,
         tenant,

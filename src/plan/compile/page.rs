@@ -46,6 +46,17 @@ pub(super) fn compile(
     let empty = PageDef::default();
     let own = poll.page.value().unwrap_or(&empty);
     let shared = source.page.value().unwrap_or(&empty);
+    // Of another way of paging only the size says anything about this one.
+    let differs = own.by.value().is_some_and(|by| shared.by.value() != Some(by));
+    let sized;
+    let shared = if differs {
+        let PageDef { at, size, size_param, .. } = shared;
+        let (size, size_param) = (size.clone(), size_param.clone());
+        sized = PageDef { at: *at, size, size_param, ..PageDef::default() };
+        &sized
+    } else {
+        shared
+    };
     if matches!(poll.page.or(&source.page), Given::Invalid(_)) {
         return None;
     }
