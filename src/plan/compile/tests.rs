@@ -213,8 +213,7 @@ fn every_preset_and_schema_is_right() {
     for (name, text) in PRESETS {
         let (plan, problems) = verify::preset(name, text);
         assert!(problems.is_empty(), "{name}: {problems:?}");
-        let plan = plan.expect("a plan");
-        assert!(plan.signed.contains(&SignedPart::Body), "{name}");
+        assert!(plan.is_some(), "{name}");
     }
     for (name, text) in SCHEMAS {
         let document = serde_json::from_str(text).expect(name);
