@@ -471,7 +471,7 @@ fn samples() -> impl Iterator<Item = Sample> {
     PRESETS.iter().map(|(name, _)| sample(name))
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn every_preset_takes_what_its_provider_sends() {
     for sample in samples() {
         let reply = sample.ask().await;
@@ -479,7 +479,7 @@ async fn every_preset_takes_what_its_provider_sends() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_changed_body_is_refused() {
     for good in samples() {
         let preset = good.preset;
@@ -512,7 +512,7 @@ async fn a_changed_body_is_refused() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_comes_too_late_or_too_early_is_refused() {
     let hour = std::time::Duration::from_hours(1);
     for sample in samples() {
@@ -540,7 +540,7 @@ fn another_key(plan: &VerifyPlan) -> String {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn another_key_is_none() {
     for good in samples() {
         let plan = compiled_verify(good.preset);
@@ -557,7 +557,7 @@ async fn another_key_is_none() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_empty_secret_lets_nobody_in() {
     for good in samples() {
         if compiled_verify(good.preset).needs_secret() {
@@ -567,7 +567,7 @@ async fn an_empty_secret_lets_nobody_in() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_signature_that_is_cut_or_gone_is_none() {
     for good in samples() {
         let preset = good.preset;
@@ -687,7 +687,7 @@ fn vector_request(name: &str, secret: &str, signed: &str, expected: String) -> O
     })
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn every_preset_takes_its_vectors() {
     for vector in vectors() {
         let reply = vector.ask().await;
@@ -705,7 +705,7 @@ async fn every_preset_takes_its_vectors() {
 }
 
 /// A form's fields are signed and not its bytes: their order is free, and nothing else.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn twilio_signs_the_fields_of_a_form() {
     let vector = vectors().into_iter().find(|vector| vector.preset == "twilio").unwrap();
     let form = String::from_utf8(vector.body.clone()).unwrap();
@@ -722,7 +722,7 @@ async fn twilio_signs_the_fields_of_a_form() {
 }
 
 /// PayPal's checksum can be met by any body, so a transmission is good for one.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_body_with_the_same_checksum_is_refused_once_the_first_was_taken() {
     let good = paypal();
     let forged = with_crc(crc32fast::hash(BODY.as_bytes()));
@@ -764,7 +764,7 @@ fn with_crc(wanted: u32) -> Vec<u8> {
 }
 
 /// One item of Adyen's list is signed, so there may be no other.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_second_item_of_adyen_is_refused() {
     let good = adyen();
     let bad = good.replaced("}}]", "}},{\"NotificationRequestItem\":{\"success\":\"true\"}}]");
@@ -772,7 +772,7 @@ async fn a_second_item_of_adyen_is_refused() {
 }
 
 /// Every item of a Graph notification has to say the client state.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_item_of_graph_without_its_state_is_refused() {
     let good = sample("msgraph");
     for bad in [
@@ -786,7 +786,7 @@ async fn an_item_of_graph_without_its_state_is_refused() {
 }
 
 /// Amazon signs for every topic there is; ours is part of what must be signed.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn another_topic_of_sns_is_refused() {
     let good = sns("sns");
     let rig = good.rig(good.at, Some("arn:aws:sns:us-east-1:123456789012:other"));
@@ -801,7 +801,7 @@ async fn another_topic_of_sns_is_refused() {
 }
 
 /// Field trap of every JWT library: the token says how it is checked.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_token_does_not_choose_its_algorithm() {
     let good = plaid();
     let claims = json!({"iat": SECOND, "request_body_sha256": hex(sha256(BODY))});
