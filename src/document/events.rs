@@ -224,10 +224,12 @@ fn schedule(stream: &StreamPlan) -> Line {
 fn pages(page: &PagePlan) -> Line {
     let line = match &page.by {
         PageBy::None => Line::from("one"),
-        PageBy::Page { param, first } => {
+        PageBy::Page { param: Some(param), first } => {
             Line::from("by number in ").code(param.as_str()).text(format!(", from {first}"))
         }
-        PageBy::Offset { param } => Line::from("by offset in ").code(param.as_str()),
+        PageBy::Page { param: None, first } => Line::from(format!("by number, from {first}")),
+        PageBy::Offset { param: Some(param) } => Line::from("by offset in ").code(param.as_str()),
+        PageBy::Offset { param: None } => Line::from("by offset"),
         PageBy::Cursor { next, param } => {
             let line = Line::from("by the token at ").then(code(next));
             match param {
