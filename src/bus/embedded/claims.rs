@@ -1,9 +1,9 @@
 //! The dedupe window: which ids are claimed, and until when.
 //!
-//! In memory an id takes sixteen bytes of an open-addressed table: its first twelve bytes (of a
-//! SHA-256, so two ids that share them do not occur) and the second in which its claim ends. Tables
-//! are split in shards that grow by a quarter one at a time, so 10 million ids stay below 250 MB
-//! and no growth is felt. In sled the ids stand in blocks that expire whole.
+//! In memory an id takes fourteen bytes of an open-addressed table: its first ten bytes and the
+//! second in which its claim ends. Tables are split in shards that grow by an eighth one at a time,
+//! so 10 million ids stay below 200 MB and no growth is felt. In sled the ids stand in blocks that
+//! expire whole.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,10 @@ use super::{
 use crate::{event::EventId, world::Timestamp};
 
 const SHARDS: usize = 64;
-const SMALLEST_SLOTS: usize = 16;
+/// Slots in a chunk of a table: 2 KiB.
+const CHUNK: usize = 128;
+/// A table that is fuller than this grows: runs of taken slots are some twenty long then.
+const FULL: (usize, usize) = (17, 20);
 
 /// The end of claims in a block is rounded up by a sixteenth of their window, at most an hour.
 const LONGEST_STEP_S: u32 = 3_600;
@@ -48,64 +51,113 @@ pub(super) fn forever_mark(id: EventId) -> u64 {
     u64::from_le_bytes(*first)
 }
 
-/// One table: an id's 96 bits above, the second in which its claim ends below; 0 is free.
+/// The beginning of an id. With the shard, which its end decides, that is 86 bits of a SHA-256: of
+/// 10 million ids held, one event in 10^19 is mistaken for.
+type Tag = [u8; 10];
+
+/// Slots of a table. Tables pass chunks on to each other as they grow: vectors of megabytes that
+/// grow one after the other leave holes that nothing fits in.
+#[derive(Clone)]
+struct Chunk {
+    tags: [Tag; CHUNK],
+    /// The second in which the claim ends; 0 is a free slot.
+    until_s: [u32; CHUNK],
+}
+
+const FREE: Chunk = Chunk { tags: [[0; 10]; CHUNK], until_s: [0; CHUNK] };
+
+/// One open-addressed table.
 #[derive(Default)]
 struct Shard {
-    slots: Vec<u128>,
+    chunks: Vec<Box<Chunk>>,
     used: usize,
 }
 
-fn bits_of(id: EventId) -> u128 {
-    u128::from_be_bytes(id.0) >> 32
+/// What a table that is built anew leaves behind, and the next one uses.
+#[derive(Default)]
+struct Spare {
+    chunks: Vec<Box<Chunk>>,
+    live: Vec<(Tag, u32)>,
+}
+
+fn tag_of(id: EventId) -> Tag {
+    let [tag @ .., _, _, _, _, _, _] = id.0;
+    tag
 }
 
 impl Shard {
-    fn start(&self, bits: u128) -> usize {
-        let hash = (bits >> 32) as u64;
-        ((u128::from(hash) * self.slots.len() as u128) >> 64) as usize
+    fn slots(&self) -> usize {
+        self.chunks.len() * CHUNK
+    }
+
+    fn start(&self, tag: Tag) -> usize {
+        let [hash @ .., _, _] = tag;
+        ((u128::from(u64::from_be_bytes(hash)) * self.slots() as u128) >> 64) as usize
     }
 
     /// The slot that holds the id, or the free one where it belongs.
-    fn find(&self, bits: u128) -> Option<usize> {
-        if self.slots.is_empty() {
+    fn find(&self, tag: Tag) -> Option<(usize, usize)> {
+        if self.chunks.is_empty() {
             return None;
         }
-        let mut at = self.start(bits);
-        while self.slots[at] != 0 && self.slots[at] >> 32 != bits {
+        let mut at = self.start(tag);
+        loop {
+            let (chunk, slot) = (at / CHUNK, at % CHUNK);
+            let held = &self.chunks[chunk];
+            if held.until_s[slot] == 0 || held.tags[slot] == tag {
+                return Some((chunk, slot));
+            }
             at += 1;
-            if at == self.slots.len() {
+            if at == self.slots() {
                 at = 0;
             }
         }
-        Some(at)
     }
 
-    fn until(&self, bits: u128) -> u32 {
-        self.find(bits).map_or(0, |at| self.slots[at] as u32)
+    fn until(&self, tag: Tag) -> u32 {
+        self.find(tag).map_or(0, |(chunk, slot)| self.chunks[chunk].until_s[slot])
     }
 
-    fn insert(&mut self, bits: u128, until_s: u32, now_s: u32) {
-        if self.used * 5 >= self.slots.len() * 4 {
-            self.rebuild(now_s);
+    fn insert(&mut self, tag: Tag, until_s: u32, now_s: u32, spare: &mut Spare) {
+        if (self.used + 1) * FULL.1 > self.slots() * FULL.0 {
+            self.rebuild(now_s, spare);
         }
-        let Some(at) = self.find(bits) else { return };
-        self.used += usize::from(self.slots[at] == 0);
-        let until_s = until_s.max(self.slots[at] as u32);
-        self.slots[at] = bits << 32 | u128::from(until_s);
+        if self.put(tag, until_s) {
+            self.used += 1;
+        }
     }
 
-    /// Drops what has expired and leaves room to grow by a quarter.
-    fn rebuild(&mut self, now_s: u32) {
-        let live = |slot: &&u128| **slot as u32 > now_s;
-        let count = self.slots.iter().filter(live).count();
-        let size = (count * 25 / 16).max(SMALLEST_SLOTS);
-        let before = std::mem::replace(&mut self.slots, vec![0; size]);
-        self.used = count;
-        for slot in before.iter().filter(live) {
-            if let Some(at) = self.find(slot >> 32) {
-                self.slots[at] = *slot;
-            }
+    /// Whether the slot was free.
+    fn put(&mut self, tag: Tag, until_s: u32) -> bool {
+        let Some((chunk, slot)) = self.find(tag) else { return false };
+        let chunk = &mut self.chunks[chunk];
+        chunk.tags[slot] = tag;
+        let before = std::mem::replace(&mut chunk.until_s[slot], until_s);
+        chunk.until_s[slot] = until_s.max(before);
+        before == 0
+    }
+
+    /// Drops what has expired and leaves room to grow by an eighth.
+    fn rebuild(&mut self, now_s: u32, spare: &mut Spare) {
+        for chunk in &self.chunks {
+            let held = chunk.tags.iter().copied().zip(chunk.until_s);
+            spare.live.extend(held.filter(|(_, until_s)| *until_s > now_s));
         }
+        self.used = spare.live.len();
+        spare.chunks.append(&mut self.chunks);
+        let needed = (self.used + 1) * FULL.1 / FULL.0;
+        for _ in 0..(needed + needed / 8).div_ceil(CHUNK) {
+            let mut chunk = spare.chunks.pop().unwrap_or_else(|| Box::new(FREE));
+            chunk.until_s.fill(0);
+            self.chunks.push(chunk);
+        }
+        // After a table shrank; the next one to grow is about as large.
+        spare.chunks.truncate(self.chunks.len());
+        let mut live = std::mem::take(&mut spare.live);
+        for (tag, until_s) in live.drain(..) {
+            self.put(tag, until_s);
+        }
+        spare.live = live;
     }
 }
 
@@ -119,6 +171,7 @@ struct OpenBlock {
 /// The dedupe window and the blocks it is kept in.
 pub(super) struct Claims {
     shards: Vec<Shard>,
+    spare: Spare,
     open: HashMap<(u32, u32), OpenBlock>,
     /// The blocks that stand in sled, in order of expiry.
     stored: BTreeSet<BlockKey>,
@@ -131,6 +184,7 @@ impl Default for Claims {
         let shards = std::iter::repeat_with(Shard::default).take(SHARDS).collect();
         Self {
             shards,
+            spare: Spare::default(),
             open: HashMap::new(),
             stored: BTreeSet::new(),
             full: Vec::new(),
@@ -146,13 +200,13 @@ impl Claims {
 
     /// Whether the id is claimed at `now_s`.
     pub fn holds(&self, id: EventId, now_s: u32) -> bool {
-        self.shards[Self::shard(id)].until(bits_of(id)) > now_s
+        self.shards[Self::shard(id)].until(tag_of(id)) > now_s
     }
 
     /// Claims an id without noting it in a block: that block was read just now.
     pub fn restore(&mut self, id: EventId, until_s: u32, now_s: u32) {
         if until_s > now_s {
-            self.shards[Self::shard(id)].insert(bits_of(id), until_s, now_s);
+            self.shards[Self::shard(id)].insert(tag_of(id), until_s, now_s, &mut self.spare);
         }
     }
 
@@ -232,7 +286,10 @@ impl Claims {
 
     /// Drops what has expired from one shard after the other; called now and then.
     pub fn sweep(&mut self, now_s: u32) {
-        self.shards[self.next_shard].rebuild(now_s);
+        let shard = &mut self.shards[self.next_shard];
+        if !shard.chunks.is_empty() {
+            shard.rebuild(now_s, &mut self.spare);
+        }
         self.next_shard = (self.next_shard + 1) % SHARDS;
     }
 
@@ -269,13 +326,15 @@ mod tests {
     }
 
     #[test]
-    fn tables_stay_below_thirty_bytes_an_id() {
+    fn tables_stay_below_twenty_one_bytes_an_id() {
         let mut claims = Claims::default();
         for n in 0..60_000 {
             claims.restore(id(n), 100, 0);
-            if n > 20_000 && n % 5_000 == 0 {
-                let bytes: usize = claims.shards.iter().map(|s| s.slots.capacity() * 16).sum();
-                assert!(bytes < 30 * n as usize, "{bytes} bytes for {n} ids");
+            if n > 40_000 && n % 5_000 == 0 {
+                let slots: usize = claims.shards.iter().map(Shard::slots).sum();
+                let spare = claims.spare.chunks.len() * CHUNK + claims.spare.live.capacity();
+                let bytes = (slots + spare) * size_of::<Chunk>() / CHUNK;
+                assert!(bytes < 21 * n as usize, "{bytes} bytes for {n} ids");
             }
         }
     }

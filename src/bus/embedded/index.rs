@@ -104,7 +104,8 @@ impl Index {
         tree.get(key).map(|v| v.map(|v| v.to_vec())).map_err(|e| e.to_string())
     }
 
-    /// All of a shelf, in order of key.
+    /// All of a shelf, in order of key. One look-up follows the other: sled's iterator keeps in memory
+    /// what it has passed.
     pub fn each(
         &self,
         shelf: Shelf,
@@ -113,9 +114,10 @@ impl Index {
         let Some(tree) = self.shelf(shelf) else {
             return Ok(());
         };
-        for entry in tree {
-            let (key, value) = entry.map_err(|e| e.to_string())?;
+        let mut next = tree.first();
+        while let Some((key, value)) = next.map_err(|e| e.to_string())? {
             each(&key, &value)?;
+            next = tree.get_gt(key);
         }
         Ok(())
     }

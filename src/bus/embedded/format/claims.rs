@@ -10,8 +10,9 @@
 use super::Malformed;
 use crate::event::EventId;
 
-/// Ids in a full block.
-pub(in crate::bus) const BLOCK_IDS: usize = 4_096;
+/// Ids in a full block: 1 KiB. sled takes note of what was read page by page, and only then keeps to
+/// its cache's capacity: larger blocks stay in memory beyond it, tenfold.
+pub(in crate::bus) const BLOCK_IDS: usize = 64;
 
 /// Names a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
