@@ -198,6 +198,9 @@ async fn state(subject: &Subject) {
     bus.put_state("p/b", None).await.expect("the bus takes state");
     let under = vec![("p/a".to_owned(), b"2".to_vec()), ("p/c".to_owned(), b"4".to_vec())];
     assert_eq!(bus.state_under("p/"), under);
+    assert_eq!(bus.state_page("p/", None, 1), under[..1]);
+    assert_eq!(bus.state_page("p/", Some("p/a"), 9), under[1..]);
+    assert_eq!(bus.state_page("p/", Some("p/c"), 9), []);
     assert_eq!(bus.state("p/b"), None);
 }
 

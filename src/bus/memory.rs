@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    ops::Bound,
     sync::Arc,
     time::Duration,
 };
@@ -350,6 +351,17 @@ impl Bus for MemoryBus {
         from.take_while(|(key, _)| key.starts_with(prefix))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect()
+    }
+
+    fn state_page(&self, prefix: &str, after: Option<&str>, max: usize) -> Vec<(String, Vec<u8>)> {
+        let inner = self.inner.lock();
+        let begin = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let from = inner.state.range::<str, _>((begin, Bound::Unbounded));
+        let under = from.take_while(|(key, _)| key.starts_with(prefix)).take(max);
+        under.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
     fn put_state(

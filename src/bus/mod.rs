@@ -355,6 +355,13 @@ pub trait Bus: Send + Sync + 'static {
     /// Keys and values of state that begin with `prefix`, in order of key.
     fn state_under(&self, prefix: &str) -> Vec<(String, Vec<u8>)>;
 
+    /// As [`Bus::state_under`], at most `max` of them, those behind the key `after`. For what there may
+    /// be very many of.
+    fn state_page(&self, prefix: &str, after: Option<&str>, max: usize) -> Vec<(String, Vec<u8>)> {
+        let all = self.state_under(prefix).into_iter();
+        all.filter(|(key, _)| after.is_none_or(|after| key.as_str() > after)).take(max).collect()
+    }
+
     /// Writes state, durable when the future is done. `None` removes.
     fn put_state(&self, key: &str, value: Option<Vec<u8>>)
     -> BoxFuture<'_, Result<(), StoreError>>;

@@ -118,7 +118,8 @@ impl Preview {
     }
 
     /// Takes one record as far as it goes.
-    pub async fn of(&self, record: Record, origin: Origin) -> Tried {
+    /// `env` has what is known besides it: `response`, `up`, `each`.
+    pub async fn of(&self, record: Record, env: Env, origin: Origin) -> Tried {
         let mut shown = Value::clone(record.value());
         mask(&mut shown, &raw_fields(&self.stream));
         let mut tried = Tried {
@@ -129,7 +130,7 @@ impl Preview {
             mapped: None,
             sent: Vec::new(),
         };
-        match self.name(record, origin) {
+        match self.name(record, env, origin) {
             Ok(None) => tried.outcome = "filtered",
             Ok(Some(event)) => self.deliver(&event, &mut tried).await,
             Err(problem) => {
@@ -140,8 +141,8 @@ impl Preview {
         tried
     }
 
-    fn name(&self, record: Record, origin: Origin) -> Result<Option<Arc<Event>>, String> {
-        let mut env = Env::new().with("vars", self.connector.vars.clone());
+    fn name(&self, record: Record, env: Env, origin: Origin) -> Result<Option<Arc<Event>>, String> {
+        let mut env = env.with("vars", self.connector.vars.clone());
         if let Some(webhook) = &self.stream.webhook {
             // As the producer would call, as far as that is known without the producer.
             let request = json!({

@@ -22,7 +22,8 @@ use crate::{
     egress::{Cidr, Egress, EgressConfig},
     engine::files::{FolderSources, project_root},
     event::{Origin, Record},
-    ingest::poll::{PollFailure, Poller},
+    ingest::poll::{Poller, Sampled},
+    map::Env,
     plan::{AuthKind, ConnectorPlan, Grant, PollPlan, StreamPlan, compile_file},
     world::{FolderSecrets, SystemClock, SystemEntropy, World},
 };
@@ -69,8 +70,8 @@ pub fn run(args: &Args) -> Outcome {
             None => (poll(args, &connector, &stream).await?, Origin::Poll),
         };
         let mut tried = Vec::with_capacity(records.len());
-        for record in records {
-            tried.push(preview.of(record, origin).await);
+        for Sampled { record, env } in records {
+            tried.push(preview.of(record, env, origin).await);
         }
         Ok(tried)
     })?;
@@ -128,7 +129,7 @@ fn origin_of(stream: &StreamPlan) -> Origin {
     if stream.webhook.is_some() { Origin::Webhook } else { Origin::Poll }
 }
 
-fn sample(file: &Path) -> Result<Record, Trouble> {
+fn sample(file: &Path) -> Result<Sampled, Trouble> {
     let named =
         |error: &dyn std::fmt::Display| Trouble::new(format!("{}: {error}", file.display()));
     let mut text = String::new();
@@ -142,14 +143,16 @@ fn sample(file: &Path) -> Result<Record, Trouble> {
     let text = text.trim();
     // The parser says where the text stops being JSON.
     let _: IgnoredAny = serde_json::from_str(text).map_err(|error| named(&error))?;
-    Record::parse(text.to_owned().into(), usize::MAX).map_err(|error| named(&error))
+    let record =
+        Record::parse(text.to_owned().into(), usize::MAX).map_err(|error| named(&error))?;
+    Ok(Sampled { record, env: Env::new() })
 }
 
 async fn poll(
     args: &Args,
     connector: &Arc<ConnectorPlan>,
     stream: &Arc<StreamPlan>,
-) -> Result<Vec<Record>, Trouble> {
+) -> Result<Vec<Sampled>, Trouble> {
     let plan = stream.poll.as_ref().ok_or_else(|| {
         let name = &stream.name;
         Trouble::new(format!("stream `{name}` does not poll: give a sample with --event FILE"))
@@ -180,12 +183,8 @@ async fn poll(
         bus,
         limiter: Arc::new(Limiter::new(&plan.rate)),
     };
-    poller.sample(args.max).await.map_err(|failure| {
-        let (PollFailure::Later { message, .. }
-        | PollFailure::Held(message)
-        | PollFailure::Failed(message)) = failure;
-        Trouble::new(message)
-    })
+    let sampled = poller.sample(args.max).await;
+    sampled.map_err(|failure| Trouble::new(failure.message()))
 }
 
 fn spends_a_refresh_token(connector: &ConnectorPlan, poll: &PollPlan) -> bool {

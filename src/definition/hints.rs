@@ -26,7 +26,6 @@ const LATER: &[(&str, &str)] = &[
     ("breaker", "circuit breakers"),
     ("decode", "polls of CSV, XML, JSON lines and archives"),
     ("detail", "one further request per listed record"),
-    ("each", "fan-out over the records of another stream"),
     ("job", "asynchronous report jobs"),
     ("newer", "writes that keep the newer row"),
     ("rollout", "shadow, canary and flags"),

@@ -17,6 +17,7 @@ pub mod collections;
 pub mod connector;
 pub mod cursor;
 pub mod destination;
+pub mod each;
 mod examples;
 pub mod format;
 mod hints;

@@ -3,6 +3,7 @@
 use super::{
     collections::{Pairs, TreeDef},
     cursor::CursorDef,
+    each::EachEntry,
     kinds::{Expression, Int, Plain, Size, Span},
     on::RuleDef,
     page::PageDef,
@@ -28,6 +29,8 @@ table! {
         form "form": Pairs<Expression>;
         /// The path from the answer's body to the records. Without it: an array's items, or the one object.
         records "records": Expression;
+        /// What the requests are made for, one after the other: a sibling stream's records, or a list.
+        each "each": Pairs<EachEntry>;
         /// How pages follow each other.
         page "page": PageDef;
         /// What has been read, so that the next run goes on from there.

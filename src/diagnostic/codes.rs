@@ -85,7 +85,7 @@ codes! {
     NESTED_USE "E0213" Error "`use` of a file that itself uses another",
         "Instances are one level deep, so that a reader needs two files at most.";
     UNKNOWN_STREAM "E0214" Error "unknown stream",
-        "A test names a stream that the file does not define.";
+        "A test or an `each` names a stream that the file does not define.";
     BAD_SCHEMA "E0215" Error "schema cannot be used",
         "The schema's file is not JSON, or not a valid JSON Schema (draft 2020-12).";
     UNKNOWN_SECRET "E0216" Error "unknown secret",
@@ -126,6 +126,8 @@ codes! {
         "A rule of `on` says which answers it is for, by `status` or `when`, and the first that fits decides.";
     BAD_LIKE "E0410" Error "stream that copies nothing",
         "`like` names another stream of the file, one that is written out.";
+    BAD_EACH "E0415" Error "fan-out that cannot be",
+        "`each` says what requests are made for; this entry stands for nothing, for itself, or for the same twice.";
     // Webhook, verify.
     BAD_ROUTE "E0501" Error "not a webhook path",
         "A webhook path begins with `/`, has no trailing slash, and matches exactly.";
@@ -143,8 +145,6 @@ codes! {
         "The algorithm needs a table or key that is not there.";
     ROUTE_DIFFERS "E0508" Error "one path, two verifications",
         "Streams with one webhook path share one endpoint, so they share its verification.";
-    VERIFY_OPEN "E0509" Error "verification that fails open",
-        "The scheme can be read and checked, and would let somebody in who knows no secret.";
     // Auth, secrets.
     AUTH_KEYS "E0601" Error "auth is incomplete",
         "The type of auth needs a key that is not there.";

@@ -218,12 +218,26 @@ pub fn environment(shared: &Shared, plan: &ConnectorPlan) -> Env {
 
 /// The polls of a connector that have a schedule. They share the source's rate.
 fn polls(shared: &Shared, plan: &Arc<ConnectorPlan>) -> Box<[Arc<PollRuntime>]> {
-    let scheduled = pollers(shared, plan).into_iter().filter_map(|poller| {
-        let schedule = poller.stream.schedule.clone()?;
+    let mut waiting = pollers(shared, plan);
+    let mut polls: Vec<Arc<PollRuntime>> = Vec::with_capacity(waiting.len());
+    // Parents first; that there is no circle was checked when the file was loaded.
+    while !waiting.is_empty() {
+        let is_ready = |poller: &Poller, waiting: &[Poller]| {
+            let parents = poller.parents();
+            !waiting.iter().any(|other| parents.contains(&other.stream.name))
+        };
+        let Some(at) = (0..waiting.len()).find(|at| is_ready(&waiting[*at], &waiting)) else {
+            break;
+        };
+        let poller = waiting.remove(at);
+        let Some(schedule) = poller.stream.schedule.clone() else { continue };
+        let names = poller.parents();
+        let parents = polls.iter().filter(|poll| names.contains(&poll.poller.stream.name));
+        let parents = parents.map(Arc::clone).collect();
         let metrics = shared.metrics.connector(&plan.name).stream(&poller.stream.name);
-        Some(Arc::new(PollRuntime::new(poller, schedule, metrics)))
-    });
-    scheduled.collect()
+        polls.push(Arc::new(PollRuntime::new(poller, schedule, metrics, parents)));
+    }
+    polls.into()
 }
 
 /// What runs the polls of a connector, one a stream that has one, scheduled or not.

@@ -8,7 +8,7 @@ use std::{
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -48,15 +48,34 @@ pub struct PollRuntime {
     pub poller: Poller,
     pub schedule: SchedulePlan,
     pub metrics: Arc<StreamMetrics>,
+    /// Those whose records it is read for.
+    parents: Vec<Arc<PollRuntime>>,
     view: Mutex<PollView>,
     resumed: Notify,
+    phase: watch::Sender<Phase>,
+}
+
+/// What its children want to know of a poll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// It runs, or is about to.
+    Busy,
+    /// It runs again then.
+    Waits(Timestamp),
+    /// It is parked.
+    Held,
 }
 
 impl PollRuntime {
     /// A poll that has not begun yet.
-    pub fn new(poller: Poller, schedule: SchedulePlan, metrics: Arc<StreamMetrics>) -> Self {
-        let view = Mutex::default();
-        Self { poller, schedule, metrics, view, resumed: Notify::new() }
+    pub fn new(
+        poller: Poller,
+        schedule: SchedulePlan,
+        metrics: Arc<StreamMetrics>,
+        parents: Vec<Arc<Self>>,
+    ) -> Self {
+        let (view, phase) = (Mutex::default(), watch::Sender::new(Phase::Busy));
+        Self { poller, schedule, metrics, parents, view, resumed: Notify::new(), phase }
     }
 
     /// How it stands.
@@ -105,10 +124,30 @@ impl PollRuntime {
         loop {
             let due = self.due(&stored);
             self.view.lock().next = Some(due);
+            self.phase.send_replace(Phase::Waits(due));
             self.poller.world.clock.sleep_until(due).await;
+            self.phase.send_replace(Phase::Busy);
+            for parent in &self.parents {
+                parent.settled().await;
+            }
             // Boxed: a poll that waits for its time is small, a run is not.
             Box::pin(self.turn(&mut stored, &mut failures)).await;
         }
+    }
+
+    /// Waits until its children may be read: it is not running nor due, and was read once. Where it is
+    /// parked, what is remembered has to do.
+    async fn settled(&self) {
+        let mut phase = self.phase.subscribe();
+        let clock = &self.poller.world.clock;
+        let known = || self.poller.journey().is_some_and(|journey| journey.finished.is_some());
+        let _ = phase
+            .wait_for(|phase| match phase {
+                Phase::Busy => false,
+                Phase::Waits(due) => *due > clock.now() && known(),
+                Phase::Held => known(),
+            })
+            .await;
     }
 
     /// One run, and what it means for the next.
@@ -129,6 +168,10 @@ impl PollRuntime {
         if let Some(at) = stored.not_before {
             return at;
         }
+        // A run over partitions that a restart interrupted goes on.
+        if self.poller.journey().is_some_and(|journey| journey.is_under_way()) {
+            return self.poller.world.clock.now();
+        }
         // Whoever adds a connector waits for its first records; jitter spreads the runs after it.
         if stored.began.is_none() && matches!(self.schedule.when, ScheduleWhen::Every(_)) {
             return self.poller.world.clock.now();
@@ -145,6 +188,7 @@ impl PollRuntime {
             view.held = Some(message.to_owned());
             view.next = None;
         }
+        self.phase.send_replace(Phase::Held);
         resumed.await;
     }
 

@@ -58,13 +58,7 @@ impl Solo {
         let issuer = egress.for_peer(Peer::Issuer);
         let auth = Arc::new(Authenticator::new(world.clone(), issuer, Arc::clone(&bus)));
         let limits = webhook_limits(&Settings::default());
-        let server = WebhookServer::new(
-            Arc::clone(&bus),
-            world.clone(),
-            egress.for_peer(Peer::Keys),
-            limits,
-            observer,
-        );
+        let server = WebhookServer::new(Arc::clone(&bus), world.clone(), limits, observer);
         let metrics = Arc::new(Metrics::default());
         let tasks = Tasks::default();
         let shared = Shared { world, bus, egress, auth, metrics, server, tasks };
@@ -91,7 +85,23 @@ impl Solo {
         &self,
         stream: &str,
     ) -> Option<Result<PollReport, (PollReport, PollFailure)>> {
-        Some(self.pollers.get(stream)?.run(&|_| {}).await)
+        let poller = self.pollers.get(stream)?;
+        if let Err(ended) = self.read_parents(poller).await {
+            return Some(Err(ended));
+        }
+        Some(poller.run(&|_| {}).await)
+    }
+
+    /// Parents that were never read are due before their children.
+    async fn read_parents(&self, poller: &Poller) -> Result<(), (PollReport, PollFailure)> {
+        for name in poller.parents() {
+            let Some(parent) = self.pollers.get(&name) else { continue };
+            if parent.journey().is_none_or(|journey| journey.finished.is_none()) {
+                Box::pin(self.read_parents(parent)).await?;
+                parent.run(&|_| {}).await?;
+            }
+        }
+        Ok(())
     }
 
     /// The destinations that are parked, and why.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     bus::Backlog,
-    ingest::poll::{cursor_key, cursor_text},
+    ingest::poll::{Journey, cursor_key, cursor_text, journey_key},
     plan::DestinationKind,
     world::Timestamp,
 };
@@ -81,6 +81,28 @@ pub struct StreamStatus {
     /// Why its poll is parked.
     #[serde(default)]
     pub held: Option<String>,
+    /// Of a poll with `each`: its partitions.
+    #[serde(default)]
+    pub partitions: Option<PartitionStatus>,
+}
+
+/// What a poll is read for, at a glance.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+pub struct PartitionStatus {
+    /// How many the last run read, or the one under way so far.
+    pub count: u64,
+    /// Of them, those that failed.
+    pub failing: u64,
+    /// The first that failed.
+    pub first_failing: Option<String>,
+    /// Why it failed.
+    pub first_failure: Option<String>,
+    /// The one whose cursor stands furthest back.
+    pub oldest: Option<String>,
+    /// Where its cursor stands.
+    pub oldest_cursor: Option<String>,
+    /// Whether a run is under way, or was interrupted and goes on.
+    pub under_way: bool,
 }
 
 /// One destination at a glance.
@@ -224,6 +246,28 @@ impl Engine {
             last_poll_result: poll.result,
             cursor,
             held: poll.held,
+            partitions: plan
+                .and_then(|plan| plan.poll.as_ref())
+                .filter(|poll| !poll.each.is_empty())
+                .map(|_| self.partitions(&connector.plan.name, name)),
+        }
+    }
+
+    fn partitions(&self, connector: &str, stream: &str) -> PartitionStatus {
+        let stored = self.shared.bus.state(&journey_key(connector, stream));
+        let journey = stored.and_then(|bytes| Journey::decode(&bytes)).unwrap_or_default();
+        let under_way = journey.is_under_way();
+        let Journey { partitions, failing, first_failure, oldest, .. } = journey;
+        let (first_failing, first_failure) = first_failure.unzip();
+        let (oldest, oldest_cursor) = oldest.unzip();
+        PartitionStatus {
+            count: partitions,
+            failing,
+            first_failing,
+            first_failure,
+            oldest,
+            oldest_cursor,
+            under_way,
         }
     }
 }

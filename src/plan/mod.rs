@@ -4,13 +4,13 @@
 mod compile;
 mod cursor;
 mod diff;
+mod each;
 mod lint;
 mod on;
 mod page;
 mod settings;
 mod types;
 mod uses;
-mod verify;
 
 pub use compile::{
     CompiledFile, Sources, Written, check_set, compile_file, compile_file_with, compile_settings,
@@ -18,14 +18,9 @@ pub use compile::{
 };
 pub use cursor::{CursorFormat, CursorPlan, CursorStart, Sorted};
 pub use diff::changed;
+pub use each::{EachFrom, EachPlan, Group, Keep, ParentPlan};
 pub use lint::{Levels, credentials_in};
 pub use on::{End, RulePlan, Then, WaitPlan};
 pub use page::{PageBy, PagePlan};
 pub use settings::{BusKind, BusSettings, EgressSettings, LogSettings, Settings, WebhookSettings};
 pub use types::*;
-pub use verify::{
-    Algorithm, BodyHashPlan, CertificateForm, CertificatePlan, ChallengeAnswer, ChallengePlan,
-    Encoding, HeaderPattern, HostPattern, JwtAlgorithm, JwtPlan, KeyPlan, KeysForm, KeysPlan,
-    Located, Place, SignaturePlan, SignedPart, TimeUnit, TimestampPlan, UrlForm, VerifyPlan,
-    VisitPlan,
-};

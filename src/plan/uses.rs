@@ -1,7 +1,23 @@
 //! What a stream's expressions look at: so that nobody has to make what none of them does.
 
-use super::StreamPlan;
+use super::{PollPlan, RequestBody, StreamPlan};
 use crate::map::Expr;
+
+impl PollPlan {
+    /// All that is evaluated to make a request.
+    pub fn request_exprs(&self) -> Vec<&Expr> {
+        let pairs = self.query.iter().chain(&self.headers).map(|(_, expr)| expr);
+        let mut exprs: Vec<&Expr> = std::iter::once(&self.url).chain(pairs).collect();
+        match &self.body {
+            Some(RequestBody::Json(tree)) => {
+                exprs.extend(tree.leaves().into_iter().map(|(_, expr)| expr));
+            }
+            Some(RequestBody::Form(fields)) => exprs.extend(fields.iter().map(|(_, expr)| expr)),
+            None => {}
+        }
+        exprs
+    }
+}
 
 impl StreamPlan {
     /// All that is evaluated when a record comes in.

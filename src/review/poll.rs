@@ -7,6 +7,7 @@ use http::Method;
 use super::{
     cursor,
     destination::credentials,
+    each,
     fields::{self, Shape},
     pen::{At, Pen, Presence, changed},
     rule,
@@ -65,6 +66,7 @@ fn polls(
         body,
         auth,
         records,
+        each,
         page,
         cursor,
         on,
@@ -96,6 +98,7 @@ fn polls(
         },
     );
     records_of(pen, at, (old.records.as_ref(), records.as_ref()));
+    each::compare(pen, at, &old.each, each);
     pages(pen, at, &old.page, page);
     cursor::compare(pen, at, (old.cursor.as_ref(), cursor.as_ref()), stream);
     responses(pen, at, (&old.on, on));
@@ -268,8 +271,8 @@ fn by_what(pen: &mut Pen<'_>, at: &At, (old, new): (&PageBy, &PageBy)) {
             PageBy::Page { param: old_param, first: old_first },
             PageBy::Page { param: new_param, first },
         ) => {
+            let show = |name: &String| format!("`{name}`");
             let params = (old_param, new_param);
-            let show = |name: &Option<String>| param(name.as_deref());
             pen.value(at, "poll.page.param", setting, params, show, String::new);
             let show = |first: &i64| first.to_string();
             pen.value(at, "poll.page.first", setting, (old_first, first), show, || {
@@ -277,7 +280,7 @@ fn by_what(pen: &mut Pen<'_>, at: &At, (old, new): (&PageBy, &PageBy)) {
             });
         }
         (PageBy::Offset { param: old }, PageBy::Offset { param: new }) => {
-            let show = |name: &Option<String>| param(name.as_deref());
+            let show = |name: &String| format!("`{name}`");
             pen.value(at, "poll.page.param", setting, (old, new), show, String::new);
         }
         (

@@ -298,6 +298,10 @@ rules! {
         "the API may answer with other records, or park the poll by 401 or 403";
     RECORDS "poll.records" Operational Operators "where the records stand in an answer",
         "a path that leads nowhere is an error, not an empty page";
+    EACH "poll.each" Breaking Consumers "what a poll is read for, one after the other",
+        "state is kept under the values of the partition: another name begins at its start, and what is older than the dedupe window is delivered again";
+    EACH_CHOICE "poll.each.choice" Operational Operators "which of them are read, and how many a request takes",
+        "each has its own state; one that comes back goes on where it was";
     PAGE_BY "page.by" Operational Operators "by what a page is asked for",
         "the API has to page that way";
     PAGE_NONE "page.none" Breaking Consumers "pages after the first are no longer asked for",

@@ -142,6 +142,8 @@ fn one(pen: &mut Pen<'_>, at: &At, old: &StreamPlan, new: &StreamPlan, renames: 
         webhook,
         poll,
         schedule,
+        // What its children ask of it: told where they are.
+        parent: _,
     } = new;
     own_vars(pen, at, (old.vars.as_ref(), vars.as_ref()));
     keys(pen, at, (&old.key, key), new);

@@ -379,15 +379,6 @@ retry = { attempts = "3" }
 
 #[test]
 fn keys_that_come_later_are_called_so() {
-    insta::assert_snapshot!(broken("path = \"https", "each = { shop = \"shops\" }\npath = \"https"), @r###"
-    error[E0103]: unknown key `each` in [stream.orders.poll]
-      --> shop.toml:10:1
-       |
-    10 | each = { shop = "shops" }
-       | ^^^^ expected one of `method`, `base`, `path`, `query`, `headers`, `body`, `form`, `records`, `page`, `cursor`, `on`, `auth`, `timeout`, `concurrency`, `max_response`
-       |
-       = help: `each` (fan-out over the records of another stream) is part of the language, but this version does not have it yet
-    "###);
     insta::assert_snapshot!(broken("type = \"http\"", "type = \"postgres\""), @r###"
     error[E0106]: `type` cannot be "postgres"
       --> shop.toml:17:8
@@ -406,7 +397,7 @@ fn a_rate_belongs_to_the_source() {
       --> shop.toml:10:1
        |
     10 | rate = "1/s"
-       | ^^^^ expected one of `method`, `base`, `path`, `query`, `headers`, `body`, `form`, `records`, `page`, `cursor`, `on`, `auth`, `timeout`, `concurrency`, `max_response`
+       | ^^^^ expected one of `method`, `base`, `path`, `query`, `headers`, `body`, `form`, `records`, `each`, `page`, `cursor`, `on`, `auth`, `timeout`, `concurrency`, `max_response`
        |
        = help: `rate` is a key of [source], [destination.NAME]
     "###);
@@ -466,7 +457,7 @@ fn joined_urls_point_to_their_own_part() {
     10 | path = "/orders/{{ vars.x }}/{{ y }}"
        |                                 ^
        |
-       = help: here stand vars, now, window, page
+       = help: here stand vars, now, window, page, each
     "###);
     insta::assert_snapshot!(broken("path = \"https://shop.example/orders\"", "path = \"/orders\"\n\n[source]\nbase = \"ftp://shop.example\""), @r###"
     error[E0402]: not a URL

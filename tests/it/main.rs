@@ -9,6 +9,7 @@ mod diff;
 mod docs;
 mod document;
 mod engine;
+mod fanout;
 mod fmt;
 mod hostile;
 mod integrations;

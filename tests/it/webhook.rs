@@ -3,7 +3,6 @@
 mod answers;
 mod limits;
 mod naming;
-mod presets;
 mod rig;
 mod signatures;
 mod sockets;

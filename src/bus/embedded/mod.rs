@@ -418,6 +418,10 @@ impl Bus for EmbeddedBus {
         self.shared.state.read().under(prefix)
     }
 
+    fn state_page(&self, prefix: &str, after: Option<&str>, max: usize) -> Vec<(String, Vec<u8>)> {
+        self.shared.state.read().page(prefix, after, max)
+    }
+
     fn put_state(
         &self,
         key: &str,

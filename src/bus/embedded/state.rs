@@ -1,47 +1,58 @@
 //! State in memory: cursors, tokens, flags. Each value remembers in which segment it was last
 //! written, so that a segment is not removed before its state is written again elsewhere.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Bound};
 
 use super::{format::Malformed, queue::StateWrites};
 
 struct Value {
-    bytes: Vec<u8>,
+    bytes: Box<[u8]>,
     segment: u32,
 }
 
 /// See the module's text.
 #[derive(Default)]
 pub(super) struct State {
-    values: BTreeMap<String, Value>,
+    values: BTreeMap<Box<str>, Value>,
 }
 
 impl State {
     /// Takes in a write that is durable in `segment`.
     pub fn put(&mut self, key: String, value: Option<Vec<u8>>, segment: u32) {
         match value {
-            Some(bytes) => drop(self.values.insert(key, Value { bytes, segment })),
-            None => drop(self.values.remove(&key)),
+            Some(bytes) => {
+                let value = Value { bytes: bytes.into(), segment };
+                self.values.insert(key.into(), value);
+            }
+            None => drop(self.values.remove(key.as_str())),
         }
     }
 
     pub fn get(&self, key: &str) -> Option<Vec<u8>> {
-        self.values.get(key).map(|v| v.bytes.clone())
+        self.values.get(key).map(|v| v.bytes.to_vec())
     }
 
     pub fn under(&self, prefix: &str) -> Vec<(String, Vec<u8>)> {
-        let from = self
-            .values
-            .range::<str, _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded));
+        self.page(prefix, None, usize::MAX)
+    }
+
+    /// At most `max` of those under `prefix`, behind `after`.
+    pub fn page(&self, prefix: &str, after: Option<&str>, max: usize) -> Vec<(String, Vec<u8>)> {
+        let begin = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let from = self.values.range::<str, _>((begin, Bound::Unbounded));
         from.take_while(|(key, _)| key.starts_with(prefix))
-            .map(|(key, value)| (key.clone(), value.bytes.clone()))
+            .take(max)
+            .map(|(key, value)| (key.to_string(), value.bytes.to_vec()))
             .collect()
     }
 
     /// What was last written in `segment` and still stands.
     pub fn last_written_in(&self, segment: u32) -> StateWrites {
         let here = self.values.iter().filter(|(_, value)| value.segment == segment);
-        here.map(|(key, value)| (key.clone(), Some(value.bytes.clone()))).collect()
+        here.map(|(key, value)| (key.to_string(), Some(value.bytes.to_vec()))).collect()
     }
 
     /// A value as it stands in sled: its segment (u32, little endian), then itself.

@@ -177,17 +177,19 @@ impl Run<'_> {
     /// Does what a rule says of a request that gives no records.
     pub(super) async fn give_up(&mut self, got: Got, window: &Window) -> Result<Flow, PollFailure> {
         let (connector, stream) = (&self.poller.connector.name, &self.poller.stream.name);
+        let partition = &self.label;
         match got {
             Got::Stop(message) => {
-                tracing::info!(%connector, %stream, "a rule ends the run: {message}");
+                tracing::info!(%connector, %stream, %partition, "a rule ends the run: {message}");
+                self.seen.inspect(|seen| seen.leave_out());
                 Ok(Flow::Stop)
             }
             Got::Restart(message) => {
-                tracing::info!(%connector, %stream, "a rule restarts the window: {message}");
+                tracing::info!(%connector, %stream, %partition, "a rule restarts the window: {message}");
                 Ok(Flow::Restart(message))
             }
             Got::Skip(message) => {
-                tracing::warn!(%connector, %stream, %window, "a rule gives records up: {message}");
+                tracing::warn!(%connector, %stream, %partition, %window, "a rule gives records up: {message}");
                 self.report.skipped += 1;
                 let empty = Arrived::nothing(self.poller.world.clock.now());
                 self.store(empty, window).await.map(|()| Flow::On)

@@ -33,6 +33,8 @@ pub(super) struct Ask<'a> {
     pub window: &'a Window,
     /// The page at hand.
     pub position: &'a Position,
+    /// What it is made for, with `each`.
+    pub each: Option<&'a Arc<Value>>,
 }
 
 /// A request for a page.
@@ -109,11 +111,15 @@ fn names(plan: &PollPlan, ask: &Ask<'_>) -> Env {
     if let Some(token) = &ask.position.token {
         page.insert("token".to_owned(), token.clone());
     }
-    Env::new()
+    let env = Env::new()
         .with("vars", Arc::clone(ask.vars))
         .with("now", Arc::new(Value::from(ask.now.rfc3339())))
         .with("window", Arc::new(Value::Object(window)))
-        .with("page", Arc::new(Value::Object(page)))
+        .with("page", Arc::new(Value::Object(page)));
+    match ask.each {
+        Some(each) => env.with("each", Arc::clone(each)),
+        None => env,
+    }
 }
 
 /// A cursor value as the API is told it.
@@ -173,8 +179,8 @@ fn own_parameters(plan: &PollPlan, ask: &Ask<'_>) -> Vec<(String, String)> {
     }
     add(plan.page.size_param.as_ref(), plan.page.size.map(Value::from));
     match &plan.page.by {
-        PageBy::Page { param, .. } => add(param.as_ref(), Some(ask.position.number.into())),
-        PageBy::Offset { param } => add(param.as_ref(), Some(ask.position.offset.into())),
+        PageBy::Page { param, .. } => add(Some(param), Some(ask.position.number.into())),
+        PageBy::Offset { param } => add(Some(param), Some(ask.position.offset.into())),
         PageBy::Cursor { param, .. } | PageBy::Last { param, .. } => {
             add(param.as_ref(), ask.position.token.clone())
         }

@@ -21,6 +21,7 @@ fn plan(url: &str, by: PageBy) -> PollPlan {
         body: None,
         auth: None,
         records: None,
+        each: Vec::new(),
         page: PagePlan { by, size: None, size_param: None, stop: None, max: None },
         cursor: None,
         on: Vec::new(),
@@ -42,7 +43,7 @@ fn position(token: Option<Value>) -> Position {
 fn ask(plan: &PollPlan, position: &Position, window: &Window) -> Result<Asked, RequestError> {
     let vars = Arc::new(json!({ "shop": "acme & co" }));
     let now = Timestamp::parse_rfc3339("2026-11-22T10:00:00Z").unwrap();
-    build(plan, &Ask { vars: &vars, now, window, position })
+    build(plan, &Ask { vars: &vars, now, window, position, each: None })
 }
 
 fn uri(plan: &PollPlan, position: &Position) -> String {
@@ -69,11 +70,11 @@ fn queries_are_merged_and_encoded() {
 #[test]
 fn each_style_puts_its_parameters() {
     let mut by_page =
-        plan("https://a.example/x", PageBy::Page { param: Some("page".to_owned()), first: 1 });
+        plan("https://a.example/x", PageBy::Page { param: "page".to_owned(), first: 1 });
     by_page.page.size = Some(50);
     by_page.page.size_param = Some("limit".to_owned());
     assert_eq!(uri(&by_page, &position(None)), "https://a.example/x?limit=50&page=3");
-    let by_offset = plan("https://a.example/x", PageBy::Offset { param: Some("skip".to_owned()) });
+    let by_offset = plan("https://a.example/x", PageBy::Offset { param: "skip".to_owned() });
     assert_eq!(uri(&by_offset, &position(None)), "https://a.example/x?skip=200");
     let by = PageBy::Cursor { next: of_response("$.next"), param: Some("after".to_owned()) };
     let mut by_cursor = plan("https://a.example/x", by);

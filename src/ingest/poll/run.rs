@@ -16,7 +16,6 @@ use crate::{
     bus::Bus,
     deliver::Limiter,
     egress::{Answer, Egress},
-    event::Record,
     map::{Env, EvalError, Expr},
     plan::{ConnectorPlan, PageBy, PollPlan, Sorted, StreamPlan},
     world::{Timestamp, World},
@@ -28,6 +27,7 @@ use super::{
     fetch::{Fetched, Got, header_values},
     link::next_link,
     page::{Facts, Pages, Pointer, Step},
+    parents::Seen,
     path::{Plain, touches, walk},
     records::{Page, RecordsError, take_apart},
     request::{Ask, Asked, build, describe},
@@ -73,6 +73,26 @@ pub struct PollReport {
     pub unnamed: u64,
     /// Requests whose records were given up because a rule says so: counted, logged.
     pub skipped: u64,
+    /// With `each`: partitions that were read, those that failed included.
+    pub partitions: u64,
+    /// Partitions that failed: their cursors stay where they were.
+    pub failing: u64,
+}
+
+impl PollReport {
+    /// Adds what another one counted.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.pages += other.pages;
+        self.items += other.items;
+        self.accepted += other.accepted;
+        self.duplicates += other.duplicates;
+        self.filtered += other.filtered;
+        self.unnamed += other.unnamed;
+        self.skipped += other.skipped;
+        self.partitions += other.partitions;
+        self.failing += other.failing;
+    }
 }
 
 /// Why a run ended before its end. The cursor stands where the last durable page left it.
@@ -93,6 +113,36 @@ pub enum PollFailure {
     Failed(String),
 }
 
+impl PollFailure {
+    /// What happened, one line, no secrets.
+    pub fn message(&self) -> &str {
+        match self {
+            Self::Later { message, .. } | Self::Held(message) | Self::Failed(message) => message,
+        }
+    }
+}
+
+/// What a series of requests is for, and where its state is: a poll without `each` is one such.
+pub(super) struct Part {
+    /// Where its state is; several where one request is for several partitions.
+    pub slots: Vec<Slot>,
+    /// `each`.
+    pub each: Option<Arc<Value>>,
+    /// For people; empty without `each`.
+    pub label: Arc<str>,
+    /// Where it was left off.
+    pub stored: Result<Stored, PollFailure>,
+}
+
+/// Where one partition's state is.
+pub(super) struct Slot {
+    pub key: String,
+    /// The version of the parents that it is read for, where only changed ones are.
+    pub parent: Option<u64>,
+    /// The same of the last time.
+    pub parent_before: Option<u64>,
+}
+
 impl Poller {
     /// One run: from the cursor to the end of what there is now. Pages are appended as they come,
     /// the cursor with them; nothing durable is wrong when the future is dropped. `progress` is
@@ -108,49 +158,56 @@ impl Poller {
         }
     }
 
-    /// For `tenon try`: the first page's records, nothing appended, no cursor moved.
-    pub async fn sample(&self, max: usize) -> Result<Vec<Record>, PollFailure> {
-        let poll = self.poll()?;
-        let stored = self.stored()?;
-        let now = self.world.clock.now();
-        let mut windows = windows(poll.cursor.as_ref(), stored.cursor.as_ref(), now);
-        let window = windows.next().unwrap_or_else(Window::open);
-        let pages = Pages::new(&poll.page);
-        let ask = Ask { vars: self.vars(), now, window: &window, position: pages.position() };
-        let asked = build(poll, &ask).map_err(failed)?;
-        let answer = match self.fetch(poll, &asked).await.got? {
-            Got::Answer(answer) => answer,
-            Got::Skip(_) | Got::Stop(_) => return Ok(Vec::new()),
-            Got::Restart(message) => return Err(PollFailure::Failed(message)),
-        };
-        let page = take_apart(poll.records.as_ref(), &answer.body, false).map_err(failed)?;
-        let mut explode = Explode::of(poll.records.as_ref(), &self.stream);
-        let mut opened = Vec::new();
-        for item in page.items {
-            explode.open(item, answer.body.len(), &mut opened).map_err(failed)?;
-            if opened.len() >= max {
-                break;
-            }
-        }
-        if opened.is_empty() {
-            explode.end_page().map_err(failed)?;
-        }
-        Ok(opened.into_iter().take(max).map(|opened| opened.record).collect())
-    }
-
     async fn run_counting(
         &self,
         report: &mut PollReport,
         progress: &(dyn Fn(&PollReport) + Send + Sync),
     ) -> Result<(), PollFailure> {
         let poll = self.poll()?;
-        let stored = self.stored()?;
+        let seen = self.begin_parents();
+        let began = self.world.clock.now();
+        let is_whole = if poll.each.is_empty() {
+            self.run_part(poll, self.whole(), seen.as_ref(), report, progress).await?;
+            true
+        } else {
+            self.fan_out(poll, seen.as_ref(), report, progress).await?
+        };
+        match seen {
+            Some(seen) => self.end_parents(poll, &seen, is_whole, began, report).await,
+            None => Ok(()),
+        }
+    }
+
+    /// All that a poll without `each` is for.
+    pub(super) fn whole(&self) -> Part {
+        let key = self.cursor_key();
+        let stored = self.stored_at(&key);
+        let slots = vec![Slot { key, parent: None, parent_before: None }];
+        Part { slots, each: None, label: "".into(), stored }
+    }
+
+    /// Reads one part from its cursor to the end of what there is now. Where its cursor then stands,
+    /// for a person.
+    pub(super) async fn run_part(
+        &self,
+        poll: &PollPlan,
+        part: Part,
+        seen: Option<&Seen>,
+        report: &mut PollReport,
+        progress: &(dyn Fn(&PollReport) + Send + Sync),
+    ) -> Result<Option<String>, PollFailure> {
+        let Part { slots, each, label, stored } = part;
+        let stored = stored?;
         let now = self.world.clock.now();
         let windows = windows(poll.cursor.as_ref(), stored.cursor.as_ref(), now);
         self.warn_of_gap(poll, stored.cursor.as_ref(), now);
         let mut run = Run {
             poller: self,
             poll,
+            slots,
+            each,
+            label,
+            seen,
             now,
             report,
             progress: Progress::new(stored.cursor, stored.boundary.into_iter().collect())
@@ -165,7 +222,7 @@ impl Poller {
                 break;
             }
         }
-        Ok(())
+        Ok(run.progress.cursor().map(CursorValue::text))
     }
 
     /// What the stream's expressions see as `vars`.
@@ -173,15 +230,15 @@ impl Poller {
         self.stream.vars(&self.connector.vars)
     }
 
-    fn poll(&self) -> Result<&PollPlan, PollFailure> {
+    pub(super) fn poll(&self) -> Result<&PollPlan, PollFailure> {
         let missing = || PollFailure::Failed(format!("{} has no poll", self.stream.name));
         self.stream.poll.as_deref().ok_or_else(missing)
     }
 
     /// Where the last run left off. A cursor of another kind than the file's format now has is no
     /// longer one: the run begins at `start`.
-    fn stored(&self) -> Result<Stored, PollFailure> {
-        let Some(bytes) = self.bus.state(&self.cursor_key()) else { return Ok(Stored::default()) };
+    pub(super) fn stored_at(&self, key: &str) -> Result<Stored, PollFailure> {
+        let Some(bytes) = self.bus.state(key) else { return Ok(Stored::default()) };
         // Reading all again is a decision for a person, so what cannot be read is parked.
         let mut stored =
             Stored::decode(&bytes).map_err(|error| PollFailure::Held(error.to_string()))?;
@@ -214,11 +271,8 @@ impl Poller {
             PageBy::Cursor { next, .. } | PageBy::Next { next } => Some(next),
             _ => None,
         };
-        let of_record = stream.key.iter().chain(stream.with.iter().map(|(_, expr)| expr));
-        let of_record = of_record
-            .chain(stream.revision.as_ref().map(|revision| &revision.expr))
-            .chain([&stream.tenant, &stream.when, &stream.delete].into_iter().flatten())
-            .filter(|expr| !expr.source().trim_start().starts_with('$'));
+        let is_template = |expr: &&Expr| !expr.source().trim_start().starts_with('$');
+        let of_record = stream.ingest_exprs().filter(is_template);
         let mut of_response = next.into_iter().chain(&poll.page.stop).chain(of_record);
         of_response.any(|expr| touches(expr.source(), &records))
     }
@@ -244,6 +298,14 @@ pub(super) enum Flow {
 pub(super) struct Run<'a> {
     pub(super) poller: &'a Poller,
     pub(super) poll: &'a PollPlan,
+    /// Where its state is.
+    pub(super) slots: Vec<Slot>,
+    /// `each`.
+    pub(super) each: Option<Arc<Value>>,
+    /// Which partition it is, for people; empty without `each`.
+    pub(super) label: Arc<str>,
+    /// Takes note of parents.
+    pub(super) seen: Option<&'a Seen>,
     /// When it began.
     pub(super) now: Timestamp,
     pub(super) report: &'a mut PollReport,
@@ -335,6 +397,8 @@ impl Run<'_> {
     /// 304: fine, if that was the question.
     fn nothing_new(&self, was_asked: bool, asked: &Asked) -> Result<(), PollFailure> {
         if was_asked {
+            // What was not listed again is still there.
+            self.seen.inspect(|seen| seen.leave_out());
             return Ok(());
         }
         let asked_for = describe(&self.poll.method, &asked.url);
@@ -345,7 +409,8 @@ impl Run<'_> {
 
     fn ask(&self, window: &Window, pages: &Pages<'_>) -> Result<Asked, PollFailure> {
         let vars = self.poller.vars();
-        let ask = Ask { vars, now: self.now, window, position: pages.position() };
+        let each = self.each.as_ref();
+        let ask = Ask { vars, now: self.now, window, position: pages.position(), each };
         build(self.poll, &ask).map_err(failed)
     }
 
@@ -400,9 +465,13 @@ impl Run<'_> {
     }
 
     pub(super) fn response_env(&self, response: &Arc<Value>) -> Env {
-        Env::new()
+        let env = Env::new()
             .with("vars", Arc::clone(self.poller.vars()))
-            .with("response", Arc::clone(response))
+            .with("response", Arc::clone(response));
+        match &self.each {
+            Some(each) => env.with("each", Arc::clone(each)),
+            None => env,
+        }
     }
 
     fn pointer(&self, answer: &Answer, response: &Arc<Value>) -> Result<Pointer, String> {

@@ -15,8 +15,9 @@ use super::{
     PollFailure, PollReport,
     cursor::CursorValue,
     explode::Opened,
+    parents::{Seen, Writes},
     path::kind,
-    run::{Arrived, Run, failed},
+    run::{Arrived, Run, Slot, failed},
     stored::{Stored, Validator},
     window::Window,
 };
@@ -39,7 +40,7 @@ impl Run<'_> {
         let env = self.response_env(&response);
         let cursor_plan = self.poll.cursor.as_ref();
         let (mut events, mut tally) = (Vec::with_capacity(page.items.len()), PollReport::default());
-        let mut opened = Vec::new();
+        let (mut opened, mut parents) = (Vec::new(), Writes::new());
         for item in page.items {
             self.explode.open(item, bytes, &mut opened).map_err(failed)?;
             for Opened { record, up } in opened.drain(..) {
@@ -65,22 +66,33 @@ impl Run<'_> {
                 } else {
                     self.name(incoming, &mut tally)
                 };
+                if let (Some(seen), Some(event)) = (self.seen, &event) {
+                    self.poller.remember(seen, &event.event, self.each.as_ref(), &mut parents);
+                }
                 let id = event.as_ref().map(|event| event.event.id);
                 if let Some(at) = at {
                     self.progress.observe(at, id);
                 }
                 if id.is_some_and(|id| self.progress.remembers(id)) {
                     tally.duplicates += 1;
-                } else {
+                } else if self.seen.is_none_or(|seen| !seen.only()) {
                     events.extend(event);
                 }
             }
         }
         self.explode.end_page().map_err(failed)?;
+        tally.accepted += self.only_parents(&parents);
+        self.poller.write_parents(parents).await?;
         let state = self.state_after(window, done, received_at, validator);
-        tally.accepted = self.append(events, state, &mut tally.duplicates).await?;
-        self.add(&tally);
+        tally.accepted += self.append(events, state, &mut tally.duplicates).await?;
+        self.report.pages += 1;
+        self.report.add(&tally);
         Ok(())
+    }
+
+    /// Of a stream that is only a parent, the records that are new or changed.
+    fn only_parents(&self, parents: &Writes) -> u64 {
+        if self.seen.is_some_and(Seen::only) { parents.len() as u64 } else { 0 }
     }
 
     /// The event a record is, unless it is none of ours or has no name.
@@ -105,14 +117,14 @@ impl Run<'_> {
         }
     }
 
-    /// What is written with the page's last part; `None`: the state stays.
+    /// What is written with the page's last part; nothing where the state stays.
     fn state_after(
         &mut self,
         window: &Window,
         done: bool,
         received_at: Timestamp,
         validator: Option<Validator>,
-    ) -> Option<Vec<u8>> {
+    ) -> Writes {
         let before = self.progress.cursor().cloned();
         if let Some(plan) = &self.poll.cursor {
             self.progress.after_page(plan, window, done, (self.now, received_at));
@@ -128,32 +140,40 @@ impl Run<'_> {
             }
         }
         let moved = self.progress.cursor() != before.as_ref();
-        if !moved && validator == self.validator {
-            return None;
+        let complete = done && window.last;
+        let other_parent = |slot: &Slot| complete && slot.parent != slot.parent_before;
+        let changed = moved || validator != self.validator || self.slots.iter().any(other_parent);
+        if !changed {
+            return Writes::new();
         }
         self.validator = validator;
         let stored = Stored {
             cursor: self.progress.cursor().cloned(),
             boundary: self.progress.boundary(),
             validator: self.validator.clone(),
+            parent: None,
         };
-        Some(stored.encode())
+        let write = |slot: &Slot| {
+            let parent = if complete { slot.parent } else { slot.parent_before };
+            (slot.key.clone(), Some(Stored { parent, ..stored.clone() }.encode()))
+        };
+        self.slots.iter().map(write).collect()
     }
 
     /// Appends in parts of bounded size. How many were new.
     async fn append(
         &self,
         events: Vec<NewEvent>,
-        state: Option<Vec<u8>>,
+        mut state: Writes,
         duplicates: &mut u64,
     ) -> Result<u64, PollFailure> {
         let mut accepted = 0;
         let mut parts = split(events).into_iter().peekable();
-        let mut state = state.map(|state| (self.poller.cursor_key(), Some(state)));
-        while parts.peek().is_some() || state.is_some() {
+        while parts.peek().is_some() || !state.is_empty() {
             let events = parts.next().unwrap_or_default();
-            let state = if parts.peek().is_none() { state.take() } else { None };
-            let batch = Append { events, state: state.into_iter().collect() };
+            let state =
+                if parts.peek().is_none() { std::mem::take(&mut state) } else { Writes::new() };
+            let batch = Append { events, state };
             for outcome in self.poller.bus.append(batch).await.map_err(not_appended)? {
                 match outcome {
                     Accepted::New(_) => accepted += 1,
@@ -162,15 +182,6 @@ impl Run<'_> {
             }
         }
         Ok(accepted)
-    }
-
-    fn add(&mut self, tally: &PollReport) {
-        self.report.pages += 1;
-        self.report.items += tally.items;
-        self.report.accepted += tally.accepted;
-        self.report.duplicates += tally.duplicates;
-        self.report.filtered += tally.filtered;
-        self.report.unnamed += tally.unnamed;
     }
 }
 
@@ -233,7 +244,7 @@ fn split(events: Vec<NewEvent>) -> Vec<Vec<NewEvent>> {
     parts
 }
 
-fn not_appended(error: AppendError) -> PollFailure {
+pub(super) fn not_appended(error: AppendError) -> PollFailure {
     match error {
         AppendError::Full { what, retry_after } => PollFailure::Later {
             message: format!("the bus takes no more: {what}"),

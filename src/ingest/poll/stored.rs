@@ -1,6 +1,7 @@
 //! The one stored kind of a poll: where its cursor stands.
 //!
-//! Key `cursor/<connector>/<stream>`, value JSON with a version `v`. It is written in the same
+//! Key `cursor/<connector>/<stream>`, and with `each` one of it for each partition,
+//! `cursor/<connector>/<stream>/<its values, joined by />`; value JSON with a version `v`. It is written in the same
 //! append as the page that moved it. Stability: version 1 is read for ever; members may be added
 //! and are ignored by older readers; anything else takes a new version. A value that cannot be read
 //! is an error and never a fresh start, which would read a whole history again.
@@ -22,6 +23,8 @@ pub(super) struct Stored {
     pub boundary: Vec<EventId>,
     /// What to ask a conditional request with.
     pub validator: Option<Validator>,
+    /// The version of the parents that it was read for, where only changed ones are.
+    pub parent: Option<u64>,
 }
 
 /// What the server gave to ask "anything new?" with.
@@ -62,6 +65,11 @@ pub fn cursor_key(connector: &str, stream: &str) -> String {
     format!("cursor/{connector}/{stream}")
 }
 
+/// The key of a partition's cursor.
+pub fn partition_key(connector: &str, stream: &str, partition: &str) -> String {
+    format!("cursor/{connector}/{stream}/{partition}")
+}
+
 /// A stored cursor for a person, times as RFC 3339; `None` where there is none yet.
 pub fn cursor_text(bytes: &[u8]) -> Result<Option<String>, StoredError> {
     Ok(Stored::decode(bytes)?.cursor.map(|cursor| cursor.text()))
@@ -77,6 +85,8 @@ struct Wire {
     boundary: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     validator: Option<Validator>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parent: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -98,7 +108,13 @@ impl Stored {
         });
         let ids: Vec<u8> = self.boundary.iter().flat_map(|id| id.0).collect();
         let boundary = data_encoding::BASE64.encode(&ids);
-        let wire = Wire { v: VERSION, cursor, boundary, validator: self.validator.clone() };
+        let wire = Wire {
+            v: VERSION,
+            cursor,
+            boundary,
+            validator: self.validator.clone(),
+            parent: self.parent,
+        };
         serde_json::to_vec(&wire).unwrap_or_default()
     }
 
@@ -129,7 +145,7 @@ impl Stored {
             return Err(StoredError::Damaged);
         }
         let boundary = ids.iter().copied().map(EventId).collect();
-        Ok(Self { cursor, boundary, validator: wire.validator })
+        Ok(Self { cursor, boundary, validator: wire.validator, parent: wire.parent })
     }
 }
 
@@ -150,6 +166,7 @@ mod tests {
                 etag: Some("\"x\"".to_owned()),
                 last_modified: None,
             }),
+            parent: None,
         };
         assert_eq!(Stored::decode(bytes).as_ref(), Ok(&stored));
         assert_eq!(stored.encode(), bytes);
@@ -188,12 +205,14 @@ mod tests {
             cursor in cursor(),
             ids in prop::collection::vec(any::<[u8; 16]>(), 0..8),
             validator in prop::option::of((any::<u64>(), any::<Option<String>>(), any::<Option<String>>())),
+            parent: Option<u64>,
         ) {
             let stored = Stored {
                 cursor,
                 boundary: ids.into_iter().map(EventId).collect(),
                 validator: validator
                     .map(|(request, etag, last_modified)| Validator { request, etag, last_modified }),
+                parent,
             };
             prop_assert_eq!(Stored::decode(&stored.encode()), Ok(stored));
         }

@@ -39,15 +39,13 @@ pub(super) fn decode(
     }
 }
 
-/// What a body is.
 #[derive(Clone, Copy)]
-pub(super) enum Media {
+enum Media {
     Json,
     Form,
 }
 
-/// What `Content-Type` says. Some producers call their JSON plain text.
-pub(super) fn media_of(headers: &HeaderMap) -> Result<Media, Refusal> {
+fn media_of(headers: &HeaderMap) -> Result<Media, Refusal> {
     let Some(value) = headers.get(CONTENT_TYPE) else {
         return Ok(Media::Json);
     };
@@ -58,7 +56,7 @@ pub(super) fn media_of(headers: &HeaderMap) -> Result<Media, Refusal> {
     }
     match essence.to_ascii_lowercase().as_str() {
         "application/x-www-form-urlencoded" => Ok(Media::Form),
-        "" | "text/plain" => Ok(Media::Json),
+        "" => Ok(Media::Json),
         other if other.ends_with("+json") => Ok(Media::Json),
         _ => Err(Refusal::UnsupportedMedia),
     }

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{CompiledFile, ConnectorPlan, Sources, hash::Hasher, sites};
+use super::{CompiledFile, ConnectorPlan, Sources, each, hash::Hasher, sites};
 use crate::plan::lint::Levels;
 use crate::{
     definition::{
@@ -41,6 +41,8 @@ pub(super) struct Context<'a> {
     pub aliases: std::collections::BTreeMap<String, String>,
     /// The variables that are declared.
     pub vars: Vec<String>,
+    /// The names of `each` of the stream at hand.
+    pub each_names: Vec<String>,
     /// The named maps and lookups.
     pub library: Library,
     /// The file's own `[verify.NAME]` tables; `None` where one does not compile.
@@ -54,9 +56,6 @@ pub(super) struct Context<'a> {
     /// What messages must not repeat.
     hidden: Vec<String>,
 }
-
-/// A label names at most so many choices.
-const MAX_LISTED: usize = 12;
 
 /// Shorter texts are words that messages need; a credential is longer.
 const SHORTEST_HIDDEN_BYTES: usize = 4;
@@ -72,6 +71,7 @@ impl<'a> Context<'a> {
             secrets: Vec::new(),
             aliases: std::collections::BTreeMap::new(),
             vars: Vec::new(),
+            each_names: Vec::new(),
             library: Library::default(),
             verifies: Vec::new(),
             routes: Vec::new(),
@@ -161,7 +161,6 @@ impl<'a> Context<'a> {
         let label = match nearest(wrong, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
             None if known.is_empty() => format!("this file defines no {noun}"),
-            None if known.len() > MAX_LISTED => format!("none of the {} there are", known.len()),
             None => one_of(known),
         };
         self.error(code, at, format!("unknown {noun} `{}`", wrong.escape_debug()), label)
@@ -212,7 +211,7 @@ impl<'a> Context<'a> {
 
     /// Variables must be declared; secrets are noted.
     fn check_uses(&mut self, expr: &Expr, text: &str, locate: &dyn Fn(Range<usize>) -> Loc) {
-        if !text.contains("vars") && !text.contains("secret") {
+        if !text.contains("vars") && !text.contains("secret") && !text.contains("each") {
             return;
         }
         for (name, member) in expr.uses() {
@@ -233,15 +232,16 @@ impl<'a> Context<'a> {
                     let at = locate(range_of(text, "secret", &secret));
                     self.secrets.push((secret, at));
                 }
+                ("each", Some(name)) if !self.each_names.contains(&name) => {
+                    each::unknown_name(self, locate(range_of(text, "each", &name)), &name);
+                }
+                ("each", None) if self.each_names.is_empty() => {
+                    each::unknown_name(self, locate(0..text.len()), "");
+                }
                 ("secret", None) => self.report(dynamic_secret(locate(0..text.len()))),
                 _ => {}
             }
         }
-    }
-
-    /// Notes a secret that something built in looks up.
-    pub fn note_secret(&mut self, name: &str, at: Loc) {
-        self.secrets.push((name.to_owned(), at));
     }
 
     /// Compiles nested leaves. `None` where one of them is wrong.

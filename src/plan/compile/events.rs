@@ -10,7 +10,7 @@ use super::{
     connector::Whole,
     context::{Context, complete},
     destination::Destinations,
-    library, poll, schedule, schema, sites, up, webhook,
+    each, library, poll, schedule, schema, sites, up, webhook,
 };
 use crate::{
     definition::{collections::items, kinds::Lifetime, stream::StreamDef, table::At},
@@ -38,7 +38,8 @@ pub(super) fn compile_all(
             .help("add a table [stream.NAME.webhook] or [stream.NAME.poll]");
     }
     webhook::check_shared_routes(context, whole.body);
-    streams
+    each::check_all(context, whole.body);
+    let mut plans: Vec<StreamPlan> = streams
         .iter()
         .filter_map(|(name, def)| {
             let shared = context.vars.clone();
@@ -47,8 +48,11 @@ pub(super) fn compile_all(
             context.vars = shared;
             plan.map(|plan| StreamPlan { vars: own, ..plan })
         })
-        .map(Arc::new)
-        .collect()
+        .collect();
+    if let Some(defs) = whole.body.stream.value() {
+        each::link(defs, &mut plans);
+    }
+    plans.into_iter().map(Arc::new).collect()
 }
 
 /// The stream's own variables, which its expressions may name from here on.
@@ -86,6 +90,8 @@ fn compile(
             .help(format!("add a table [stream.{name}.webhook] or [stream.{name}.poll]"));
     }
     let (pushed, polled) = (!def.webhook.is_absent(), !def.poll.is_absent());
+    let streams = whole.body.stream.value();
+    context.each_names = streams.map_or_else(Vec::new, |streams| each::names(streams, name));
     let site = sites::ingest(pushed, polled);
     let lenient = sites::ingest_lenient(pushed, polled);
 
@@ -140,7 +146,9 @@ fn compile(
         webhook: webhook.map(Arc::new),
         poll: poll.map(Arc::new),
         schedule,
+        parent: None,
     };
+    context.each_names.clear();
     if let Some(poll) = &plan.poll {
         let levels = poll.records.as_ref().map_or(0, |records| records.levels);
         up::check(context, def, &plan.ingest_exprs().collect::<Vec<_>>(), levels);
@@ -174,6 +182,10 @@ fn to(
     let def = &stream.value;
     let instance =
         if whole.is_instance { &whole.own.to } else { &crate::definition::table::Given::Absent };
+    // A parent stays one, whatever an instance says of the others.
+    if each::is_empty(&def.to) && each::is_parent(whole.body, name) {
+        return Vec::new();
+    }
     let given = instance.or(def.to.or(&whole.body.to));
     if given.is_absent() {
         if let [only] = destinations.names.as_slice() {
@@ -203,8 +215,8 @@ fn to(
                 "expected at least one destination",
             )
             .help(
-                "a stream that exists only as a parent of others is part of the language, but \
-                 this version does not have it yet",
+                "a stream without destinations exists only as a parent: another one's `each` has \
+                 to name it",
             );
     }
     // Without any destination the file runs only through `use`, and the instance defines them.

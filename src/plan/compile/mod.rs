@@ -24,6 +24,7 @@ mod connector;
 mod context;
 mod cursor;
 mod destination;
+mod each;
 mod events;
 mod fixed;
 mod hash;

@@ -11,7 +11,7 @@ use super::{
     context::{Context, complete, within},
     cursor,
     destination::{duration, method_of, rates},
-    on, page, sites, url,
+    each, on, page, sites, url,
 };
 use crate::{
     definition::{
@@ -85,6 +85,7 @@ pub(super) fn compile(
     // What is wrong with a request hides what it uses: better to say nothing than something false.
     let uses = if context.has_errors() && !before { None } else { Some(uses) };
 
+    let each = each::compile(context, stream, uses.as_ref(), &path);
     let records = def.records.get().map(|given| records(context, given, &path));
     let page = page::compile(context, stream, def, source, uses.as_ref(), &path);
     let cursor =
@@ -102,6 +103,7 @@ pub(super) fn compile(
         headers,
         body,
         records: complete(records)?,
+        each: each?,
         page: page?,
         cursor: complete(cursor)?,
         on: rules?,

@@ -13,7 +13,11 @@ const fn lenient(names: &'static [&'static str], root: Option<&'static str>) -> 
 /// Settings of auth, webhook and verify.
 pub(super) static SETTINGS: Site = site(&["vars", "secret"], None);
 /// Requests of a poll.
-pub(super) static REQUEST: Site = site(&["vars", "now", "window", "page"], None);
+pub(super) static REQUEST: Site = site(&["vars", "now", "window", "page", "each"], None);
+/// Lists that are known before anything is asked.
+pub(super) static FIXED: Site = site(&["vars"], None);
+/// `over` of `each`: `$` is a record of the parent.
+pub(super) static PARENT: Site = site(&["vars", "record"], Some("record"));
 /// `records` and `next`: `$` is the answer's body.
 pub(super) static RESPONSE: Site = site(&["vars", "response"], Some("response"));
 /// `stop`.
@@ -28,20 +32,14 @@ pub(super) static EVENTS: Site = site(&["vars", "request"], Some("request"));
 pub(super) static MAP: Site = site(&["vars", "record", "with", "event"], Some("record"));
 /// Destinations: `$` is the mapped record.
 pub(super) static DESTINATION: Site = site(&["vars", "secret", "out", "event"], Some("out"));
-/// Of a webhook's request, what is signed or where it stands: `$` is the request's body.
-pub(super) static SIGNED: Site = site(&["request"], Some("request"));
-/// Requests for the public keys of a verification.
-pub(super) static KEYS: Site = site(&["vars", "secret", "request", "kid"], None);
 /// A challenge's condition.
 pub(super) static CHALLENGE_WHEN: Site = lenient(&["vars", "request"], None);
-/// What a challenge looks at.
-pub(super) static CHALLENGE: Site = site(&["vars", "request"], None);
 /// A challenge's answer.
-pub(super) static ANSWER: Site = site(&["vars", "request", "signature"], None);
+pub(super) static CHALLENGE: Site = site(&["vars", "request"], None);
 
-const POLLED: &[&str] = &["vars", "record", "up", "response"];
+const POLLED: &[&str] = &["vars", "record", "up", "each", "response"];
 const PUSHED: &[&str] = &["vars", "record", "request"];
-const BOTH: &[&str] = &["vars", "record", "up", "request", "response"];
+const BOTH: &[&str] = &["vars", "record", "up", "each", "request", "response"];
 
 /// Key, revision, tenant and `with` of a stream with these sources.
 pub(super) fn ingest(webhook: bool, poll: bool) -> Site {
@@ -87,9 +85,11 @@ pub(super) fn where_name_exists(name: &str) -> Option<&'static str> {
             "`up`, what encloses a record, exists in key, revision, tenant, when, delete and with \
              of polled streams; hand it to map by `with`"
         }
-        "kid" => "`kid`, the token's key id, exists in [verify.NAME.keys]",
-        "signature" => "`signature` exists in the `text` or `json` of a challenge that has `sign`",
-        "each" | "job" | "batch" | "item" => {
+        "each" => {
+            "`each` exists in requests of a poll that has `each`, and in its stream's key, revision, \
+             tenant, when, delete and with; hand it to map by `with`"
+        }
+        "job" | "batch" | "item" => {
             "this name is part of the language, but this version does not have it yet"
         }
         _ => return None,

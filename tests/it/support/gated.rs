@@ -90,6 +90,10 @@ impl Bus for GatedBus {
         self.inner.state_under(prefix)
     }
 
+    fn state_page(&self, prefix: &str, after: Option<&str>, max: usize) -> Vec<(String, Vec<u8>)> {
+        self.inner.state_page(prefix, after, max)
+    }
+
     fn put_state(
         &self,
         key: &str,

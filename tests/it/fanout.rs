@@ -1,0 +1,568 @@
+//! Fan-out: connectors as they are written, against a scripted API, on the memory bus and a paused
+//! clock.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use parking_lot::Mutex;
+use serde_json::json;
+use tenon::{
+    auth::Authenticator,
+    bus::{Bus, MemoryBus},
+    deliver::Limiter,
+    diagnostic::{SourceFile, render_human},
+    egress::{Egress, EgressConfig},
+    event::Event,
+    ingest::poll::{PollFailure, PollReport, Poller, cursor_text, partition_key},
+    plan::{CompiledFile, ConnectorPlan, Sources, compile_file},
+    world::{ScriptedClock, ScriptedEntropy, StaticSecrets, Timestamp, World},
+};
+
+use crate::support::{MockServer, Reply, Seen};
+
+/// 2026-11-22T10:00:00Z: when every test begins.
+const BEGIN: Timestamp = Timestamp(1_795_341_600_000);
+
+struct OneFile(Arc<SourceFile>);
+
+impl Sources for OneFile {
+    fn read(&self, path: &Path) -> Option<Arc<SourceFile>> {
+        (path == self.0.path).then(|| Arc::clone(&self.0))
+    }
+}
+
+/// A connector whose streams are `streams`.
+fn compile(base: &str, streams: &str) -> CompiledFile {
+    let text = format!(
+        "name = \"tracker\"\n[source]\nbase = \"{base}\"\n[schedule]\nevery = \"5m\"\n\
+         [lints]\nmissing_owner = \"allow\"\nmissing_runbook = \"allow\"\nshort_dedupe = \"allow\"\n\
+         [destination.log]\ntype = \"stdout\"\n{streams}"
+    );
+    let file = SourceFile { path: "tracker.toml".into(), text };
+    compile_file(Path::new(""), Path::new("tracker.toml"), &OneFile(Arc::new(file)))
+}
+
+/// What is said of a connector, without the part that is the same for all.
+fn said(streams: &str) -> String {
+    render_human(&compile("https://api.example", streams).diagnostics, false)
+}
+
+struct Rig {
+    plan: Arc<ConnectorPlan>,
+    world: World,
+    bus: Arc<MemoryBus>,
+}
+
+impl Rig {
+    fn new(server: &MockServer, streams: &str) -> Self {
+        let clock = Arc::new(ScriptedClock::starting_at(BEGIN));
+        let bus = MemoryBus::new(clock.clone());
+        let world = World {
+            clock,
+            entropy: Arc::new(ScriptedEntropy::seeded(7)),
+            secrets: Arc::new(StaticSecrets::new([("KEY", "s3cret")])),
+        };
+        let mut rig = Self { plan: Arc::new(plan(server, streams)), world, bus };
+        rig.change(server, streams);
+        rig
+    }
+
+    /// The same with another connector.
+    fn change(&mut self, server: &MockServer, streams: &str) {
+        self.plan = Arc::new(plan(server, streams));
+    }
+
+    fn poller(&self, stream: &str) -> Poller {
+        let allow = vec!["127.0.0.0/8".parse().unwrap()];
+        let egress = Egress::new(EgressConfig { allow, idle_per_host: 4 });
+        let auth = Authenticator::new(self.world.clone(), egress.clone(), self.bus.clone());
+        let found = self.plan.streams.iter().find(|known| &*known.name == stream);
+        Poller {
+            stream: found.expect("the stream exists").clone(),
+            connector: self.plan.clone(),
+            world: self.world.clone(),
+            egress,
+            auth: Arc::new(auth),
+            bus: self.bus.clone(),
+            limiter: Arc::new(Limiter::new(&[])),
+        }
+    }
+
+    async fn run(&self, stream: &str) -> Result<PollReport, (PollReport, PollFailure)> {
+        self.poller(stream).run(&|_| {}).await
+    }
+
+    async fn fine(&self, stream: &str) -> PollReport {
+        self.run(stream).await.expect("the run is fine")
+    }
+
+    fn events(&self, stream: &str) -> Vec<Arc<Event>> {
+        let page = self.bus.history(Timestamp(0), Timestamp(i64::MAX), None).unwrap();
+        let events = page.events.into_iter().map(|(_, event)| event);
+        events.filter(|event| &*event.stream == stream).collect()
+    }
+
+    /// Sorted: partitions may be read in any order.
+    fn keys(&self, stream: &str) -> Vec<String> {
+        let mut keys: Vec<_> = self.events(stream).iter().map(|e| e.key.clone()).collect();
+        keys.sort();
+        keys
+    }
+
+    fn cursor(&self, stream: &str, partition: &str) -> Option<String> {
+        let stored = self.bus.state(&partition_key("tracker", stream, partition))?;
+        cursor_text(&stored).expect("the cursor can be read")
+    }
+}
+
+fn plan(server: &MockServer, streams: &str) -> ConnectorPlan {
+    let compiled = compile(&server.url(""), streams);
+    let plan =
+        compiled.plan.unwrap_or_else(|| panic!("{}", render_human(&compiled.diagnostics, false)));
+    Arc::unwrap_or_clone(plan)
+}
+
+fn targets(server: &MockServer) -> Vec<String> {
+    server.seen().into_iter().map(|seen| seen.target).collect()
+}
+
+const PROJECTS_AND_TASKS: &str = r#"
+[stream.projects]
+key = "$.id"
+to  = []
+
+[stream.projects.poll]
+path    = "/projects"
+records = "$.items[*]"
+
+[stream.tasks]
+key  = ["{{ each.project.id }}", "$.id"]
+with = { project = "{{ each.project.name }}" }
+
+[stream.tasks.poll]
+path    = "/projects/{{ each.project.id }}/tasks"
+records = "$.items[*]"
+each    = { project = "projects" }
+
+[stream.tasks.poll.cursor]
+field       = "$.at"
+format      = "epoch_s"
+start       = "2001-01-01"
+start_param = "since"
+"#;
+
+/// The projects there are, and who must fail.
+#[derive(Default)]
+struct Api {
+    projects: Mutex<Vec<u32>>,
+    broken: Mutex<Vec<(u32, u16)>>,
+    refuse: AtomicBool,
+}
+
+impl Api {
+    fn new(projects: impl IntoIterator<Item = u32>) -> Arc<Self> {
+        let api = Self::default();
+        api.projects.lock().extend(projects);
+        Arc::new(api)
+    }
+
+    async fn start(self: &Arc<Self>) -> MockServer {
+        let api = Arc::clone(self);
+        MockServer::start(move |seen| api.answer(seen)).await
+    }
+
+    fn answer(&self, seen: &Seen) -> Reply {
+        if self.refuse.load(Relaxed) {
+            return Reply::text(401, "no");
+        }
+        let parts: Vec<&str> = seen.path().split('/').filter(|part| !part.is_empty()).collect();
+        match parts.as_slice() {
+            ["projects"] => {
+                let projects = self.projects.lock();
+                let item = |id: &u32| json!({ "id": id, "name": format!("p{id}"), "note": "long" });
+                Reply::json(json!({ "items": projects.iter().map(item).collect::<Vec<_>>() }))
+            }
+            ["projects", id, "tasks"] => {
+                let id: u32 = id.parse().unwrap();
+                if let Some((_, status)) = self.broken.lock().iter().find(|(known, _)| *known == id)
+                {
+                    return Reply::text(*status, "broken");
+                }
+                let at = 1_700_000_000 + id;
+                Reply::json(json!({ "items": [{ "id": 1, "at": at }, { "id": 2, "at": at + 1 }] }))
+            }
+            _ => Reply::status(404),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_is_read_for_each_record_of_another() {
+    let api = Api::new([1, 2, 10]);
+    let server = api.start().await;
+    let rig = Rig::new(&server, PROJECTS_AND_TASKS);
+    let report = rig.fine("projects").await;
+    assert_eq!((report.accepted, rig.events("projects").len()), (3, 0));
+    // Only what the tasks look at is remembered.
+    let stored = rig.bus.state("parent/tracker/projects/10").unwrap();
+    let stored: serde_json::Value = serde_json::from_slice(&stored).unwrap();
+    assert_eq!(stored["record"], json!({ "id": 10, "name": "p10" }));
+    let report = rig.fine("tasks").await;
+    assert_eq!((report.partitions, report.failing, report.accepted), (3, 0, 6));
+    assert_eq!(rig.keys("tasks"), ["1/1", "1/2", "10/1", "10/2", "2/1", "2/2"]);
+    let with = rig.events("tasks")[0].with.clone().unwrap();
+    assert_eq!(**with.value(), json!({ "project": "p1" }));
+    assert_eq!(rig.cursor("tasks", "10").as_deref(), Some("2023-11-14T22:13:31Z"));
+    // Parents are remembered, not read again; each partition goes on at its own cursor.
+    let before = server.seen().len();
+    assert_eq!(rig.fine("tasks").await.accepted, 0);
+    let asked = &targets(&server)[before..];
+    assert_eq!(
+        asked,
+        [
+            "/projects/1/tasks?since=1700000002",
+            "/projects/10/tasks?since=1700000011",
+            "/projects/2/tasks?since=1700000003"
+        ]
+    );
+    assert_eq!(rig.fine("projects").await.accepted, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_appears_later_reads_its_history_and_one_that_is_gone_keeps_its_state() {
+    let api = Api::new([1, 2]);
+    let server = api.start().await;
+    let rig = Rig::new(&server, PROJECTS_AND_TASKS);
+    rig.fine("projects").await;
+    rig.fine("tasks").await;
+    *api.projects.lock() = vec![2, 3];
+    rig.fine("projects").await;
+    let before = server.seen().len();
+    rig.fine("tasks").await;
+    assert_eq!(
+        targets(&server)[before..],
+        ["/projects/2/tasks?since=1700000003", "/projects/3/tasks?since=978307200"]
+    );
+    let kept = rig.cursor("tasks", "1");
+    assert!(kept.is_some());
+    *api.projects.lock() = vec![1];
+    rig.fine("projects").await;
+    let before = server.seen().len();
+    rig.fine("tasks").await;
+    assert_eq!(targets(&server)[before..], ["/projects/1/tasks?since=1700000002"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_failing_partition_stops_no_other_and_keeps_its_cursor() {
+    let api = Api::new([1, 2, 3]);
+    let server = api.start().await;
+    let rig = Rig::new(&server, PROJECTS_AND_TASKS);
+    rig.fine("projects").await;
+    for status in [404, 403, 500] {
+        api.broken.lock().push((2, status));
+        let (report, failure) = rig.run("tasks").await.unwrap_err();
+        assert_eq!((report.partitions, report.failing), (3, 1), "{status}");
+        let PollFailure::Failed(message) = failure else { panic!("{failure:?}") };
+        let expected = "1 of 3 partitions failed; the first, `project=2`: GET ";
+        assert!(message.starts_with(expected), "{message}");
+        assert_eq!(rig.cursor("tasks", "2"), None);
+        assert_eq!(rig.keys("tasks"), ["1/1", "1/2", "3/1", "3/2"]);
+        let journey = rig.poller("tasks").journey().unwrap();
+        assert_eq!((journey.partitions, journey.failing, journey.is_under_way()), (3, 1, false));
+        api.broken.lock().clear();
+    }
+    rig.fine("tasks").await;
+    assert_eq!(rig.keys("tasks").len(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_everything_is_refused_the_run_ends_and_goes_on_there() {
+    let api = Api::new(0..1000);
+    let server = api.start().await;
+    let rig = Rig::new(&server, PROJECTS_AND_TASKS);
+    rig.fine("projects").await;
+    api.refuse.store(true, Relaxed);
+    let (report, failure) = rig.run("tasks").await.unwrap_err();
+    assert!(matches!(failure, PollFailure::Held(_)), "{failure:?}");
+    assert!(report.requests <= 6, "{report:?}");
+    api.refuse.store(false, Relaxed);
+    assert_eq!(rig.fine("tasks").await.partitions, 1000);
+    assert_eq!(server.seen().len() as u64, 1 + report.requests + 1000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_interrupted_goes_on_where_it_was() {
+    let api = Api::new(0..2000);
+    let server = api.start().await;
+    let rig = Rig::new(&server, PROJECTS_AND_TASKS);
+    rig.fine("projects").await;
+    let poller = rig.poller("tasks");
+    let begun = server.seen().len();
+    let enough = tokio::sync::Notify::new();
+    let progress = |report: &PollReport| {
+        if report.partitions == 1200 {
+            enough.notify_one();
+        }
+    };
+    tokio::select! {
+        biased;
+        () = enough.notified() => {}
+        _ = poller.run(&progress) => panic!("the run came to its end"),
+    }
+    assert!(poller.journey().unwrap().is_under_way());
+    let before = server.seen().len() - begun;
+    let report = rig.fine("tasks").await;
+    let all = server.seen().len() - begun;
+    assert!(all < 2000 + 600, "{before} requests before and {} after", all - before);
+    assert_eq!(report.partitions, 2000);
+    let mut asked: Vec<String> = targets(&server).into_iter().skip(begun).collect();
+    asked.sort();
+    asked.dedup_by(|a, b| a.split('?').next() == b.split('?').next());
+    assert_eq!(asked.len(), 2000);
+    assert!(!rig.poller("tasks").journey().unwrap().is_under_way());
+}
+
+#[tokio::test(start_paused = true)]
+async fn parents_of_parents_bring_their_names_along() {
+    let server = MockServer::start(|seen| match seen.path() {
+        "/accounts" => Reply::json(json!([{ "id": "a" }, { "id": "b" }])),
+        "/accounts/a/boards" => Reply::json(json!([{ "id": 1 }, { "id": 2 }])),
+        "/accounts/b/boards" => Reply::json(json!([{ "id": 3 }])),
+        path => Reply::json(json!([{ "id": path.replace('/', "-") }])),
+    })
+    .await;
+    let rig = Rig::new(
+        &server,
+        r#"
+[stream.accounts]
+key = "$.id"
+to  = []
+[stream.accounts.poll]
+path = "/accounts"
+
+[stream.boards]
+key = "$.id"
+[stream.boards.poll]
+path = "/accounts/{{ each.account.id }}/boards"
+each = { account = "accounts" }
+
+[stream.cards]
+key  = "$.id"
+with = { account = "{{ each.account.id }}" }
+[stream.cards.poll]
+path = "/accounts/{{ each.account.id }}/boards/{{ each.board.id }}/{{ each.kind }}"
+each = { board = "boards", kind = ["open", "closed"] }
+"#,
+    );
+    rig.fine("accounts").await;
+    rig.fine("boards").await;
+    assert_eq!(rig.fine("cards").await.partitions, 6);
+    let mut expected = Vec::new();
+    for (account, board) in [("a", 1), ("a", 2), ("b", 3)] {
+        expected.push(format!("-accounts-{account}-boards-{board}-closed"));
+        expected.push(format!("-accounts-{account}-boards-{board}-open"));
+    }
+    assert_eq!(rig.keys("cards"), expected);
+    let with = rig.events("cards").last().unwrap().with.clone().unwrap();
+    assert_eq!(**with.value(), json!({ "account": "b" }));
+    assert_eq!(rig.keys("boards"), ["1", "2", "3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_in_a_request_share_a_window_and_newcomers_begin_at_the_start() {
+    let ids = Arc::new(Mutex::new(vec![1, 2, 3, 4, 5]));
+    let listed = Arc::clone(&ids);
+    let server = MockServer::start(move |seen| match seen.path() {
+        "/products" => {
+            let item = |id: &i32| json!({ "id": id });
+            Reply::json(listed.lock().iter().map(item).collect::<Vec<_>>())
+        }
+        _ => {
+            let asked = seen.param("ids").unwrap();
+            let item = |id: &str| json!({ "id": id, "at": 1_700_000_000 });
+            Reply::json(asked.split(',').map(item).collect::<Vec<_>>())
+        }
+    })
+    .await;
+    let rig = Rig::new(
+        &server,
+        r#"
+[stream.products]
+key = "$.id"
+to  = []
+[stream.products.poll]
+path = "/products"
+
+[stream.prices]
+key = "$.id"
+[stream.prices.poll]
+path  = "/prices"
+query = { ids = "{{ each.product | map(attribute='id') | join(',') }}" }
+[stream.prices.poll.each.product]
+stream = "products"
+batch  = 2
+[stream.prices.poll.cursor]
+field       = "$.at"
+format      = "epoch_s"
+start       = "2001-01-01"
+start_param = "since"
+"#,
+    );
+    rig.fine("products").await;
+    assert_eq!(rig.fine("prices").await.partitions, 5);
+    assert_eq!(
+        targets(&server)[1..],
+        [
+            "/prices?ids=1%2C2&since=978307200",
+            "/prices?ids=3%2C4&since=978307200",
+            "/prices?ids=5&since=978307200"
+        ]
+    );
+    ids.lock().push(6);
+    rig.fine("products").await;
+    let before = server.seen().len();
+    rig.fine("prices").await;
+    let mut asked = targets(&server)[before..].to_vec();
+    asked.sort();
+    assert_eq!(
+        asked,
+        [
+            "/prices?ids=1%2C2&since=1700000000",
+            "/prices?ids=3%2C4&since=1700000000",
+            "/prices?ids=5&since=1700000000",
+            "/prices?ids=6&since=978307200"
+        ]
+    );
+    assert_eq!(rig.keys("prices"), ["1", "2", "3", "4", "5", "6"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn over_only_collect_and_changed_choose_what_is_asked_for() {
+    let revision = Arc::new(Mutex::new(1));
+    let listed = Arc::clone(&revision);
+    let server = MockServer::start(move |seen| match seen.path() {
+        "/orders" => Reply::json(json!([
+            { "id": 1, "rev": 1, "products": ["x", "y"] },
+            { "id": 2, "rev": *listed.lock(), "products": ["y", "z"] },
+            { "id": 3, "rev": 1 },
+        ])),
+        path => Reply::json(json!([{ "id": path }])),
+    })
+    .await;
+    let rig = Rig::new(
+        &server,
+        r#"
+[vars]
+chosen = { default = ["1", "3"] }
+
+[stream.orders]
+key      = "$.id"
+revision = "$.rev"
+to       = []
+[stream.orders.poll]
+path = "/orders"
+
+[stream.products]
+key = "$.id"
+[stream.products.poll]
+path = "/products/{{ each.product }}"
+each = { product = { stream = "orders", over = "$.products[*]" } }
+
+[stream.chosen]
+key = "$.id"
+[stream.chosen.poll]
+path = "/chosen/{{ each.order.id }}"
+each = { order = { stream = "orders", only = "{{ vars.chosen }}" } }
+
+[stream.all]
+key = "$.id"
+[stream.all.poll]
+path = "/all/{{ each.order | map(attribute='id') | join('-') }}"
+each = { order = { stream = "orders", collect = true } }
+
+[stream.details]
+key = "$.id"
+[stream.details.poll]
+path = "/details/{{ each.order.id }}"
+each = { order = { stream = "orders", changed = true } }
+"#,
+    );
+    rig.fine("orders").await;
+    rig.fine("products").await;
+    assert_eq!(rig.keys("products"), ["/products/x", "/products/y", "/products/z"]);
+    rig.fine("chosen").await;
+    assert_eq!(rig.keys("chosen"), ["/chosen/1", "/chosen/3"]);
+    rig.fine("all").await;
+    assert_eq!(rig.keys("all"), ["/all/1-2-3"]);
+    assert_eq!(rig.fine("details").await.requests, 3);
+    assert_eq!(rig.fine("details").await.requests, 0);
+    *revision.lock() = 2;
+    rig.fine("orders").await;
+    let report = rig.fine("details").await;
+    assert_eq!((report.requests, report.partitions), (1, 3));
+    assert_eq!(targets(&server).last().unwrap(), "/details/2");
+}
+
+#[test]
+fn what_cannot_be_a_fan_out_is_said_at_its_place() {
+    let each = |each: &str| {
+        said(&format!(
+            "[stream.projects]\nkey = \"$.id\"\n[stream.projects.poll]\npath = \"/projects\"\n\
+             [stream.tasks]\nkey = \"$.id\"\n[stream.tasks.poll]\n\
+             path = \"/tasks/{{{{ each.project.id }}}}\"\n{each}\n"
+        ))
+    };
+    insta::assert_snapshot!("fanout_unknown_stream", each("each = { project = \"project\" }"));
+    insta::assert_snapshot!("fanout_unknown_name", each("each = { projects = \"projects\" }"));
+    insta::assert_snapshot!("fanout_without_each", each(""));
+    insta::assert_snapshot!("fanout_itself", each("each = { project = \"tasks\" }"));
+    insta::assert_snapshot!(
+        "fanout_contradictions",
+        each(
+            "each = { project = { values = [\"a\", \"a\"], over = \"$.x\", batch = 2, collect = true } }"
+        )
+    );
+    insta::assert_snapshot!(
+        "fanout_circle",
+        said(
+            r#"
+[stream.a]
+key = "$.id"
+[stream.a.poll]
+path = "/a/{{ each.b.id }}"
+each = { b = "b" }
+[stream.b]
+key = "$.id"
+[stream.b.poll]
+path = "/b/{{ each.a.id }}"
+each = { a = "a" }
+"#
+        )
+    );
+    insta::assert_snapshot!(
+        "fanout_name_twice",
+        said(
+            r#"
+[stream.a]
+key = "$.id"
+[stream.a.poll]
+path = "/a"
+[stream.b]
+key = "$.id"
+[stream.b.poll]
+path = "/b/{{ each.x.id }}"
+each = { x = "a" }
+[stream.c]
+key = "$.id"
+[stream.c.poll]
+path = "/c/{{ each.y.id }}/{{ each.x.id }}"
+each = { y = "b", x = "a" }
+"#
+        )
+    );
+}
