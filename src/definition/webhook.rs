@@ -22,6 +22,10 @@ table! {
         secrets "secrets": Vec<At<SecretEntry>>;
         /// For `basic`: the user's name.
         user "user": Expression;
+        /// What a handshake that is not signed has to repeat, such as Meta's verify token.
+        verify_token "verify_token": Expression;
+        /// The URL as it is registered with the producer, where a signature over it cannot go by what arrives here.
+        url "url": Expression;
         /// The path from the body to the events, where a request carries many.
         events "events": Expression;
         /// The answer, instead of 202 and the event's id.

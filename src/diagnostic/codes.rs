@@ -145,6 +145,8 @@ codes! {
         "The algorithm needs a table or key that is not there.";
     ROUTE_DIFFERS "E0508" Error "one path, two verifications",
         "Streams with one webhook path share one endpoint, so they share its verification.";
+    VERIFY_OPEN "E0509" Error "verification that fails open",
+        "The scheme can be read and checked, and would let somebody in who knows no secret.";
     // Auth, secrets.
     AUTH_KEYS "E0601" Error "auth is incomplete",
         "The type of auth needs a key that is not there.";

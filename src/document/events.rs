@@ -62,7 +62,20 @@ fn webhook_rows(subject: &Subject<'_>, webhook: &WebhookPlan) -> Rows {
     if let Some(user) = &webhook.user {
         add(&mut rows, "User", shown::credential(subject, user));
     }
-    if let Some(challenge) = &webhook.verify.challenge {
+    if let Some(require) = &webhook.verify.require {
+        add(&mut rows, "Required", code(require));
+    }
+    if let Some(once) = &webhook.verify.once {
+        add(&mut rows, "Once", Line::from("one body for each ").then(code(once)));
+    }
+    if let Some(keys) = &webhook.verify.keys {
+        let url = Line::from("fetched from ").code(shown::address(keys.url.source()));
+        add(&mut rows, "Keys", url);
+    }
+    if let Some(url) = &webhook.url {
+        add(&mut rows, "Registered as", shown::credential(subject, url));
+    }
+    for challenge in &webhook.verify.challenges {
         add(&mut rows, "Handshake", Line::from("answered where ").then(code(&challenge.when)));
     }
     if let Some(events) = &webhook.events {
@@ -85,27 +98,34 @@ fn verification(verify: &VerifyPlan) -> Line {
         }
         Algorithm::Basic => return Line::from("HTTP basic authentication"),
         Algorithm::Token => "a shared token".to_owned(),
-        Algorithm::HmacSha1 => hmac("SHA-1", verify),
-        Algorithm::HmacSha256 => hmac("SHA-256", verify),
-        Algorithm::HmacSha512 => hmac("SHA-512", verify),
+        Algorithm::Mtls => "a client certificate, and the proxy's token".to_owned(),
+        Algorithm::Jwt => "a JSON Web Token".to_owned(),
+        Algorithm::HmacSha1 => signed("HMAC with SHA-1", verify),
+        Algorithm::HmacSha256 => signed("HMAC with SHA-256", verify),
+        Algorithm::HmacSha512 => signed("HMAC with SHA-512", verify),
+        Algorithm::Sha256Concat => signed("SHA-256", verify),
+        Algorithm::Ed25519 => signed("Ed25519 signature", verify),
+        Algorithm::EcdsaP256 => signed("ECDSA (P-256) signature", verify),
+        Algorithm::RsaSha1 => signed("RSA (SHA-1) signature", verify),
+        Algorithm::RsaSha256 => signed("RSA (SHA-256) signature", verify),
     };
     let line = name.text(format!(": {what}"));
     let line = match &verify.signature {
         Some(signature) => {
             let encoding = match signature.decode {
-                Encoding::Raw => "",
+                Encoding::Raw | Encoding::Pem => "",
                 Encoding::Hex => "hexadecimal, ",
                 Encoding::Base64 => "base64, ",
                 Encoding::Base64Url => "base64url, ",
             };
-            line.text(format!(", {encoding}in ")).code(signature.header.as_str())
+            line.text(format!(", {encoding}in ")).code(signature.at.place.words())
         }
         None => line,
     };
     line.text(format!("; else {}", verify.on_fail))
 }
 
-fn hmac(hash: &str, verify: &VerifyPlan) -> String {
+fn signed(what: &str, verify: &VerifyPlan) -> String {
     let parts = verify.signed.iter().filter_map(|part| match part {
         SignedPart::Text(_) => None,
         SignedPart::Body => Some("the body".to_owned()),
@@ -114,14 +134,26 @@ fn hmac(hash: &str, verify: &VerifyPlan) -> String {
         SignedPart::Url => Some("the URL".to_owned()),
         SignedPart::Method => Some("the method".to_owned()),
         SignedPart::Header(name) => Some(format!("the header {name}")),
+        SignedPart::BodyCrc32 => Some("the body's CRC-32".to_owned()),
+        SignedPart::Secret => Some("the secret".to_owned()),
+        SignedPart::SortedForm => Some("the form's fields".to_owned()),
+        SignedPart::Field(expr) => Some(format!("the field {}", bare(expr))),
+        SignedPart::Fields(names) => Some(format!("the fields {}", names.join(", "))),
     });
-    format!("HMAC with {hash} of {}", words::and(&parts.collect::<Vec<_>>()))
+    format!("{what} of {}", words::and(&parts.collect::<Vec<_>>()))
+}
+
+/// A field of the body as its expression names it.
+fn bare(expr: &Expr) -> String {
+    let inner = expr.source().trim_start_matches("{{").trim_end_matches("}}").trim();
+    let name = inner.split('|').next().unwrap_or(inner).trim();
+    name.strip_prefix("request.body.").unwrap_or(name).to_owned()
 }
 
 fn age(timestamp: &TimestampPlan) -> Line {
     let (past, future) = (words::time(timestamp.past), words::time(timestamp.future));
     Line::from(format!("at most {past} ago and {future} ahead, as "))
-        .code(timestamp.header.as_str())
+        .code(timestamp.at.place.words())
         .text(" says")
 }
 
@@ -192,10 +224,12 @@ fn schedule(stream: &StreamPlan) -> Line {
 fn pages(page: &PagePlan) -> Line {
     let line = match &page.by {
         PageBy::None => Line::from("one"),
-        PageBy::Page { param, first } => {
+        PageBy::Page { param: Some(param), first } => {
             Line::from("by number in ").code(param.as_str()).text(format!(", from {first}"))
         }
-        PageBy::Offset { param } => Line::from("by offset in ").code(param.as_str()),
+        PageBy::Page { param: None, first } => Line::from(format!("by number, from {first}")),
+        PageBy::Offset { param: Some(param) } => Line::from("by offset in ").code(param.as_str()),
+        PageBy::Offset { param: None } => Line::from("by offset"),
         PageBy::Cursor { next, param } => {
             let line = Line::from("by the token at ").then(code(next));
             match param {

@@ -24,6 +24,8 @@ pub enum Peer {
     Destination(Arc<str>),
     /// Whoever gives out tokens.
     Issuer,
+    /// Whoever gives out the keys that webhooks are verified with.
+    Keys,
 }
 
 /// Answers in the network's place.

@@ -119,6 +119,7 @@ impl Engine {
         let server = WebhookServer::new(
             Arc::clone(&bus),
             world.clone(),
+            egress.clone(),
             webhook_limits(&settings),
             Arc::new(Observer(Arc::clone(&metrics))),
         );

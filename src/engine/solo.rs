@@ -58,7 +58,13 @@ impl Solo {
         let issuer = egress.for_peer(Peer::Issuer);
         let auth = Arc::new(Authenticator::new(world.clone(), issuer, Arc::clone(&bus)));
         let limits = webhook_limits(&Settings::default());
-        let server = WebhookServer::new(Arc::clone(&bus), world.clone(), limits, observer);
+        let server = WebhookServer::new(
+            Arc::clone(&bus),
+            world.clone(),
+            egress.for_peer(Peer::Keys),
+            limits,
+            observer,
+        );
         let metrics = Arc::new(Metrics::default());
         let tasks = Tasks::default();
         let shared = Shared { world, bus, egress, auth, metrics, server, tasks };

@@ -11,6 +11,7 @@ mod page;
 mod settings;
 mod types;
 mod uses;
+mod verify;
 
 pub use compile::{
     CompiledFile, Sources, Written, check_set, compile_file, compile_file_with, compile_settings,
@@ -24,3 +25,9 @@ pub use on::{End, RulePlan, Then, WaitPlan};
 pub use page::{PageBy, PagePlan};
 pub use settings::{BusKind, BusSettings, EgressSettings, LogSettings, Settings, WebhookSettings};
 pub use types::*;
+pub use verify::{
+    Algorithm, BodyHashPlan, CertificateForm, CertificatePlan, ChallengeAnswer, ChallengePlan,
+    Encoding, HeaderPattern, HostPattern, JwtAlgorithm, JwtPlan, KeyPlan, KeysForm, KeysPlan,
+    Located, Place, SignaturePlan, SignedPart, TimeUnit, TimestampPlan, UrlForm, VerifyPlan,
+    VisitPlan,
+};

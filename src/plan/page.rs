@@ -22,17 +22,17 @@ pub struct PagePlan {
 pub enum PageBy {
     /// One request.
     None,
-    /// By its number.
+    /// By its number, which goes into `param`, or where `{{ page.number }}` stands.
     Page {
         /// The query parameter that takes it.
-        param: String,
+        param: Option<String>,
         /// The number of the first page.
         first: i64,
     },
-    /// By how many records come before it.
+    /// By how many records come before it, which goes into `param`, or where `{{ page.offset }}` stands.
     Offset {
         /// The query parameter that takes it.
-        param: String,
+        param: Option<String>,
     },
     /// The token at `next` of the response goes into `param`, or where `{{ page.token }}` stands.
     Cursor {

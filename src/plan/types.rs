@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use http::Method;
 use serde_json::Value;
 
-use super::{CursorPlan, PagePlan, RulePlan};
+use super::{CursorPlan, PagePlan, RulePlan, VerifyPlan};
 use crate::map::{Expr, Mapping, Schema, Tree};
 
 /// A connector, ready to run.
@@ -130,6 +130,11 @@ pub struct WebhookPlan {
     pub methods: Vec<Method>,
     /// How a request proves where it comes from.
     pub verify: Arc<VerifyPlan>,
+    /// The URL as it is registered with the producer, where signatures over it must not go by what
+    /// arrives here. Its query, if any, is not looked at: the request's own counts.
+    pub url: Option<Expr>,
+    /// What a handshake that is not signed has to repeat.
+    pub verify_token: Option<Expr>,
     /// All that may verify now; for `none` empty.
     pub secrets: Vec<SecretPlan>,
     /// For `basic`: the user name.
@@ -158,136 +163,6 @@ pub struct ReplyPlan {
     pub status: u16,
     /// A constant JSON document, or text.
     pub body: Option<Value>,
-}
-
-/// `[verify.NAME]`.
-#[derive(Clone, Debug)]
-pub struct VerifyPlan {
-    /// The table's or the preset's.
-    pub name: String,
-    /// What makes the signature.
-    pub algorithm: Algorithm,
-    /// The signed bytes, in order.
-    pub signed: Vec<SignedPart>,
-    /// 401 unless the file says otherwise.
-    pub on_fail: u16,
-    /// From the secret's text to the key.
-    pub key: KeyPlan,
-    /// Where the signatures stand; `None` for `basic` and `none`.
-    pub signature: Option<SignaturePlan>,
-    /// Where the time of signing stands.
-    pub timestamp: Option<TimestampPlan>,
-    /// A request that wants an answer, not an event.
-    pub challenge: Option<ChallengePlan>,
-}
-
-/// What makes a signature.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Algorithm {
-    /// RFC 2104 with SHA-1.
-    HmacSha1,
-    /// RFC 2104 with SHA-256.
-    HmacSha256,
-    /// RFC 2104 with SHA-512.
-    HmacSha512,
-    /// A shared token, compared in constant time with the located signature.
-    Token,
-    /// HTTP basic authentication.
-    Basic,
-    /// Spelled out in the file: nothing is verified.
-    None,
-}
-
-/// A part of what is signed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SignedPart {
-    /// As it stands.
-    Text(String),
-    /// The raw bytes.
-    Body,
-    /// Lower-case hex of the raw body's SHA-256.
-    BodySha256,
-    /// The timestamp as received.
-    Timestamp,
-    /// The full URL as the producer called it (scheme and host from `public_url` of tenon.toml, or the Host header).
-    Url,
-    /// The request's method, upper case.
-    Method,
-    /// A request header, lower-case name; missing fails verification.
-    Header(String),
-}
-
-/// How bytes are written as text.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Encoding {
-    /// As they are.
-    #[default]
-    Raw,
-    /// Hexadecimal digits of either case.
-    Hex,
-    /// RFC 4648, with padding.
-    Base64,
-    /// RFC 4648 with the alphabet of URLs.
-    Base64Url,
-}
-
-/// `[verify.NAME.key]`: from the secret's text to the key's bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct KeyPlan {
-    /// A prefix that is cut off first.
-    pub strip: Option<String>,
-    /// How the rest encodes the key.
-    pub decode: Encoding,
-}
-
-/// `[verify.NAME.signature]`: where the signatures stand.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SignaturePlan {
-    /// Lower-case header name.
-    pub header: String,
-    /// Separator between several signatures.
-    pub list: Option<String>,
-    /// Prefix an item must have; it is cut off. Items without it are ignored.
-    pub take: Option<String>,
-    /// How an item is encoded.
-    pub decode: Encoding,
-}
-
-/// `[verify.NAME.timestamp]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TimestampPlan {
-    /// Lower-case header name.
-    pub header: String,
-    /// Separator between the header's parts.
-    pub list: Option<String>,
-    /// Prefix of the part that counts; it is cut off.
-    pub take: Option<String>,
-    /// How it is written.
-    pub unit: TimeUnit,
-    /// How old it may be.
-    pub past: Duration,
-    /// How far it may lie ahead.
-    pub future: Duration,
-}
-
-/// How a time is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TimeUnit {
-    /// Since 1970.
-    Seconds,
-    /// Since 1970.
-    Milliseconds,
-    /// `2026-11-20T12:00:00Z`.
-    Rfc3339,
-}
-
-/// A request that wants an answer, not an event. Verified first.
-#[derive(Clone, Debug)]
-pub struct ChallengePlan {
-    /// Whether a request is one.
-    pub when: Expr,
-    /// The answer's body.
-    pub json: Tree,
 }
 
 /// `[stream.X.poll]` merged over `[source]`.

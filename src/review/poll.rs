@@ -271,8 +271,8 @@ fn by_what(pen: &mut Pen<'_>, at: &At, (old, new): (&PageBy, &PageBy)) {
             PageBy::Page { param: old_param, first: old_first },
             PageBy::Page { param: new_param, first },
         ) => {
-            let show = |name: &String| format!("`{name}`");
             let params = (old_param, new_param);
+            let show = |name: &Option<String>| param(name.as_deref());
             pen.value(at, "poll.page.param", setting, params, show, String::new);
             let show = |first: &i64| first.to_string();
             pen.value(at, "poll.page.first", setting, (old_first, first), show, || {
@@ -280,7 +280,7 @@ fn by_what(pen: &mut Pen<'_>, at: &At, (old, new): (&PageBy, &PageBy)) {
             });
         }
         (PageBy::Offset { param: old }, PageBy::Offset { param: new }) => {
-            let show = |name: &String| format!("`{name}`");
+            let show = |name: &Option<String>| param(name.as_deref());
             pen.value(at, "poll.page.param", setting, (old, new), show, String::new);
         }
         (

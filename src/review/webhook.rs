@@ -43,7 +43,18 @@ fn lost(polls: bool) -> &'static str {
 }
 
 fn webhooks(pen: &mut Pen<'_>, at: &At, old: &WebhookPlan, new: &WebhookPlan, polls: bool) {
-    let WebhookPlan { path, methods, verify, secrets, user, events, reply, max_body_bytes } = new;
+    let WebhookPlan {
+        path,
+        methods,
+        verify,
+        url,
+        verify_token,
+        secrets,
+        user,
+        events,
+        reply,
+        max_body_bytes,
+    } = new;
     let show = |path: &String| say::quoted(path);
     let paths = (&old.path, path);
     pen.value(at, "webhook.path", rule::WEBHOOK_PATH, paths, show, || lost(polls).to_owned());
@@ -52,6 +63,15 @@ fn webhooks(pen: &mut Pen<'_>, at: &At, old: &WebhookPlan, new: &WebhookPlan, po
     secrets_of(pen, at, (&old.secrets, secrets));
     let rules = Presence::all(rule::WEBHOOK_SECRET);
     users(pen, at, rules, (old.user.as_ref(), user.as_ref()));
+    let rules = Presence::all(rule::VERIFY);
+    pen.maybe_expr(at, "webhook.url", rules, (old.url.as_ref(), url.as_ref()), |_| {
+        "requests that are signed over the old one are refused".to_owned()
+    });
+    let rules = Presence::all(rule::CHALLENGE);
+    let tokens = (old.verify_token.as_ref(), verify_token.as_ref());
+    pen.maybe_expr(at, "webhook.verify_token", rules, tokens, |_| {
+        "it matters while a producer is set up".to_owned()
+    });
     let rules = Presence::all(rule::EVENTS);
     pen.maybe_expr(at, "webhook.events", rules, (old.events.as_ref(), events.as_ref()), |_| {
         "other parts of a request are events from now on".to_owned()

@@ -353,8 +353,8 @@ fn request(
 }
 
 fn signature_headers(verify: &VerifyPlan) -> Vec<&str> {
-    let signature = verify.signature.as_ref().map(|place| place.header.as_str());
-    let timestamp = verify.timestamp.as_ref().map(|place| place.header.as_str());
+    let signature = verify.signature.as_ref().and_then(|signature| signature.at.place.header());
+    let timestamp = verify.timestamp.as_ref().and_then(|timestamp| timestamp.at.place.header());
     signature.into_iter().chain(timestamp).collect()
 }
 

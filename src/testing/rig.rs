@@ -33,11 +33,11 @@ use crate::{
     ingest::{
         name_event,
         poll::PollFailure,
-        webhook::{Signer, WebhookObserver, sign},
+        webhook::{Outgoing, Signer, WebhookObserver, sign},
     },
     map::Env,
     plan::{ConnectorPlan, StreamPlan, WebhookPlan},
-    world::{Clock, ScriptedClock, ScriptedEntropy, Secrets, StaticSecrets, World},
+    world::{Clock, ScriptedClock, ScriptedEntropy, Secret, Secrets, StaticSecrets, World},
 };
 
 /// Longer than anything that happens without time passing; a timer's resolution.
@@ -239,13 +239,14 @@ impl<'c> Rig<'c> {
         let host = headers.entry(HOST).or_insert(own).to_str().unwrap_or(HOST_NAME).to_owned();
         let url = format!("http://{host}{}", webhook.path);
         let path = webhook.path.split('?').next().unwrap_or_default();
+        let mut body = webhook.body.clone();
         let hook = self.plan.streams.iter().filter_map(|stream| stream.webhook.as_ref());
         if webhook.sign
             && let Some(hook) = hook.into_iter().find(|hook| hook.path == path)
         {
-            self.sign(hook, webhook, &url, &mut headers)?;
+            self.sign(hook, webhook, &url, &mut headers, &mut body)?;
         }
-        let mut request = Request::new(Full::new(webhook.body.clone()));
+        let mut request = Request::new(Full::new(body));
         *request.method_mut() = webhook.method.clone();
         *request.uri_mut() =
             webhook.path.parse().map_err(|_| format!("`{}` is no path", webhook.path))?;
@@ -259,18 +260,28 @@ impl<'c> Rig<'c> {
         webhook: &Webhook,
         url: &str,
         headers: &mut http::HeaderMap,
+        body: &mut Bytes,
     ) -> Result<(), String> {
-        let Some(secret) = hook.secrets.first() else { return Ok(()) };
         let secrets: Arc<dyn Secrets> = Arc::clone(&self.world.secrets);
         let env = Env::new()
             .with("vars", Arc::clone(&self.plan.vars))
             .with_secrets(secrets, Arc::clone(&self.plan.secret_names));
         let resolved = |expr: &crate::map::Expr| expr.secret(&env).map_err(|e| e.to_string());
-        let (secret, user) =
-            (resolved(&secret.value)?, hook.user.as_ref().map(resolved).transpose()?);
+        let secret = hook.secrets.first().map(|secret| resolved(&secret.value)).transpose()?;
+        let secret = secret.unwrap_or_else(|| Secret::new(""));
+        let user = hook.user.as_ref().map(resolved).transpose()?;
         let now = self.world.clock.now();
         let signer = Signer { plan: &hook.verify, secret: &secret, user: user.as_ref(), now };
-        sign(&signer, &webhook.method, url, headers, &webhook.body)
+        // What the daemon takes for the URL, too.
+        let registered = hook.url.as_ref().map(resolved).transpose()?;
+        let url = registered.map_or(url.to_owned(), |registered| {
+            let base = registered.expose().split('?').next().unwrap_or_default().to_owned();
+            let query = webhook.path.split_once('?').map(|(_, query)| format!("?{query}"));
+            base + &query.unwrap_or_default()
+        });
+        let url = url.as_str();
+        let mut outgoing = Outgoing { method: &webhook.method, url, headers, body };
+        sign(&signer, &mut outgoing)
             .map_err(|problem| format!("the webhook cannot be signed: {problem}"))
     }
 

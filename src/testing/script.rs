@@ -20,6 +20,7 @@ use super::{
 use crate::{
     definition::{table::Loc, test::FailDef},
     egress::{Answer, EgressError, ExchangeLimits, Peer, Script},
+    ingest::webhook::test_keys,
     world::BoxFuture,
 };
 
@@ -158,6 +159,10 @@ impl Stage {
                     .or_else(|| replies.values_mut().find_map(|slots| take(slots, seen, true)));
                 scripted.or_else(|| Some(Canned::plain(200, TOKEN)))
             }
+            Peer::Keys => {
+                let scripted = replies.values_mut().find_map(|slots| take(slots, seen, true));
+                scripted.or_else(|| Some(Canned::plain(200, test_keys().to_string())))
+            }
         }
     }
 
@@ -229,9 +234,8 @@ impl Slot {
 }
 
 impl Canned {
-    fn plain(status: u16, body: &'static str) -> Self {
-        let reply =
-            Reply { status, headers: HeaderMap::new(), body: Bytes::from_static(body.as_bytes()) };
+    fn plain(status: u16, body: impl Into<Bytes>) -> Self {
+        let reply = Reply { status, headers: HeaderMap::new(), body: body.into() };
         Self { at: Loc::default(), to: None, times: 1, delay: Duration::ZERO, answer: Ok(reply) }
     }
 }

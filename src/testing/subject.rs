@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::{
     definition::{connector::ConnectorDef, vars::VarEntry},
+    ingest::webhook::test_secret,
     map::Expr,
     plan::{
         ConnectorPlan, DestinationKind, DestinationPlan, Encoding, Order, RetryPlan, StreamPlan,
@@ -88,7 +89,8 @@ impl Subject {
             for secret in &hook.secrets {
                 for name in secrets_of(&secret.value) {
                     let name = self.plan.secret_names.get(&name).unwrap_or(&name).clone();
-                    let text = encoded(hook.verify.key.decode, &made_up(&name));
+                    let text = test_secret(&hook.verify)
+                        .unwrap_or_else(|| encoded(hook.verify.key.decode, &made_up(&name)));
                     made.insert(name, text);
                 }
             }
@@ -104,7 +106,7 @@ fn made_up(name: &str) -> String {
 
 fn encoded(encoding: Encoding, text: &str) -> String {
     match encoding {
-        Encoding::Raw => text.to_owned(),
+        Encoding::Raw | Encoding::Pem => text.to_owned(),
         Encoding::Hex => HEXLOWER.encode(text.as_bytes()),
         Encoding::Base64 => BASE64.encode(text.as_bytes()),
         Encoding::Base64Url => BASE64URL.encode(text.as_bytes()),

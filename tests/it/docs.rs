@@ -312,3 +312,59 @@ fn the_examples_compile() {
         }
     }
 }
+
+/// The table of presets, from their files: `TENON_BLESS=1 cargo test` writes it anew.
+#[test]
+fn the_presets_are_listed_as_they_are() {
+    use tenon::definition::presets::PRESETS;
+    let path = root().join("docs/verify.md");
+    let text = fs::read_to_string(&path).unwrap();
+    let mut table = String::from(
+        "| preset | algorithm | signature in | signed | time | for |\n|---|---|---|---|---|---|\n",
+    );
+    for (name, preset) in PRESETS {
+        let parsed: toml::Table = preset.parse().unwrap();
+        let plan = &parsed["verify"][name];
+        let text = |table: &str, key: &str| -> String {
+            let value = plan.get(table).and_then(|table| table.get(key));
+            match value {
+                Some(toml::Value::Array(items)) => {
+                    items.iter().filter_map(toml::Value::as_str).collect::<Vec<_>>().join(", ")
+                }
+                Some(value) => value.as_str().unwrap_or_default().to_owned(),
+                None => String::new(),
+            }
+        };
+        let place = [("header", "`"), ("body", "body `"), ("query", "query `")]
+            .iter()
+            .find_map(|(key, open)| {
+                let given = text("signature", key);
+                (!given.is_empty()).then(|| format!("{open}{given}`"))
+            })
+            .unwrap_or_default();
+        let algorithm = plan["algorithm"].as_str().unwrap();
+        let signed = match plan.get("signed").and_then(toml::Value::as_str) {
+            // Adyen's fields would be the longest line of the file.
+            Some(signed) if signed.len() > 100 => "fields of the body".to_owned(),
+            Some(signed) => format!("`{}`", signed.replace('|', "\\|").replace('\n', "⏎")),
+            None => String::new(),
+        };
+        let time = match (text("timestamp", "past"), text("timestamp", "future")) {
+            (past, _) if past.is_empty() => String::new(),
+            (past, future) => format!("{past}, {future}"),
+        };
+        let about = preset.trim_start_matches("# ").split(['.', ':', ';', '(']).next().unwrap();
+        table += &format!(
+            "| [`{name}`](../integrations/verify/{name}.toml) | {algorithm} | {place} | {signed} | {time} | {} |\n",
+            about.trim()
+        );
+    }
+    let (before, rest) = text.split_once("<!-- presets -->\n").unwrap();
+    let (_, after) = rest.split_once("<!-- end -->\n").unwrap();
+    let made = format!("{before}<!-- presets -->\n{table}<!-- end -->\n{after}");
+    if std::env::var_os("TENON_BLESS").is_some() {
+        fs::write(&path, &made).unwrap();
+    } else {
+        assert!(made == text, "docs/verify.md: run the tests with TENON_BLESS=1");
+    }
+}

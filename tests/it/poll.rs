@@ -268,10 +268,10 @@ fn list_api(total: i64) -> impl FnMut(&Seen) -> Reply + Send + 'static {
 #[tokio::test(start_paused = true)]
 async fn every_style_reads_everything_once() {
     for (by, size, requests) in [
-        (PageBy::Page { param: "page".to_owned(), first: 1 }, None, 4),
-        (PageBy::Page { param: "page".to_owned(), first: 1 }, Some(10), 3),
-        (PageBy::Offset { param: "offset".to_owned() }, None, 4),
-        (PageBy::Offset { param: "offset".to_owned() }, Some(7), 4),
+        (PageBy::Page { param: Some("page".to_owned()), first: 1 }, None, 4),
+        (PageBy::Page { param: Some("page".to_owned()), first: 1 }, Some(10), 3),
+        (PageBy::Offset { param: Some("offset".to_owned()) }, None, 4),
+        (PageBy::Offset { param: Some("offset".to_owned()) }, Some(7), 4),
         (by_token(), Some(7), 4),
         (PageBy::Next { next: of_response("$.meta.url") }, Some(10), 3),
         (PageBy::Link, Some(10), 3),
@@ -392,7 +392,7 @@ async fn growth_during_a_run_is_read_by_it_or_by_the_next() {
     })
     .await;
     let mut plan = poll(&server.url("/orders"));
-    plan.page = sized(PageBy::Page { param: "page".to_owned(), first: 1 }, 10);
+    plan.page = sized(PageBy::Page { param: Some("page".to_owned()), first: 1 }, 10);
     plan.cursor = Some(CursorPlan { sorted: Sorted::Ascending, ..cursor() });
     let rig = Rig::new(plan);
     rig.run().await.unwrap();
@@ -545,7 +545,7 @@ async fn field_a_filter_that_shrinks_pages_does_not_end_the_run() {
     // `when` takes nothing of the first two pages.
     let server = MockServer::start(list_api(25)).await;
     let mut plan = poll(&server.url("/orders"));
-    plan.page = sized(PageBy::Page { param: "page".to_owned(), first: 1 }, 10);
+    plan.page = sized(PageBy::Page { param: Some("page".to_owned()), first: 1 }, 10);
     let mut rig = Rig::new(plan);
     rig.stream.when = Some(of_record("{{ record.at > 20 }}"));
     let report = rig.run().await.unwrap();
@@ -553,7 +553,7 @@ async fn field_a_filter_that_shrinks_pages_does_not_end_the_run() {
     // `filter` takes nothing of them either.
     let server = MockServer::start(list_api(25)).await;
     let mut plan = poll(&server.url("/orders"));
-    plan.page = sized(PageBy::Page { param: "page".to_owned(), first: 1 }, 10);
+    plan.page = sized(PageBy::Page { param: Some("page".to_owned()), first: 1 }, 10);
     plan.cursor = Some(CursorPlan {
         start: Some(CursorStart::Literal("21".to_owned())),
         start_param: None,

@@ -3,6 +3,7 @@
 mod answers;
 mod limits;
 mod naming;
+mod presets;
 mod rig;
 mod signatures;
 mod sockets;

@@ -11,11 +11,11 @@ fn plan(by: PageBy, size: Option<u64>) -> PagePlan {
 }
 
 fn by_page() -> PageBy {
-    PageBy::Page { param: "page".to_owned(), first: 1 }
+    PageBy::Page { param: Some("page".to_owned()), first: 1 }
 }
 
 fn by_offset() -> PageBy {
-    PageBy::Offset { param: "offset".to_owned() }
+    PageBy::Offset { param: Some("offset".to_owned()) }
 }
 
 fn by_cursor() -> PageBy {

@@ -179,8 +179,8 @@ fn own_parameters(plan: &PollPlan, ask: &Ask<'_>) -> Vec<(String, String)> {
     }
     add(plan.page.size_param.as_ref(), plan.page.size.map(Value::from));
     match &plan.page.by {
-        PageBy::Page { param, .. } => add(Some(param), Some(ask.position.number.into())),
-        PageBy::Offset { param } => add(Some(param), Some(ask.position.offset.into())),
+        PageBy::Page { param, .. } => add(param.as_ref(), Some(ask.position.number.into())),
+        PageBy::Offset { param } => add(param.as_ref(), Some(ask.position.offset.into())),
         PageBy::Cursor { param, .. } | PageBy::Last { param, .. } => {
             add(param.as_ref(), ask.position.token.clone())
         }

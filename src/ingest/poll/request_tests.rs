@@ -70,11 +70,11 @@ fn queries_are_merged_and_encoded() {
 #[test]
 fn each_style_puts_its_parameters() {
     let mut by_page =
-        plan("https://a.example/x", PageBy::Page { param: "page".to_owned(), first: 1 });
+        plan("https://a.example/x", PageBy::Page { param: Some("page".to_owned()), first: 1 });
     by_page.page.size = Some(50);
     by_page.page.size_param = Some("limit".to_owned());
     assert_eq!(uri(&by_page, &position(None)), "https://a.example/x?limit=50&page=3");
-    let by_offset = plan("https://a.example/x", PageBy::Offset { param: "skip".to_owned() });
+    let by_offset = plan("https://a.example/x", PageBy::Offset { param: Some("skip".to_owned()) });
     assert_eq!(uri(&by_offset, &position(None)), "https://a.example/x?skip=200");
     let by = PageBy::Cursor { next: of_response("$.next"), param: Some("after".to_owned()) };
     let mut by_cursor = plan("https://a.example/x", by);

@@ -184,13 +184,9 @@ pub(super) fn accepted(ids: &[EventId], split: bool, reply: Option<&ReplyPlan>) 
 }
 
 fn replied(reply: &ReplyPlan) -> Answer {
-    let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::OK);
+    let status = status_of(reply.status);
     match &reply.body {
-        None => {
-            let mut answer = Response::new(Full::default());
-            *answer.status_mut() = status;
-            answer
-        }
+        None => empty(reply.status),
         Some(Value::String(text)) => {
             let mut answer = json(status, text.clone());
             let plain = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -202,8 +198,28 @@ fn replied(reply: &ReplyPlan) -> Answer {
 }
 
 /// The answer to a challenge.
-pub(super) fn challenge(document: &Value) -> Answer {
-    json(StatusCode::OK, document.to_string())
+pub(super) fn challenge(status: u16, document: &Value) -> Answer {
+    json(status_of(status), document.to_string())
+}
+
+/// A text that a producer gave, back. No browser may take it for anything else.
+pub(super) fn plain(status: u16, text: String) -> Answer {
+    let mut answer = json(status_of(status), text);
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer
+}
+
+/// Nothing but a status.
+pub(super) fn empty(status: u16) -> Answer {
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = status_of(status);
+    answer
+}
+
+fn status_of(status: u16) -> StatusCode {
+    StatusCode::from_u16(status).unwrap_or(StatusCode::OK)
 }
 
 fn json(status: StatusCode, body: String) -> Answer {

@@ -39,13 +39,15 @@ pub(super) fn decode(
     }
 }
 
+/// What a body is.
 #[derive(Clone, Copy)]
-enum Media {
+pub(super) enum Media {
     Json,
     Form,
 }
 
-fn media_of(headers: &HeaderMap) -> Result<Media, Refusal> {
+/// What `Content-Type` says. Some producers call their JSON plain text.
+pub(super) fn media_of(headers: &HeaderMap) -> Result<Media, Refusal> {
     let Some(value) = headers.get(CONTENT_TYPE) else {
         return Ok(Media::Json);
     };
@@ -56,7 +58,7 @@ fn media_of(headers: &HeaderMap) -> Result<Media, Refusal> {
     }
     match essence.to_ascii_lowercase().as_str() {
         "application/x-www-form-urlencoded" => Ok(Media::Form),
-        "" => Ok(Media::Json),
+        "" | "text/plain" => Ok(Media::Json),
         other if other.ends_with("+json") => Ok(Media::Json),
         _ => Err(Refusal::UnsupportedMedia),
     }

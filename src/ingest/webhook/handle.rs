@@ -11,9 +11,14 @@ use super::{
     answer::{self, Answer, Refusal},
     body::{self, Held},
     decode::{DecodeLimits, decode},
-    routes::{Endpoint, Group, SecretProblem},
+    fetch::FetchProblem,
+    jwt,
+    locate::Look,
+    once::{self, Taken},
+    public::PublicKey,
+    routes::{Endpoint, Group, LiveKeys, SecretProblem},
     server::WebhookServer,
-    verify::{RequestParts, VerifiedBody, verify},
+    verify::{Keyring, Reject, RequestParts, VerifiedBody, verify},
 };
 use crate::{
     bus::{Accepted, Append, AppendError, NewEvent},
@@ -33,7 +38,11 @@ pub(super) struct Refused {
 }
 
 impl Refused {
-    fn at(endpoint: &Arc<Endpoint>, refusal: Refusal, detail: impl Into<String>) -> Self {
+    pub(super) fn at(
+        endpoint: &Arc<Endpoint>,
+        refusal: Refusal,
+        detail: impl Into<String>,
+    ) -> Self {
         Self { refusal, endpoint: Some(Arc::clone(endpoint)), detail: detail.into() }
     }
 }
@@ -69,9 +78,13 @@ impl WebhookServer {
         .map_err(refused)?;
 
         let now = self.world.clock.now();
-        let url = if endpoint.needs_url { self.url_of(&head) } else { String::new() };
+        let url = if endpoint.needs_url { self.url_of(&endpoint, &head)? } else { String::new() };
         let parts = RequestParts { method: &head.method, url: &url, headers: &head.headers };
-        let verified = self.believe(&endpoint, &parts, raw, now)?;
+        if let Some(answer) = self.greet(&endpoint, &parts, &head, now).await? {
+            return Ok(answer);
+        }
+        let verified = self.believe(&endpoint, &parts, raw, now).await?;
+        let body = endpoint.hook.verify.once.as_ref().map(|_| verified.bytes().clone());
 
         let limits = DecodeLimits {
             max_body_bytes: endpoint.max_body_bytes,
@@ -82,11 +95,78 @@ impl WebhookServer {
         if let Some(request) = endpoint.request.document(&parts, &head.uri, &record) {
             env = env.with("request", request);
         }
-        if let Some(answer) = challenge(&endpoint, &env)? {
+        check_required(&endpoint, &env)?;
+        if let Some(answer) = self.challenge(&endpoint, &env, true, now).await? {
             return Ok(answer);
         }
-        let named = name_all(&endpoint, &head, record, env, now)?;
-        self.append(&endpoint, named).await
+        let taken = match &body {
+            Some(body) => self.take_once(&endpoint, &env, body, now)?,
+            None => Taken::default(),
+        };
+        let appended = match name_all(&endpoint, &head, record, env, now) {
+            Ok(named) => self.append(&endpoint, named, &taken).await,
+            Err(refused) => Err(refused),
+        };
+        if appended.is_err() {
+            endpoint.once.give_back(&taken);
+        }
+        appended
+    }
+
+    /// The answer to a handshake that its provider does not sign; nothing of the body is looked at.
+    async fn greet(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        parts: &RequestParts<'_>,
+        head: &Parts,
+        now: Timestamp,
+    ) -> Result<Option<Answer>, Refused> {
+        if endpoint.hook.verify.challenges.iter().any(|challenge| !challenge.verified) {
+            let nothing = Record::from_value(Value::Null);
+            let mut env = endpoint.env();
+            if let Some(request) = endpoint.request.document(parts, &head.uri, &nothing) {
+                env = env.with("request", request);
+            }
+            if let Some(answer) = self.challenge(endpoint, &env, false, now).await? {
+                return Ok(Some(answer));
+            }
+        }
+        if endpoint.methods.contains(&head.method) {
+            return Ok(None);
+        }
+        let takes_it = |challenge: &crate::plan::ChallengePlan| {
+            challenge.verified && challenge.method.as_ref() == Some(&head.method)
+        };
+        if endpoint.hook.verify.challenges.iter().any(takes_it) {
+            return Ok(None);
+        }
+        Err(Refused::at(endpoint, Refusal::MethodNotAllowed(endpoint.allow()), ""))
+    }
+
+    /// A value that is good for one body.
+    fn take_once(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        env: &Env,
+        body: &Bytes,
+        now: Timestamp,
+    ) -> Result<Taken, Refused> {
+        let plan = &endpoint.hook.verify;
+        let Some(value) = &plan.once else { return Ok(Taken::default()) };
+        let value = value.text(env).map_err(|e| unmet(endpoint, &e.to_string()))?;
+        let value =
+            value.filter(|value| !value.is_empty()).ok_or_else(|| unmet(endpoint, "once"))?;
+        // A request that is accepted now has a timestamp of `future` from now at most, and is
+        // accepted until `past` after that.
+        let kept = plan.timestamp.as_ref().map(|t| t.past + t.future).unwrap_or_default();
+        let place = (&*endpoint.connector.name, endpoint.hook.path.as_str());
+        let taken = endpoint.once.take(&*self.bus, place, &value, body, (now, now.plus(kept)));
+        taken.map_err(|refused| match refused {
+            once::Refused::OtherBody => unmet(endpoint, "replayed_with_another_body"),
+            once::Refused::Full => {
+                Refused::at(endpoint, Refusal::Busy, "too many values of `once`")
+            }
+        })
     }
 
     fn endpoint_of(&self, head: &Parts) -> Result<Arc<Endpoint>, Refused> {
@@ -94,27 +174,67 @@ impl WebhookServer {
             let (refusal, detail) = (Refusal::NotFound, String::new());
             return Err(Refused { refusal, endpoint: None, detail });
         };
-        if !endpoint.methods.contains(&head.method) {
+        if !endpoint.takes(&head.method) {
             let refusal = Refusal::MethodNotAllowed(endpoint.allow());
             return Err(Refused::at(&endpoint, refusal, ""));
         }
         Ok(endpoint)
     }
 
-    /// The URL as the producer called it: under `public_url` where the operator gave one, else as
-    /// far as this socket can know it.
-    fn url_of(&self, head: &Parts) -> String {
+    /// The URL as the producer called it: the webhook's `url`, or under `public_url` where the
+    /// operator gave one, else as far as this socket can know it.
+    fn url_of(&self, endpoint: &Arc<Endpoint>, head: &Parts) -> Result<String, Refused> {
+        if let Some(url) = &endpoint.hook.url {
+            let url = url.secret(&endpoint.secret_env(&self.world.secrets));
+            let url = url.map_err(|e| Refused::at(endpoint, Refusal::NoSecret, e.to_string()))?;
+            let base = url.expose().split(['?', '#']).next().unwrap_or_default();
+            let query = head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+            return Ok(format!("{base}{query}"));
+        }
         let rest = head.uri.path_and_query().map_or("/", |rest| rest.as_str());
         if let Some(public) = &self.limits.public_url {
-            return format!("{}{rest}", public.trim_end_matches('/'));
+            return Ok(format!("{}{rest}", public.trim_end_matches('/')));
         }
         let host = head.headers.get(HOST).and_then(|host| host.to_str().ok());
         let host = host.or(head.uri.host()).unwrap_or_default();
-        format!("http://{host}{rest}")
+        Ok(format!("http://{host}{rest}"))
+    }
+
+    /// The route's keys, looked up a second ago at most.
+    pub(super) fn live_keys(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        now: Timestamp,
+    ) -> Result<Arc<LiveKeys>, Refused> {
+        let note = |problem: &SecretProblem| self.note_secret(endpoint, problem, now);
+        endpoint
+            .keys(&self.world.secrets, now, note)
+            .map_err(|problem| Refused::at(endpoint, Refusal::NoSecret, problem.to_string()))
+    }
+
+    /// The public keys that may have signed, where the scheme fetches them.
+    async fn fetched_keys(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        parts: &RequestParts<'_>,
+        raw: &super::RawBody,
+        now: Timestamp,
+    ) -> Result<Arc<Vec<PublicKey>>, Refused> {
+        let plan = &endpoint.hook.verify;
+        let Some(keys) = &plan.keys else { return Ok(Arc::default()) };
+        let rejected = |reject: Reject| unmet(endpoint, reject.word());
+        let look = Look::new(plan, parts, raw.unverified()).map_err(rejected)?;
+        let kid = jwt::kid(plan, &look).map_err(rejected)?;
+        let env = endpoint.secret_env(&self.world.secrets).with("request", look.request());
+        let found = endpoint.shelf.keys(keys, kid.as_deref(), env, &self.egress, now).await;
+        found.map_err(|problem| match problem {
+            FetchProblem::Reject(reject) => rejected(reject),
+            FetchProblem::Unavailable(why) => Refused::at(endpoint, Refusal::NoSecret, why),
+        })
     }
 
     /// From raw to verified.
-    fn believe(
+    async fn believe(
         &self,
         endpoint: &Arc<Endpoint>,
         parts: &RequestParts<'_>,
@@ -122,14 +242,12 @@ impl WebhookServer {
         now: Timestamp,
     ) -> Result<VerifiedBody, Refused> {
         let plan = &endpoint.hook.verify;
-        let checked = if plan.algorithm == Algorithm::None {
-            verify(plan, &[], parts, raw, now)
+        let fetched = self.fetched_keys(endpoint, parts, &raw, now).await?;
+        let checked = if plan.needs_secret() {
+            let live = self.live_keys(endpoint, now)?;
+            verify(plan, Keyring { keys: &live.keys, fetched: &fetched }, parts, raw, now)
         } else {
-            let note = |problem: &SecretProblem| self.note_secret(endpoint, problem, now);
-            let live = endpoint
-                .keys(&self.world.secrets, now, note)
-                .map_err(|problem| Refused::at(endpoint, Refusal::NoSecret, problem.to_string()))?;
-            verify(plan, &live.keys, parts, raw, now)
+            verify(plan, Keyring { keys: &[], fetched: &fetched }, parts, raw, now)
         };
         checked.map_err(|reject| {
             let basic = plan.algorithm == Algorithm::Basic;
@@ -139,16 +257,21 @@ impl WebhookServer {
     }
 
     /// All events of the request in one atomic record; answered once it is durable.
-    async fn append(&self, endpoint: &Arc<Endpoint>, named: Named) -> Result<Answer, Refused> {
+    async fn append(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        named: Named,
+        taken: &Taken,
+    ) -> Result<Answer, Refused> {
         let connector = &endpoint.connector.name;
         let Named { events, unmatched, split } = named;
         if unmatched > 0 {
             self.observer.counted(connector, &endpoint.label, "unmatched", unmatched);
         }
         let ids: Vec<EventId> = events.iter().map(|new| new.event.id).collect();
-        if !events.is_empty() {
+        if !events.is_empty() || !taken.state.is_empty() {
             let streams: Vec<_> = events.iter().map(|new| Arc::clone(&new.event.stream)).collect();
-            let append = Append { events, state: Vec::new() };
+            let append = Append { events, state: taken.state.clone() };
             let accepted =
                 self.bus.append(append).await.map_err(|error| {
                     Refused::at(endpoint, Refusal::from(&error), describe(&error))
@@ -177,19 +300,21 @@ fn describe(error: &AppendError) -> String {
     }
 }
 
-/// The answer where the request is a challenge and no event.
-fn challenge(endpoint: &Arc<Endpoint>, env: &Env) -> Result<Option<Answer>, Refused> {
-    let Some(challenge) = &endpoint.hook.verify.challenge else {
-        return Ok(None);
-    };
-    let failed = |error: crate::map::EvalError| {
-        Refused::at(endpoint, Refusal::Undecodable, error.to_string())
-    };
-    if !challenge.when.test(env).map_err(failed)? {
-        return Ok(None);
+/// What the scheme wants of a request besides a signature.
+fn check_required(endpoint: &Arc<Endpoint>, env: &Env) -> Result<(), Refused> {
+    let Some(require) = &endpoint.hook.verify.require else { return Ok(()) };
+    match require.test(env) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(unmet(endpoint, "require")),
+        Err(error) => Err(unmet(endpoint, &error.to_string())),
     }
-    let document = challenge.json.eval(env).map_err(failed)?.unwrap_or(Value::Null);
-    Ok(Some(answer::challenge(&document)))
+}
+
+/// A request that is not believed for a reason besides its signature.
+fn unmet(endpoint: &Arc<Endpoint>, why: &str) -> Refused {
+    let plan = &endpoint.hook.verify;
+    let basic = plan.algorithm == Algorithm::Basic;
+    Refused::at(endpoint, Refusal::BadSignature { status: plan.on_fail, basic }, why)
 }
 
 /// Every event of the body, or a refusal of the whole: of a batch nothing is taken while one of

@@ -5,9 +5,9 @@ use std::fmt;
 use ring::{digest, hmac};
 use zeroize::Zeroizing;
 
-use super::verify::decode;
+use super::{public::PublicKey, verify::decode};
 use crate::{
-    plan::{Algorithm, VerifyPlan},
+    plan::{Algorithm, Encoding, SignedPart, VerifyPlan},
     world::{Secret, Timestamp},
 };
 
@@ -15,12 +15,17 @@ use crate::{
 pub struct Key {
     not_after: Option<Timestamp>,
     pub(super) material: Material,
+    /// What the scheme makes of the secret's text, where it is itself part of what is signed.
+    pub(super) text: Option<Zeroizing<Vec<u8>>>,
 }
 
 pub(super) enum Material {
     Hmac(hmac::Key),
     /// SHA-256 of the token, or of `user:password`.
     Digest([u8; 32]),
+    Public(PublicKey),
+    /// The secret is no key by itself: it is hashed along, or of an algorithm that a token names.
+    Text,
 }
 
 /// Why a secret cannot be used. Such a secret verifies nothing.
@@ -30,6 +35,8 @@ pub enum KeyProblem {
     Empty,
     /// It does not decode as `decode` says.
     Undecodable,
+    /// It is no public key of the kind that the scheme wants.
+    NotAKey,
 }
 
 impl fmt::Display for KeyProblem {
@@ -37,6 +44,7 @@ impl fmt::Display for KeyProblem {
         f.write_str(match self {
             Self::Empty => "the secret is unset or empty",
             Self::Undecodable => "the secret does not decode as the scheme says",
+            Self::NotAKey => "the secret is no public key of the kind that the scheme wants",
         })
     }
 }
@@ -57,15 +65,22 @@ impl Key {
     ) -> Result<Self, KeyProblem> {
         let bytes = key_bytes(plan, secret)?;
         let material = match plan.algorithm {
+            // The keys are fetched; the secret is a part of what is signed.
+            _ if plan.keys.is_some() => Material::Text,
             Algorithm::HmacSha1 => hmac_key(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &bytes),
             Algorithm::HmacSha256 => hmac_key(hmac::HMAC_SHA256, &bytes),
             Algorithm::HmacSha512 => hmac_key(hmac::HMAC_SHA512, &bytes),
             Algorithm::Basic => {
                 digest_of(&[user.map_or("", Secret::expose).as_bytes(), b":", &bytes])
             }
-            Algorithm::Token | Algorithm::None => digest_of(&[&bytes]),
+            Algorithm::Token | Algorithm::Mtls | Algorithm::None => digest_of(&[&bytes]),
+            Algorithm::Jwt if is_symmetric(plan) => Material::Text,
+            Algorithm::Sha256Concat => Material::Text,
+            _ => Material::Public(public_key(plan, &bytes).ok_or(KeyProblem::NotAKey)?),
         };
-        Ok(Self { not_after, material })
+        let is_text = matches!(material, Material::Text);
+        let text = is_text || plan.signed.contains(&SignedPart::Secret);
+        Ok(Self { not_after, material, text: text.then_some(bytes) })
     }
 
     /// Whether the secret may still be used. Its last instant is `not_after` itself, to the
@@ -73,6 +88,22 @@ impl Key {
     pub(super) fn is_live(&self, now: Timestamp) -> bool {
         self.not_after.is_none_or(|last| now <= last)
     }
+
+    /// The secret's own bytes, where they are part of what is signed.
+    pub(super) fn secret(&self) -> &[u8] {
+        self.text.as_ref().map_or(&[], |text| text.as_slice())
+    }
+}
+
+fn is_symmetric(plan: &VerifyPlan) -> bool {
+    plan.jwt.as_ref().is_some_and(|jwt| jwt.algorithms.iter().all(|a| a.is_symmetric()))
+}
+
+fn public_key(plan: &VerifyPlan, bytes: &[u8]) -> Option<PublicKey> {
+    if plan.key.decode == Encoding::Pem {
+        return PublicKey::of_pem(std::str::from_utf8(bytes).ok()?);
+    }
+    PublicKey::of_bytes(plan.algorithm, bytes)
 }
 
 /// What the scheme makes of the secret's text; not empty.

@@ -8,10 +8,20 @@
 
 mod answer;
 mod body;
+mod body_path;
+mod certificate;
+mod challenge;
 mod decode;
+mod fetch;
 mod handle;
+mod jwt;
 mod keys;
+mod locate;
 mod log_gate;
+mod message;
+mod once;
+mod pair;
+mod public;
 mod request;
 mod routes;
 mod server;
@@ -20,8 +30,10 @@ mod stall;
 mod verify;
 
 pub use keys::{Key, KeyProblem};
+pub use pair::{test_keys, test_secret};
+pub use public::PublicKey;
 pub use routes::Routes;
 pub use server::{WebhookLimits, WebhookObserver, WebhookServer};
-pub use sign::{SignProblem, Signer, sign};
+pub use sign::{Outgoing, SignProblem, Signer, sign};
 pub use stall::StallGuard;
-pub use verify::{RawBody, Reject, RequestParts, VerifiedBody, verify};
+pub use verify::{Keyring, RawBody, Reject, RequestParts, VerifiedBody, verify};

@@ -69,7 +69,7 @@ impl RequestUse {
 
 /// Lower-case names; a header that stands there more than once is joined as RFC 9110 section 5.3
 /// has it. Bytes that are no text are replaced.
-fn headers_of(headers: &HeaderMap) -> Value {
+pub(super) fn headers_of(headers: &HeaderMap) -> Value {
     let mut document = Map::with_capacity(headers.keys_len());
     for name in headers.keys() {
         let values: Vec<_> = headers

@@ -6,13 +6,15 @@ use arc_swap::ArcSwapOption;
 use http::Method;
 
 use super::{
+    fetch::KeyShelf,
     keys::{Key, KeyProblem},
+    once::Once,
     request::RequestUse,
 };
 use crate::{
     map::{Env, EvalError, Expr},
-    plan::{ConnectorPlan, ReplyPlan, SecretPlan, SignedPart, StreamPlan, WebhookPlan},
-    world::{Secrets, Timestamp},
+    plan::{ConnectorPlan, ReplyPlan, SecretPlan, StreamPlan, WebhookPlan},
+    world::{Secret, Secrets, Timestamp},
 };
 
 /// How long a route's keys are used before its secrets are looked up again, in milliseconds: a
@@ -41,6 +43,10 @@ pub(super) struct Endpoint {
     /// For counters of what no single stream can answer for: the stream's name where there is one.
     pub(super) label: Arc<str>,
     keys: ArcSwapOption<LiveKeys>,
+    /// Public keys that the scheme fetches.
+    pub(super) shelf: KeyShelf,
+    /// Values that are good for one body.
+    pub(super) once: Once,
 }
 
 /// The streams that split bodies in one way.
@@ -144,11 +150,12 @@ fn same_verification(a: &WebhookPlan, b: &WebhookPlan) -> bool {
         let secrets = hook.secrets.iter().map(|s| (s.value.source().to_owned(), s.not_after));
         secrets.collect::<Vec<_>>()
     };
-    let user = |hook: &WebhookPlan| hook.user.as_ref().map(|user| user.source().to_owned());
+    let source = |expr: &Option<Expr>| expr.as_ref().map(|expr| expr.source().to_owned());
+    let others = |hook: &WebhookPlan| [&hook.user, &hook.verify_token, &hook.url].map(source);
     a.verify.name == b.verify.name
         && a.verify.algorithm == b.verify.algorithm
         && sources(a) == sources(b)
-        && user(a) == user(b)
+        && others(a) == others(b)
 }
 
 impl Endpoint {
@@ -167,11 +174,10 @@ impl Endpoint {
             needs_url: false,
             label: Arc::clone(&stream.name),
             keys: ArcSwapOption::empty(),
+            shelf: KeyShelf::default(),
+            once: Once::default(),
         };
-        if let Some(challenge) = &hook.verify.challenge {
-            endpoint.request.add(&challenge.when);
-            challenge.json.leaves().iter().for_each(|(_, leaf)| endpoint.request.add(leaf));
-        }
+        hook.verify.expressions().for_each(|expr| endpoint.request.add(expr));
         endpoint.join(stream, hook);
         endpoint
     }
@@ -191,7 +197,7 @@ impl Endpoint {
         let named = named.chain(&stream.delete).chain(stream.with.iter().map(|(_, expr)| expr));
         let named = named.chain(stream.revision.as_ref().map(|revision| &revision.expr));
         named.for_each(|expr| self.request.add(expr));
-        self.needs_url = self.request.url || self.hook.verify.signed.contains(&SignedPart::Url);
+        self.needs_url = self.request.url || self.hook.verify.needs_url();
         let source = |events: &Option<Expr>| events.as_ref().map(|e| e.source().to_owned());
         let wanted = source(&hook.events);
         match self.groups.iter_mut().find(|group| source(&group.events) == wanted) {
@@ -206,6 +212,30 @@ impl Endpoint {
     pub(super) fn reply(&self) -> Option<&ReplyPlan> {
         let mut streams = self.groups.iter().flat_map(|group| &group.streams);
         streams.find_map(|stream| stream.webhook.as_ref()?.reply.as_ref())
+    }
+
+    /// Whether a request with this method may be something: an event, or a handshake.
+    pub(super) fn takes(&self, method: &Method) -> bool {
+        let challenges = &self.hook.verify.challenges;
+        self.methods.contains(method)
+            || challenges.iter().any(|challenge| challenge.method.as_ref() == Some(method))
+    }
+
+    /// What a handshake has to repeat.
+    pub(super) fn verify_token(&self, secrets: &Arc<dyn Secrets>) -> Result<Secret, SecretProblem> {
+        let token = self.hook.verify_token.as_ref();
+        let token = token.ok_or(SecretProblem::Key(KeyProblem::Empty))?;
+        let token = token.secret(&self.secret_env(secrets)).map_err(SecretProblem::Unset)?;
+        if token.expose().is_empty() {
+            return Err(SecretProblem::Key(KeyProblem::Empty));
+        }
+        Ok(token)
+    }
+
+    /// The names that settings see.
+    pub(super) fn secret_env(&self, secrets: &Arc<dyn Secrets>) -> Env {
+        let names = Arc::clone(&self.connector.secret_names);
+        self.env().with_secrets(Arc::clone(secrets), names)
     }
 
     /// The value of `Allow`.
@@ -245,8 +275,7 @@ impl Endpoint {
 
     /// What can be used, and the last reason why something cannot.
     fn look_up(&self, secrets: &Arc<dyn Secrets>) -> (Vec<Key>, Option<SecretProblem>) {
-        let names = Arc::clone(&self.connector.secret_names);
-        let env = self.env().with_secrets(Arc::clone(secrets), names);
+        let env = self.secret_env(secrets);
         let resolve = |expr: &Expr| expr.secret(&env).map_err(SecretProblem::Unset);
         let prepare = |secret: &SecretPlan| {
             let user = self.hook.user.as_ref().map(resolve).transpose()?;

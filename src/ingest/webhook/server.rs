@@ -33,6 +33,7 @@ use super::{
 };
 use crate::{
     bus::Bus,
+    egress::Egress,
     plan::ConnectorPlan,
     world::{Timestamp, World},
 };
@@ -83,6 +84,8 @@ pub trait WebhookObserver: Send + Sync {
 pub struct WebhookServer {
     pub(super) bus: Arc<dyn Bus>,
     pub(super) world: World,
+    /// For public keys, and for URLs that a handshake wants fetched.
+    pub(super) egress: Egress,
     pub(super) limits: WebhookLimits,
     pub(super) observer: Arc<dyn WebhookObserver>,
     pub(super) routes: ArcSwap<Routes>,
@@ -102,6 +105,7 @@ impl WebhookServer {
     pub fn new(
         bus: Arc<dyn Bus>,
         world: World,
+        egress: Egress,
         limits: WebhookLimits,
         observer: Arc<dyn WebhookObserver>,
     ) -> Arc<Self> {
@@ -110,6 +114,7 @@ impl WebhookServer {
         Arc::new(Self {
             bus,
             world,
+            egress,
             limits,
             observer,
             routes: ArcSwap::default(),

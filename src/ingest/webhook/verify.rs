@@ -5,15 +5,27 @@
 //! path on which a scheme that cannot be checked lets a request through. Only `algorithm = "none"`,
 //! which the file must spell out, checks nothing.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
 use http::{HeaderMap, Method, header::AUTHORIZATION};
 use ring::{digest, hmac};
 use subtle::ConstantTimeEq;
 
-use super::keys::{Key, Material};
+use super::{
+    certificate,
+    jwt::{self, Token},
+    keys::{Key, Material},
+    locate::{Look, single_header},
+    message::{Message, url_in},
+    public::{Check, PublicKey},
+};
 use crate::{
-    plan::{Algorithm, Encoding, SignaturePlan, SignedPart, TimeUnit, TimestampPlan, VerifyPlan},
+    plan::{
+        Algorithm, Encoding, Place, SignaturePlan, SignedPart, TimeUnit, TimestampPlan, UrlForm,
+        VerifyPlan,
+    },
     world::Timestamp,
 };
 
@@ -26,6 +38,11 @@ impl RawBody {
     pub fn new(bytes: Bytes) -> Self {
         Self(bytes)
     }
+
+    /// For finding a signature in it, and nothing else.
+    pub(super) fn unverified(&self) -> &Bytes {
+        &self.0
+    }
 }
 
 /// A body whose sender is known. Only [`verify`] makes one.
@@ -36,6 +53,11 @@ impl VerifiedBody {
     /// The bytes, still as they came over the wire.
     pub fn into_bytes(self) -> Bytes {
         self.0
+    }
+
+    /// The bytes.
+    pub(super) fn bytes(&self) -> &Bytes {
+        &self.0
     }
 }
 
@@ -53,20 +75,36 @@ pub struct RequestParts<'a> {
 /// Why a request was not believed: for the log, never for the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reject {
-    /// No header of that name, or none with an item of the wanted form.
+    /// Nothing of the wanted form stands where the signature should.
     NoSignature,
     /// The timestamp is missing, ambiguous or no time.
     NoTimestamp,
-    /// The timestamp is older than `past` allows.
+    /// The timestamp is older than `past` allows, or the token is over.
     TooOld,
     /// The timestamp is further ahead than `future` allows.
     TooNew,
-    /// A signed header is missing or stands there twice.
-    NoSignedHeader,
-    /// No secret is live, or the plan signs nothing.
+    /// A signed header or field is missing, or a header stands there twice.
+    NoSignedPart,
+    /// No secret is live, no key is known, or the plan signs nothing.
     NoKey,
-    /// No secret gives any of the signatures.
+    /// No key gives any of the signatures.
     Mismatch,
+    /// What is signed does not determine this body.
+    BodyNotBound,
+    /// The signed digest is that of another body.
+    OtherBody,
+    /// Not a token.
+    BadToken,
+    /// The token's algorithm is not in the list.
+    WrongAlgorithm,
+    /// The token is somebody else's.
+    WrongIssuer,
+    /// The token is for somebody else.
+    WrongAudience,
+    /// No certificate, or none that may post.
+    WrongCertificate,
+    /// The keys would have to be fetched from a host that is not listed.
+    WrongHost,
 }
 
 impl Reject {
@@ -77,115 +115,235 @@ impl Reject {
             Self::NoTimestamp => "no_timestamp",
             Self::TooOld => "timestamp_too_old",
             Self::TooNew => "timestamp_too_new",
-            Self::NoSignedHeader => "no_signed_header",
+            Self::NoSignedPart => "no_signed_part",
             Self::NoKey => "no_key",
             Self::Mismatch => "mismatch",
+            Self::BodyNotBound => "body_not_bound",
+            Self::OtherBody => "other_body",
+            Self::BadToken => "bad_token",
+            Self::WrongAlgorithm => "wrong_algorithm",
+            Self::WrongIssuer => "wrong_issuer",
+            Self::WrongAudience => "wrong_audience",
+            Self::WrongCertificate => "wrong_certificate",
+            Self::WrongHost => "wrong_host",
         }
+    }
+}
+
+/// What a request is checked with.
+#[derive(Clone, Copy, Debug)]
+pub struct Keyring<'k> {
+    /// Of the route's secrets.
+    pub keys: &'k [Key],
+    /// Of the scheme's `keys`.
+    pub fetched: &'k [PublicKey],
+}
+
+impl<'k> Keyring<'k> {
+    /// Secrets alone.
+    pub fn of(keys: &'k [Key]) -> Self {
+        Self { keys, fetched: &[] }
+    }
+
+    fn live(self, now: Timestamp) -> impl Iterator<Item = &'k Key> {
+        self.keys.iter().filter(move |key| key.is_live(now))
     }
 }
 
 /// Checks `body` against the plan's scheme with every key that is live at `now`.
 pub fn verify(
     plan: &VerifyPlan,
-    keys: &[Key],
+    ring: Keyring<'_>,
     request: &RequestParts<'_>,
     body: RawBody,
     now: Timestamp,
 ) -> Result<VerifiedBody, Reject> {
-    let timestamp = match &plan.timestamp {
-        Some(timestamp) => Some(check_timestamp(timestamp, request.headers, now)?),
-        None => None,
-    };
-    let live = keys.iter().filter(|key| key.is_live(now));
+    let mut look = Look::new(plan, request, &body.0)?;
     match plan.algorithm {
-        Algorithm::HmacSha1 | Algorithm::HmacSha256 | Algorithm::HmacSha512 => {
-            let place = plan.signature.as_ref().ok_or(Reject::NoSignature)?;
-            let given = decoded_signatures(place, request.headers)?;
-            check_hmac(&plan.signed, live, &given, request, timestamp, &body.0)?;
-        }
-        Algorithm::Token => {
-            let place = plan.signature.as_ref().ok_or(Reject::NoSignature)?;
-            check_text(live, &decoded_signatures(place, request.headers)?)?;
-        }
-        Algorithm::Basic => check_text(live, &[basic_credentials(request.headers)?])?,
         Algorithm::None => {}
+        Algorithm::Basic => {
+            check_text(ring.live(now), &[basic_credentials(request.headers)?], false)?;
+        }
+        Algorithm::Token => check_token(plan, ring, &look, now)?,
+        Algorithm::Mtls => {
+            check_token(plan, ring, &look, now)?;
+            let certificate = plan.certificate.as_ref().ok_or(Reject::WrongCertificate)?;
+            certificate::check(certificate, request.headers)?;
+        }
+        Algorithm::Jwt => {
+            let place = plan.signature.as_ref().ok_or(Reject::NoSignature)?;
+            let text = look.only(&place.at).ok_or(Reject::NoSignature)?;
+            let token = Token::read(plan.jwt.as_ref().ok_or(Reject::NoKey)?, &text)?;
+            let claims = token.claims(ring.live(now), ring.fetched)?;
+            jwt::check_claims(plan, &claims, now)?;
+            look.claims = Some(&claims);
+            check_rest(plan, ring, &look, &body.0, now)?;
+        }
+        _ => check_rest(plan, ring, &look, &body.0, now)?,
     }
     Ok(VerifiedBody(body.0))
 }
 
-/// Any key with any signature. All are compared, whichever matches.
-fn check_hmac<'k>(
-    signed: &[SignedPart],
-    keys: impl Iterator<Item = &'k Key>,
-    given: &[Vec<u8>],
-    request: &RequestParts<'_>,
-    timestamp: Option<&str>,
+/// Time, signature, and whether they say anything about this body.
+fn check_rest(
+    plan: &VerifyPlan,
+    ring: Keyring<'_>,
+    look: &Look<'_>,
     body: &[u8],
+    now: Timestamp,
 ) -> Result<(), Reject> {
-    if signed.is_empty() {
+    let timestamp = match &plan.timestamp {
+        Some(timestamp) => Some(check_timestamp(timestamp, look, now)?),
+        None => None,
+    };
+    let message = Message { look, timestamp: timestamp.as_deref(), body };
+    if plan.algorithm != Algorithm::Jwt {
+        check_signed(plan, ring, &message, now)?;
+    }
+    let has_digest = match &plan.body_hash {
+        Some(hash) => check_digest(hash.decode, &look.each_of(&hash.at), body)?,
+        None => false,
+    };
+    if has_digest || message.is_bound(plan) { Ok(()) } else { Err(Reject::BodyNotBound) }
+}
+
+/// Whether there is a digest of the body; one that is there must be right.
+fn check_digest(encoding: Encoding, given: &[Cow<'_, str>], body: &[u8]) -> Result<bool, Reject> {
+    let actual = digest::digest(&digest::SHA256, body);
+    match given {
+        [] => Ok(false),
+        [text] => {
+            let given = decode(encoding, text).ok_or(Reject::OtherBody)?;
+            let same: bool = actual.as_ref().ct_eq(&given).into();
+            if same { Ok(true) } else { Err(Reject::OtherBody) }
+        }
+        _ => Err(Reject::OtherBody),
+    }
+}
+
+/// Any key with any signature over any form of the URL. All are compared, whichever matches.
+fn check_signed(
+    plan: &VerifyPlan,
+    ring: Keyring<'_>,
+    message: &Message<'_>,
+    now: Timestamp,
+) -> Result<(), Reject> {
+    let place = plan.signature.as_ref().ok_or(Reject::NoSignature)?;
+    let given = decoded_signatures(place, message.look)?;
+    if plan.signed.is_empty() {
         return Err(Reject::NoKey);
     }
+    let has_url = plan.signed.contains(&SignedPart::Url);
+    let forms = if has_url { plan.urls.as_slice() } else { &[UrlForm::AsSent] };
     let mut found = subtle::Choice::from(0);
     let mut any_key = false;
-    for key in keys {
-        let Material::Hmac(key) = &key.material else {
-            continue;
-        };
-        any_key = true;
-        let mut context = hmac::Context::with_key(key);
-        for part in signed {
-            sign_part(&mut context, part, request, timestamp, body)?;
+    for form in forms {
+        let url = url_in(*form, message.look.request.url);
+        for key in ring.live(now) {
+            any_key |= check_key(plan, key, &url, message, &given, &mut found)?;
         }
-        let expected = context.sign();
-        for signature in given {
-            found |= expected.as_ref().ct_eq(signature);
+        if plan.keys.is_some() {
+            let secrets = ring.live(now).map(Key::secret);
+            let needed = plan.needs_secret();
+            let nothing: &[u8] = &[];
+            let secrets = secrets.chain((!needed).then_some(nothing));
+            for secret in secrets {
+                let signed = message.bytes(&plan.signed, &url, secret)?;
+                for key in ring.fetched {
+                    any_key = true;
+                    found |= check_public(plan, place, key, &signed, &given);
+                }
+            }
         }
     }
     outcome(any_key, found)
 }
 
-pub(super) fn sign_part(
-    context: &mut hmac::Context,
-    part: &SignedPart,
-    request: &RequestParts<'_>,
-    timestamp: Option<&str>,
-    body: &[u8],
-) -> Result<(), Reject> {
-    match part {
-        SignedPart::Text(text) => context.update(text.as_bytes()),
-        SignedPart::Body => context.update(body),
-        SignedPart::BodySha256 => {
-            let hash = digest::digest(&digest::SHA256, body);
-            context.update(HEXLOWER.encode(hash.as_ref()).as_bytes());
+/// Whether the key is one for the scheme; whether it gives a signature is added to `found`.
+fn check_key(
+    plan: &VerifyPlan,
+    key: &Key,
+    url: &str,
+    message: &Message<'_>,
+    given: &[Vec<u8>],
+    found: &mut subtle::Choice,
+) -> Result<bool, Reject> {
+    match &key.material {
+        Material::Hmac(hmac) if plan.algorithm.is_hmac() => {
+            let mut context = hmac::Context::with_key(hmac);
+            message.feed(&plan.signed, url, key.secret(), &mut |piece| context.update(piece))?;
+            let expected = context.sign();
+            for signature in given {
+                *found |= expected.as_ref().ct_eq(signature);
+            }
         }
-        SignedPart::Timestamp => {
-            context.update(timestamp.ok_or(Reject::NoTimestamp)?.as_bytes());
+        Material::Text if plan.algorithm == Algorithm::Sha256Concat => {
+            let mut context = digest::Context::new(&digest::SHA256);
+            message.feed(&plan.signed, url, key.secret(), &mut |piece| context.update(piece))?;
+            let expected = context.finish();
+            for signature in given {
+                *found |= expected.as_ref().ct_eq(signature);
+            }
         }
-        SignedPart::Url => context.update(request.url.as_bytes()),
-        SignedPart::Method => context.update(request.method.as_str().as_bytes()),
-        SignedPart::Header(name) => {
-            let value = single_header(request.headers, name).ok_or(Reject::NoSignedHeader)?;
-            context.update(value.as_bytes());
+        Material::Public(public) if plan.algorithm.is_asymmetric() => {
+            let signed = message.bytes(&plan.signed, url, key.secret())?;
+            let place = plan.signature.as_ref().ok_or(Reject::NoSignature)?;
+            *found |= check_public(plan, place, public, &signed, given);
         }
+        _ => return Ok(false),
     }
-    Ok(())
+    Ok(true)
+}
+
+/// What is compared is public, so the time that it takes tells nothing.
+fn check_public(
+    plan: &VerifyPlan,
+    place: &SignaturePlan,
+    key: &PublicKey,
+    signed: &[u8],
+    given: &[Vec<u8>],
+) -> subtle::Choice {
+    let Some(check) = Check::of(plan.algorithm, place.is_raw_ecdsa) else {
+        return subtle::Choice::from(0);
+    };
+    let found = given.iter().any(|signature| key.verifies(check, signed, signature));
+    subtle::Choice::from(u8::from(found))
+}
+
+/// A token where the scheme says. Several in a body are parts of one request, each of which must
+/// have it; several in headers are ways to say it.
+fn check_token(
+    plan: &VerifyPlan,
+    ring: Keyring<'_>,
+    look: &Look<'_>,
+    now: Timestamp,
+) -> Result<(), Reject> {
+    let place = plan.signature.as_ref().ok_or(Reject::NoSignature)?;
+    let every = matches!(place.at.place, Place::Body(_));
+    check_text(ring.live(now), &decoded_signatures(place, look)?, every)
 }
 
 /// Compares digests, so that not even the length of the secret shows in the time it takes.
-fn check_text<'k>(keys: impl Iterator<Item = &'k Key>, given: &[Vec<u8>]) -> Result<(), Reject> {
-    let mut found = subtle::Choice::from(0);
+fn check_text<'k>(
+    keys: impl Iterator<Item = &'k Key>,
+    given: &[Vec<u8>],
+    every: bool,
+) -> Result<(), Reject> {
+    let mut matching = vec![subtle::Choice::from(0); given.len()];
     let mut any_key = false;
     for key in keys {
         let Material::Digest(expected) = &key.material else {
             continue;
         };
         any_key = true;
-        for text in given {
+        for (text, found) in given.iter().zip(&mut matching) {
             let hash = digest::digest(&digest::SHA256, text);
-            found |= expected.as_slice().ct_eq(hash.as_ref());
+            *found |= expected.as_slice().ct_eq(hash.as_ref());
         }
     }
-    outcome(any_key, found)
+    let start = subtle::Choice::from(u8::from(every && !given.is_empty()));
+    let join = |all, one| if every { all & one } else { all | one };
+    outcome(any_key, matching.into_iter().fold(start, join))
 }
 
 fn outcome(any_key: bool, found: subtle::Choice) -> Result<(), Reject> {
@@ -209,20 +367,16 @@ fn basic_credentials(headers: &HeaderMap) -> Result<Vec<u8>, Reject> {
 /// The timestamp as received, once it is within the tolerance.
 fn check_timestamp<'h>(
     plan: &TimestampPlan,
-    headers: &'h HeaderMap,
+    look: &Look<'h>,
     now: Timestamp,
-) -> Result<&'h str, Reject> {
-    let mut found = located(headers, &plan.header, plan.list.as_deref(), plan.take.as_deref());
-    let text = found.next().ok_or(Reject::NoTimestamp)?;
-    if found.next().is_some() {
-        return Err(Reject::NoTimestamp);
-    }
+) -> Result<Cow<'h, str>, Reject> {
+    let text = look.only(&plan.at).ok_or(Reject::NoTimestamp)?;
     let at = match plan.unit {
         TimeUnit::Seconds => {
             text.parse::<i64>().ok().and_then(|s| s.checked_mul(1000)).map(Timestamp)
         }
         TimeUnit::Milliseconds => text.parse().ok().map(Timestamp),
-        TimeUnit::Rfc3339 => Timestamp::parse_rfc3339(text),
+        TimeUnit::Rfc3339 => Timestamp::parse_rfc3339(&text),
     };
     let at = at.ok_or(Reject::NoTimestamp)?;
     if at < now.minus(plan.past) {
@@ -235,53 +389,32 @@ fn check_timestamp<'h>(
 }
 
 /// Every signature that stands where the plan says and decodes; an empty list is a rejection.
-fn decoded_signatures(plan: &SignaturePlan, headers: &HeaderMap) -> Result<Vec<Vec<u8>>, Reject> {
-    let found: Vec<_> = located(headers, &plan.header, plan.list.as_deref(), plan.take.as_deref())
-        .filter_map(|text| decode(plan.decode, text))
-        .filter(|bytes| !bytes.is_empty())
-        .collect();
-    if found.is_empty() { Err(Reject::NoSignature) } else { Ok(found) }
-}
-
-/// The items of a header, split at `list`, that begin with `take`, which is cut off.
-fn located<'h, 'p>(
-    headers: &'h HeaderMap,
-    name: &'p str,
-    list: Option<&'p str>,
-    take: Option<&'p str>,
-) -> impl Iterator<Item = &'h str> + use<'h, 'p> {
-    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    values
-        .flat_map(move |value| {
-            // Without a separator the whole value is the one item: nothing splits at a line break,
-            // which no header value can hold.
-            value.split(list.unwrap_or("\n"))
-        })
-        .filter_map(move |item| item.trim().strip_prefix(take.unwrap_or("")))
-        .filter(|item| !item.is_empty())
-}
-
-/// A header that stands there exactly once.
-fn single_header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    let mut values = headers.get_all(name).into_iter();
-    let value = values.next()?.to_str().ok()?;
-    values.next().is_none().then_some(value)
+fn decoded_signatures(plan: &SignaturePlan, look: &Look<'_>) -> Result<Vec<Vec<u8>>, Reject> {
+    let mut found = Vec::new();
+    let mut undecodable = false;
+    look.each(&plan.at, |text| match decode(plan.decode, &text) {
+        Some(bytes) if !bytes.is_empty() => found.push(bytes),
+        _ => undecodable = true,
+    });
+    // In a body each stands for a part of it, so none may be left out.
+    let is_partial = undecodable && matches!(plan.at.place, Place::Body(_));
+    if found.is_empty() || is_partial { Err(Reject::NoSignature) } else { Ok(found) }
 }
 
 /// The text that [`decode`] gives these bytes for, where there is one.
 pub(super) fn encode(encoding: Encoding, bytes: &[u8]) -> Option<String> {
     Some(match encoding {
-        Encoding::Raw => String::from_utf8(bytes.to_vec()).ok()?,
+        Encoding::Raw | Encoding::Pem => String::from_utf8(bytes.to_vec()).ok()?,
         Encoding::Hex => HEXLOWER.encode(bytes),
         Encoding::Base64 => BASE64.encode(bytes),
         Encoding::Base64Url => BASE64URL_NOPAD.encode(bytes),
     })
 }
 
-/// Bytes from text; hexadecimal of either case, base64 with padding or without.
+/// Bytes from text; hexadecimal of either case, base64 with padding or without. PEM is left as it is.
 pub(super) fn decode(encoding: Encoding, text: &str) -> Option<Vec<u8>> {
     match encoding {
-        Encoding::Raw => Some(text.as_bytes().to_vec()),
+        Encoding::Raw | Encoding::Pem => Some(text.as_bytes().to_vec()),
         Encoding::Hex => HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok(),
         Encoding::Base64 => BASE64_NOPAD.decode(text.trim_end_matches('=').as_bytes()).ok(),
         Encoding::Base64Url => BASE64URL_NOPAD.decode(text.trim_end_matches('=').as_bytes()).ok(),

@@ -57,6 +57,9 @@ pub(super) struct Context<'a> {
     hidden: Vec<String>,
 }
 
+/// A label names at most so many choices.
+const MAX_LISTED: usize = 12;
+
 /// Shorter texts are words that messages need; a credential is longer.
 const SHORTEST_HIDDEN_BYTES: usize = 4;
 
@@ -161,6 +164,7 @@ impl<'a> Context<'a> {
         let label = match nearest(wrong, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
             None if known.is_empty() => format!("this file defines no {noun}"),
+            None if known.len() > MAX_LISTED => format!("none of the {} there are", known.len()),
             None => one_of(known),
         };
         self.error(code, at, format!("unknown {noun} `{}`", wrong.escape_debug()), label)
@@ -242,6 +246,11 @@ impl<'a> Context<'a> {
                 _ => {}
             }
         }
+    }
+
+    /// Notes a secret that something built in looks up.
+    pub fn note_secret(&mut self, name: &str, at: Loc) {
+        self.secrets.push((name.to_owned(), at));
     }
 
     /// Compiles nested leaves. `None` where one of them is wrong.

@@ -26,8 +26,8 @@ const FIRST_PAGE: i64 = 1;
 fn keys_of(kind: PageKind) -> (&'static [&'static str], &'static [&'static str]) {
     match kind {
         PageKind::None => (&[], &["size", "size_param"]),
-        PageKind::Page => (&["param"], &["first", "size", "size_param", "stop", "max"]),
-        PageKind::Offset => (&["param"], &["size", "size_param", "stop", "max"]),
+        PageKind::Page => (&[], &["param", "first", "size", "size_param", "stop", "max"]),
+        PageKind::Offset => (&[], &["param", "size", "size_param", "stop", "max"]),
         PageKind::Cursor => (&["next"], &["param", "size", "size_param", "stop", "max"]),
         PageKind::Next => (&["next"], &["size", "size_param", "stop", "max"]),
         PageKind::Link => (&[], &["size", "size_param", "stop", "max"]),
@@ -86,6 +86,9 @@ pub(super) fn compile(
     let first = own.first.or(&shared.first).value().map_or(FIRST_PAGE, |first| first.0);
     if matches!(kind, PageKind::Cursor | PageKind::Last) && param.is_none() {
         check_token(context, uses, by.key().unwrap_or(at));
+    }
+    if matches!(kind, PageKind::Page | PageKind::Offset) && param.is_none() {
+        check_count(context, uses, kind, at)?;
     }
     Some(PagePlan {
         by: page_by(kind, param, first, next)?,
@@ -152,8 +155,8 @@ fn page_by(
 ) -> Option<PageBy> {
     Some(match kind {
         PageKind::None => PageBy::None,
-        PageKind::Page => PageBy::Page { param: param?, first },
-        PageKind::Offset => PageBy::Offset { param: param? },
+        PageKind::Page => PageBy::Page { param, first },
+        PageKind::Offset => PageBy::Offset { param },
         PageKind::Cursor => PageBy::Cursor { next: next?, param },
         PageKind::Next => PageBy::Next { next: next? },
         PageKind::Link => PageBy::Link,
@@ -186,12 +189,6 @@ fn check_keys(
         .copied()
         .collect();
     for key in &missing {
-        let what = match *key {
-            "param" => {
-                "`param` is the query parameter that takes the number, such as \"page\" or \"offset\""
-            }
-            _ => "`next` is the path to the next page's token or URL, such as \"$.meta.next\"",
-        };
         context
             .error(
                 codes::PAGE_KEYS,
@@ -199,7 +196,7 @@ fn check_keys(
                 format!("missing key `{key}` in `page`"),
                 format!("by = \"{}\" needs `{key}`", kind.word()),
             )
-            .help(what);
+            .help("`next` is the path to the next page's token or URL, such as \"$.meta.next\"");
     }
     for (name, place) in given {
         if *name != "by" && !required.contains(name) && !optional.contains(name) {
@@ -229,6 +226,32 @@ fn check_keys(
             );
     }
     missing.is_empty()
+}
+
+/// A count that no request carries makes every page the first.
+fn check_count(
+    context: &mut Context<'_>,
+    uses: Option<&Uses>,
+    kind: PageKind,
+    at: Loc,
+) -> Option<()> {
+    let uses = uses?;
+    if uses.has("page", "number") || uses.has("page", "offset") {
+        return Some(());
+    }
+    let name = if kind == PageKind::Page { "number" } else { "offset" };
+    context
+        .error(
+            codes::PAGE_KEYS,
+            at,
+            "missing key `param` in `page`",
+            format!("by = \"{}\" needs `param`", kind.word()),
+        )
+        .help(format!(
+            "`param` is the query parameter that takes the number, such as \"page\" or \"offset\"; or place \
+             {{{{ page.{name} }}}} in the query, headers or body"
+        ));
+    None
 }
 
 fn check_token(context: &mut Context<'_>, uses: Option<&Uses>, at: Loc) {

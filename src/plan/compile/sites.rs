@@ -32,10 +32,16 @@ pub(super) static EVENTS: Site = site(&["vars", "request"], Some("request"));
 pub(super) static MAP: Site = site(&["vars", "record", "with", "event"], Some("record"));
 /// Destinations: `$` is the mapped record.
 pub(super) static DESTINATION: Site = site(&["vars", "secret", "out", "event"], Some("out"));
+/// Of a webhook's request, what is signed or where it stands: `$` is the request's body.
+pub(super) static SIGNED: Site = site(&["request"], Some("request"));
+/// Requests for the public keys of a verification.
+pub(super) static KEYS: Site = site(&["vars", "secret", "request", "kid"], None);
 /// A challenge's condition.
 pub(super) static CHALLENGE_WHEN: Site = lenient(&["vars", "request"], None);
-/// A challenge's answer.
+/// What a challenge looks at.
 pub(super) static CHALLENGE: Site = site(&["vars", "request"], None);
+/// A challenge's answer.
+pub(super) static ANSWER: Site = site(&["vars", "request", "signature"], None);
 
 const POLLED: &[&str] = &["vars", "record", "up", "each", "response"];
 const PUSHED: &[&str] = &["vars", "record", "request"];
@@ -85,6 +91,8 @@ pub(super) fn where_name_exists(name: &str) -> Option<&'static str> {
             "`up`, what encloses a record, exists in key, revision, tenant, when, delete and with \
              of polled streams; hand it to map by `with`"
         }
+        "kid" => "`kid`, the token's key id, exists in [verify.NAME.keys]",
+        "signature" => "`signature` exists in the `text` or `json` of a challenge that has `sign`",
         "each" => {
             "`each` exists in requests of a poll that has `each`, and in its stream's key, revision, \
              tenant, when, delete and with; hand it to map by `with`"

@@ -1,41 +1,41 @@
-//! `[verify.NAME]` and the presets: what is signed is lowered to parts, and must bind the body.
+//! `[verify.NAME]` and the presets. What would let a request through that nobody signed is refused
+//! here: see [`open`].
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::sync::Arc;
 
 use super::{
     super::{
-        Algorithm, ChallengePlan, Encoding, KeyPlan, SignaturePlan, SignedPart, TimeUnit,
-        TimestampPlan, VerifyPlan,
+        Algorithm, ChallengeAnswer, ChallengePlan, Encoding, KeyPlan, Place, ReplyPlan, SignedPart,
+        UrlForm, VerifyPlan, VisitPlan,
     },
-    auth::check_header,
-    context::{Context, within},
-    destination::duration,
+    context::{Context, complete},
+    destination::method_of,
     sites,
 };
 use crate::{
     definition::{
-        self,
+        collections::items,
         connector::ConnectorDef,
-        kinds::{Expression, Plain, Prose},
+        kinds::Plain,
         presets::PRESETS,
-        table::{At, Given, Loc, list_of},
-        verify::{AlgorithmDef, ChallengeDef, EncodingDef, TimestampDef, UnitDef, VerifyDef},
+        table::{At, Given},
+        verify::{AlgorithmDef, ChallengeDef, KeyDef, KeyEncodingDef, UrlFormDef, VerifyDef},
+        webhook::ReplyDef,
     },
-    diagnostic::{codes, nearest},
+    diagnostic::codes,
     map::Tree,
 };
 
-const DEFAULT_PAST: Duration = Duration::from_mins(5);
-const DEFAULT_FUTURE: Duration = Duration::from_mins(1);
-const DEFAULT_STATUS: u16 = 401;
+mod open;
+mod parts;
+mod presets;
+mod signed;
 
-/// The presets that need no table at all.
-const BUILT_IN: &[(&str, Algorithm)] = &[("basic", Algorithm::Basic), ("none", Algorithm::None)];
+#[cfg(test)]
+pub(super) use presets::preset;
+use presets::presets;
+
+const DEFAULT_STATUS: u16 = 401;
 
 /// Compiles every table of the file, so that one that no stream uses is checked, too.
 pub(super) fn check_all(context: &mut Context<'_>, body: &ConnectorDef) {
@@ -55,7 +55,10 @@ pub(super) fn resolve(context: &mut Context<'_>, given: &At<Plain>) -> Option<Ar
     if let Some(preset) = presets().get(name) {
         let text = PRESETS.iter().find(|(known, _)| *known == name).map_or("", |(_, text)| *text);
         context.hash.text(text);
-        return Some(Arc::clone(preset));
+        for secret in &preset.secrets {
+            context.note_secret(secret, given.at);
+        }
+        return Some(Arc::clone(&preset.plan));
     }
     let own: Vec<String> = context.verifies.iter().map(|(name, _)| name.clone()).collect();
     let known = own.iter().map(String::as_str).chain(presets().keys().copied());
@@ -65,117 +68,123 @@ pub(super) fn resolve(context: &mut Context<'_>, given: &At<Plain>) -> Option<Ar
     None
 }
 
-/// The names that `verify` takes without a table.
-pub(super) fn preset_names() -> Vec<&'static str> {
-    presets().keys().copied().collect()
-}
-
-/// The built-in ones, compiled once for all.
-fn presets() -> &'static BTreeMap<&'static str, Arc<VerifyPlan>> {
-    static COMPILED: OnceLock<BTreeMap<&'static str, Arc<VerifyPlan>>> = OnceLock::new();
-    COMPILED.get_or_init(|| {
-        let bare = BUILT_IN.iter().map(|(name, algorithm)| {
-            let plan = VerifyPlan {
-                name: (*name).to_owned(),
-                algorithm: *algorithm,
-                signed: Vec::new(),
-                on_fail: DEFAULT_STATUS,
-                key: KeyPlan::default(),
-                signature: None,
-                timestamp: None,
-                challenge: None,
-            };
-            (*name, Arc::new(plan))
-        });
-        let files = PRESETS.iter().filter_map(|(name, text)| {
-            let (plan, _) = preset(name, text);
-            Some((*name, Arc::new(plan?)))
-        });
-        bare.chain(files).collect()
-    })
-}
-
-/// A preset, and what is wrong with its file; a test sees to it that nothing is.
-pub(super) fn preset(name: &str, text: &str) -> (Option<VerifyPlan>, Vec<String>) {
-    let path = format!("integrations/verify/{name}.toml");
-    let sources = OneFile(Arc::new(crate::diagnostic::SourceFile {
-        path: path.clone().into(),
-        text: text.to_owned(),
-    }));
-    let mut context = Context::new(Path::new(""), &sources);
-    context.open(Path::new(&path));
-    let read = definition::read_presets(0, text);
-    context.report_all(read.findings);
-    let def = read.definition.verify.value().and_then(|named| named.find(name));
-    let plan = def.and_then(|def| compile(&mut context, name, &def.value));
-    (plan, context.messages())
-}
-
-/// A single file that is at hand already.
-struct OneFile(Arc<crate::diagnostic::SourceFile>);
-
-impl super::Sources for OneFile {
-    fn read(&self, _path: &Path) -> Option<Arc<crate::diagnostic::SourceFile>> {
-        Some(Arc::clone(&self.0))
-    }
-}
-
 fn compile(context: &mut Context<'_>, name: &str, def: &VerifyDef) -> Option<VerifyPlan> {
     let path = format!("verify.{name}");
-    let algorithm = *def.algorithm.value()?;
+    let algorithm = algorithm_of(*def.algorithm.value()?);
     check_tables(context, name, def, algorithm);
     let signed = signed(context, name, def, algorithm);
-    let signature = match def.signature.value() {
-        Some(signature) => Some(SignaturePlan {
-            header: lower_header(context, &signature.header)?,
-            list: separator(&signature.list),
-            take: signature.take.value().map(|take| take.0.clone()),
-            decode: encoding(&signature.decode, default_encoding(algorithm)),
-        }),
-        None => None,
-    };
-    let timestamp = match def.timestamp.value() {
-        Some(timestamp) => Some(timestamp_plan(context, timestamp)?),
-        None => None,
-    };
-    let challenge = match def.challenge.value() {
-        Some(challenge) => Some(challenge_plan(context, challenge, &path)?),
-        None => None,
-    };
-    let key = def.key.value();
-    Some(VerifyPlan {
+    let signature = def.signature.get();
+    let signature = signature.map(|given| parts::signature(context, name, given, algorithm));
+    let timestamp = def.timestamp.get();
+    let timestamp = timestamp.map(|given| parts::timestamp(context, name, given, algorithm));
+    let body_hash = def.body_hash.get();
+    let body_hash = body_hash.map(|given| parts::body_hash(context, name, given));
+    let keys = def.keys.value().map(|keys| parts::keys(context, name, keys));
+    let jwt = def.jwt.value().map(|jwt| parts::jwt(context, jwt));
+    let certificate = def.certificate.value();
+    let certificate = certificate.map(|certificate| parts::certificate(context, certificate));
+    let require = context.maybe(&def.require, &sites::CHALLENGE_WHEN, &format!("{path}.require"));
+    let once = context.maybe(&def.once, &sites::CHALLENGE, &format!("{path}.once"));
+    let challenges: Vec<Option<ChallengePlan>> =
+        items(&def.challenge).iter().map(|given| challenge(context, given, &path)).collect();
+    let urls: Vec<UrlForm> = items(&def.urls).iter().map(|form| url_form(form.value)).collect();
+    let plan = VerifyPlan {
         name: name.to_owned(),
-        algorithm: algorithm_of(algorithm),
+        algorithm,
         signed: signed?,
+        urls: if urls.is_empty() { vec![UrlForm::AsSent] } else { urls },
+        covers_body: def.covers_body.value() != Some(&false),
+        body_hash: complete(body_hash)?,
+        require,
+        once,
         on_fail: def.on_fail.value().map_or(DEFAULT_STATUS, |status| status.0 as u16),
-        key: KeyPlan {
-            strip: key.and_then(|key| key.strip.value()).map(|strip| strip.0.clone()),
-            decode: key.map_or(Encoding::Raw, |key| encoding(&key.decode, Encoding::Raw)),
-        },
-        signature,
-        timestamp,
-        challenge,
-    })
+        reply: def.reply.value().map(reply),
+        key: key(def.key.value(), algorithm),
+        keys: complete(keys)?,
+        jwt: complete(jwt)?,
+        certificate: complete(certificate)?,
+        signature: complete(signature)?,
+        timestamp: complete(timestamp)?,
+        challenges: challenges.into_iter().collect::<Option<_>>()?,
+    };
+    open::check(context, name, def, &plan);
+    Some(plan)
+}
+
+/// The answer that a table names.
+pub(super) fn reply(def: &ReplyDef) -> ReplyPlan {
+    ReplyPlan {
+        status: def.status.value().map_or(202, |status| status.0 as u16),
+        body: def.body.value().map(|body| body.0.clone()),
+    }
 }
 
 /// Which tables an algorithm needs, and which mean nothing to it.
-fn check_tables(context: &mut Context<'_>, name: &str, def: &VerifyDef, algorithm: AlgorithmDef) {
-    let needs_signature = !matches!(algorithm, AlgorithmDef::Basic | AlgorithmDef::None);
-    if needs_signature && def.signature.is_absent() {
-        context
-            .error(
-                codes::VERIFY_KEYS,
-                def.at,
-                format!("nothing says where the signature stands in [verify.{name}]"),
-                format!("\"{}\" needs a table [verify.{name}.signature]", algorithm.word()),
-            )
-            .help("its `header` names the header with the signature or the token");
+fn check_tables(context: &mut Context<'_>, name: &str, def: &VerifyDef, algorithm: Algorithm) {
+    let mut needs = |table: &str, is_absent: bool, why: &str| {
+        if is_absent {
+            context
+                .error(
+                    codes::VERIFY_KEYS,
+                    def.at,
+                    format!("[verify.{name}] needs a table [verify.{name}.{table}]"),
+                    format!("\"{}\" cannot be checked without it", algorithm.word()),
+                )
+                .help(why);
+        }
+    };
+    if !matches!(algorithm, Algorithm::Basic | Algorithm::None) {
+        let why = "it says where the signature or the token stands; `header` names a header";
+        needs("signature", def.signature.is_absent(), why);
+    }
+    if algorithm == Algorithm::Jwt {
+        let why = "its `algorithms` is the allow-list: a token must not choose how it is checked";
+        needs("jwt", def.jwt.is_absent(), why);
+    }
+    if algorithm == Algorithm::Mtls {
+        let why = "it says in which header the proxy passes the certificate on, and which may post";
+        needs("certificate", def.certificate.is_absent(), why);
     }
     let unused: &[&str] = match algorithm {
-        AlgorithmDef::HmacSha1 | AlgorithmDef::HmacSha256 | AlgorithmDef::HmacSha512 => &[],
-        AlgorithmDef::Token => &["signed", "covers_body", "timestamp"],
-        AlgorithmDef::Basic => &["signed", "covers_body", "timestamp", "signature"],
-        AlgorithmDef::None => &["signed", "covers_body", "timestamp", "signature", "key"],
+        Algorithm::Jwt => &["signed", "urls", "certificate"],
+        Algorithm::Token => &[
+            "signed",
+            "urls",
+            "covers_body",
+            "timestamp",
+            "keys",
+            "jwt",
+            "certificate",
+            "body_hash",
+        ],
+        Algorithm::Mtls => {
+            &["signed", "urls", "covers_body", "timestamp", "keys", "jwt", "body_hash"]
+        }
+        Algorithm::Basic => &[
+            "signed",
+            "urls",
+            "covers_body",
+            "timestamp",
+            "signature",
+            "keys",
+            "jwt",
+            "certificate",
+            "body_hash",
+        ],
+        Algorithm::None => &[
+            "signed",
+            "urls",
+            "covers_body",
+            "timestamp",
+            "signature",
+            "key",
+            "keys",
+            "jwt",
+            "certificate",
+            "body_hash",
+        ],
+        _ if algorithm.is_asymmetric() => &["jwt", "certificate"],
+        _ => &["keys", "jwt", "certificate"],
     };
     for (key, at) in def.given().into_iter().filter(|(key, _)| unused.contains(key)) {
         context.error(
@@ -192,64 +201,42 @@ fn algorithm_of(algorithm: AlgorithmDef) -> Algorithm {
         AlgorithmDef::HmacSha1 => Algorithm::HmacSha1,
         AlgorithmDef::HmacSha256 => Algorithm::HmacSha256,
         AlgorithmDef::HmacSha512 => Algorithm::HmacSha512,
+        AlgorithmDef::Sha256Concat => Algorithm::Sha256Concat,
+        AlgorithmDef::Ed25519 => Algorithm::Ed25519,
+        AlgorithmDef::EcdsaP256 => Algorithm::EcdsaP256,
+        AlgorithmDef::RsaSha1 => Algorithm::RsaSha1,
+        AlgorithmDef::RsaSha256 => Algorithm::RsaSha256,
+        AlgorithmDef::Jwt => Algorithm::Jwt,
         AlgorithmDef::Token => Algorithm::Token,
         AlgorithmDef::Basic => Algorithm::Basic,
+        AlgorithmDef::Mtls => Algorithm::Mtls,
         AlgorithmDef::None => Algorithm::None,
     }
 }
 
-fn default_encoding(algorithm: AlgorithmDef) -> Encoding {
-    match algorithm {
-        AlgorithmDef::HmacSha1 | AlgorithmDef::HmacSha256 | AlgorithmDef::HmacSha512 => {
-            Encoding::Hex
-        }
-        _ => Encoding::Raw,
+fn url_form(form: UrlFormDef) -> UrlForm {
+    match form {
+        UrlFormDef::AsSent => UrlForm::AsSent,
+        UrlFormDef::Decoded => UrlForm::Decoded,
+        UrlFormDef::WithPort => UrlForm::WithPort,
+        UrlFormDef::WithoutPort => UrlForm::WithoutPort,
     }
 }
 
-fn encoding(given: &Given<EncodingDef>, default: Encoding) -> Encoding {
-    match given.value() {
-        Some(EncodingDef::Raw) => Encoding::Raw,
-        Some(EncodingDef::Hex) => Encoding::Hex,
-        Some(EncodingDef::Base64) => Encoding::Base64,
-        Some(EncodingDef::Base64Url) => Encoding::Base64Url,
-        None => default,
-    }
-}
-
-fn separator(given: &Given<Prose>) -> Option<String> {
-    given.value().map(|list| list.0.clone()).filter(|list| !list.is_empty())
-}
-
-fn lower_header(context: &mut Context<'_>, given: &Given<Plain>) -> Option<String> {
-    let name = given.get()?;
-    check_header(context, &name.value.0, name.at).then(|| name.value.0.to_ascii_lowercase())
-}
-
-fn timestamp_plan(context: &mut Context<'_>, def: &TimestampDef) -> Option<TimestampPlan> {
-    Some(TimestampPlan {
-        header: lower_header(context, &def.header)?,
-        list: separator(&def.list),
-        take: def.take.value().map(|take| take.0.clone()),
-        unit: match def.unit.value() {
-            Some(UnitDef::Milliseconds) => TimeUnit::Milliseconds,
-            Some(UnitDef::Rfc3339) => TimeUnit::Rfc3339,
-            _ => TimeUnit::Seconds,
+fn key(def: Option<&KeyDef>, algorithm: Algorithm) -> KeyPlan {
+    let decode = match def.and_then(|key| key.decode.value()) {
+        Some(KeyEncodingDef::Raw) => Encoding::Raw,
+        Some(KeyEncodingDef::Hex) => Encoding::Hex,
+        Some(KeyEncodingDef::Base64) => Encoding::Base64,
+        Some(KeyEncodingDef::Base64Url) => Encoding::Base64Url,
+        Some(KeyEncodingDef::Pem) => Encoding::Pem,
+        None => match algorithm {
+            Algorithm::Ed25519 => Encoding::Hex,
+            Algorithm::EcdsaP256 | Algorithm::RsaSha1 | Algorithm::RsaSha256 => Encoding::Pem,
+            _ => Encoding::Raw,
         },
-        past: duration(&def.past, DEFAULT_PAST),
-        future: duration(&def.future, DEFAULT_FUTURE),
-    })
-}
-
-fn challenge_plan(
-    context: &mut Context<'_>,
-    def: &ChallengeDef,
-    path: &str,
-) -> Option<ChallengePlan> {
-    let when = context.maybe(&def.when, &sites::CHALLENGE_WHEN, &format!("{path}.challenge.when"));
-    let fields = &def.json.value()?.0;
-    let json = context.fields(fields, &sites::CHALLENGE, &format!("{path}.challenge.json"));
-    Some(ChallengePlan { when: when?, json: Tree::Table(json?) })
+    };
+    KeyPlan { strip: def.and_then(|key| key.strip.value()).map(|strip| strip.0.clone()), decode }
 }
 
 /// What is signed, in parts. Without `signed`: the body.
@@ -257,124 +244,102 @@ fn signed(
     context: &mut Context<'_>,
     name: &str,
     def: &VerifyDef,
-    algorithm: AlgorithmDef,
+    algorithm: Algorithm,
 ) -> Option<Vec<SignedPart>> {
-    if matches!(algorithm, AlgorithmDef::Token | AlgorithmDef::Basic | AlgorithmDef::None) {
+    if !algorithm.has_signed() {
         return Some(Vec::new());
     }
     let Some(given) = def.signed.get() else {
-        if let Some(timestamp) = def.timestamp.get() {
-            unsigned_timestamp(context, timestamp.key);
-        }
         return def.signed.is_absent().then(|| vec![SignedPart::Body]);
     };
-    let parts = parts(context, given)?;
-    let binds = parts.iter().any(|part| matches!(part, SignedPart::Body | SignedPart::BodySha256));
-    if !binds && def.covers_body.value() != Some(&false) {
+    let parts = signed::parts(context, given, &format!("verify.{name}.signed"))?;
+    if parts.contains(&SignedPart::Timestamp) && def.timestamp.is_absent() {
         context
-            .error(codes::BODY_NOT_SIGNED, given.at, "`signed` omits the body", "anyone could change the body")
-            .help("add {{ body }} or {{ body_sha256 }}; if the provider really does not sign it, say covers_body = false");
-    }
-    match (parts.contains(&SignedPart::Timestamp), def.timestamp.get()) {
-        (true, None) if def.timestamp.is_absent() => {
-            context
-                .error(
-                    codes::VERIFY_KEYS,
-                    given.at,
-                    "nothing says where the timestamp stands",
-                    "`timestamp` is used here",
-                )
-                .help(format!("add a table [verify.{name}.timestamp] with its `header`"));
-        }
-        (false, Some(timestamp)) => unsigned_timestamp(context, timestamp.key),
-        _ => {}
+            .error(
+                codes::VERIFY_KEYS,
+                given.at,
+                "nothing says where the timestamp stands",
+                "`timestamp` is used here",
+            )
+            .help(format!("add a table [verify.{name}.timestamp] with its `header`"));
     }
     Some(parts)
 }
 
-fn unsigned_timestamp(context: &mut Context<'_>, at: Loc) {
-    context
-        .error(
-            codes::UNSIGNED_TIMESTAMP,
-            at,
-            "the timestamp is checked but not signed",
-            "anyone could change it",
-        )
-        .help("if the provider signs it, add {{ timestamp }} to `signed`");
-}
-
-const PARTS: &[&str] = &["body", "body_sha256", "timestamp", "url", "method", "request"];
-
-/// Lowers a template of known parts.
-fn parts(context: &mut Context<'_>, given: &At<Expression>) -> Option<Vec<SignedPart>> {
-    let text = given.value.text.as_str();
-    let mut parts = Vec::new();
-    let mut at = 0;
-    let mut complete = true;
-    while let Some(open) = text[at..].find("{{").map(|open| at + open) {
-        if open > at {
-            parts.push(SignedPart::Text(text[at..open].to_owned()));
-        }
-        let Some(close) = text[open..].find("}}").map(|close| open + close) else {
-            let place = within(given, open..text.len());
-            context.error(
-                codes::BAD_TEMPLATE,
-                place,
-                "`{{` is never closed",
-                "expected `}}` after this",
-            );
-            return None;
-        };
-        if let Some(part) = part(text[open + 2..close].trim()) {
-            parts.push(part);
-        } else {
-            unknown_part(context, given, open + 2..close);
-            complete = false;
-        }
-        at = close + 2;
+fn challenge(
+    context: &mut Context<'_>,
+    given: &At<ChallengeDef>,
+    path: &str,
+) -> Option<ChallengePlan> {
+    let def = &given.value;
+    let path = format!("{path}.challenge");
+    let when = context.maybe(&def.when, &sites::CHALLENGE_WHEN, &format!("{path}.when"));
+    let token = &format!("{path}.verify_token");
+    let verify_token = context.maybe(&def.verify_token, &sites::CHALLENGE, token);
+    let sign = context.maybe(&def.sign, &sites::CHALLENGE, &format!("{path}.sign"));
+    if sign.is_none()
+        && let Some(at) = def.encode.key()
+    {
+        let message = "`encode` has no effect here";
+        context.error(codes::MISPLACED_KEY, at, message, "nothing is signed without `sign`");
     }
-    if at < text.len() {
-        parts.push(SignedPart::Text(text[at..].to_owned()));
+    let visit = context.maybe(&def.visit, &sites::CHALLENGE, &format!("{path}.visit"));
+    let hosts = parts::hosts(context, &def.hosts);
+    if hosts.is_empty()
+        && def.hosts.is_absent()
+        && let Some(at) = def.visit.get()
+    {
+        parts::not_pinned(context, at.at, "whoever sends a request could have any URL fetched");
     }
-    complete.then_some(parts)
-}
-
-fn unknown_part(context: &mut Context<'_>, given: &At<Expression>, range: std::ops::Range<usize>) {
-    let text = &given.value.text[range.clone()];
-    let inner = text.trim();
-    let start = range.start + (text.len() - text.trim_start().len());
-    let label = match nearest(inner, PARTS.iter().copied()) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => format!("expected one of {}", list_of(PARTS.iter().copied())),
+    let answer = match (def.text.get(), def.json.get()) {
+        (Some(text), Some(json)) => {
+            context
+                .error(codes::CONFLICT, json.key, "an answer is text or JSON", "one too many")
+                .related(text.key, "the other one");
+            None
+        }
+        (Some(text), None) => {
+            let text = context.expr(text, &sites::ANSWER, &format!("{path}.text"));
+            text.map(ChallengeAnswer::Text)
+        }
+        (None, Some(json)) => {
+            let fields = context.fields(&json.value.0, &sites::ANSWER, &format!("{path}.json"));
+            fields.map(|fields| ChallengeAnswer::Json(Tree::Table(fields)))
+        }
+        (None, None) => Some(ChallengeAnswer::Empty),
     };
-    context
-        .error(
-            codes::BAD_SIGNED,
-            within(given, start..start + inner.len()),
-            format!("`{}` cannot be signed", inner.escape_debug()),
-            label,
-        )
-        .help("parts of the request are `request.headers['x-name']`, `url` and `method`; filters are not applied here");
+    Some(ChallengePlan {
+        when: when?,
+        verified: def.verified.value() != Some(&false),
+        method: def.method.value().map(|method| method_of(*method)),
+        verify_token,
+        sign: sign.map(|sign| (sign, parts::encoding(&def.encode, Encoding::Hex))),
+        visit: visit.map(|url| VisitPlan { url, hosts }),
+        status: def.status.value().map_or(200, |status| status.0 as u16),
+        answer: answer?,
+    })
 }
 
-fn part(inner: &str) -> Option<SignedPart> {
-    Some(match inner {
-        "body" => SignedPart::Body,
-        "body_sha256" => SignedPart::BodySha256,
-        "timestamp" => SignedPart::Timestamp,
-        "url" | "request.url" => SignedPart::Url,
-        "method" | "request.method" => SignedPart::Method,
-        _ => {
-            let header = inner.strip_prefix("request.headers")?;
-            let name = if let Some(name) = header.strip_prefix('.') {
-                name
-            } else {
-                let quoted = header.strip_prefix('[')?.strip_suffix(']')?.trim();
-                let quote = quoted.chars().next().filter(|c| matches!(c, '\'' | '"'))?;
-                quoted.strip_prefix(quote)?.strip_suffix(quote)?
+/// Whether a part of what is signed is this place.
+fn signs(plan: &VerifyPlan, place: &Place) -> bool {
+    match place {
+        Place::Headers(_) => place.header().is_some_and(|name| {
+            plan.signed.iter().any(|part| matches!(part, SignedPart::Header(it) if it == name))
+        }),
+        Place::Query(_) => plan.signed.contains(&SignedPart::Url),
+        Place::Body(path) => {
+            let member = path.source().strip_prefix("$.").unwrap_or_default();
+            let lists = |part: &SignedPart| match part {
+                SignedPart::Fields(names) => names.iter().any(|name| name == member),
+                _ => false,
             };
-            let name = http::HeaderName::from_bytes(name.as_bytes()).ok()?;
-            SignedPart::Header(name.as_str().to_owned())
+            plan.binds_body() || plan.signed.iter().any(lists)
         }
-    })
+        Place::Claim(_) => true,
+    }
+}
+
+/// Where a key of a definition stands, or the table.
+fn key_or<T>(given: &Given<T>, def: &VerifyDef) -> crate::definition::table::Loc {
+    given.key().unwrap_or(def.at)
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use http::Method;
 
 use super::{
-    super::{Algorithm, ReplyPlan, SecretPlan, WebhookPlan},
+    super::{Algorithm, SecretPlan, VerifyPlan, WebhookPlan},
     connector::Whole,
     context::Context,
     destination::method_of,
-    sites, verify,
+    sites, url, verify,
 };
 use crate::{
     definition::{
@@ -25,6 +25,9 @@ use crate::{
     map::Expr,
     world::Timestamp,
 };
+
+/// Presets that a message names as examples.
+const WELL_KNOWN: &[&str] = &["github", "shopify", "standard", "stripe"];
 
 const DEFAULT_MAX_BODY_BYTES: u64 = 1 << 20;
 
@@ -75,8 +78,10 @@ pub(super) fn compile(
     let (secrets, key_user) = secrets(context, whole.body, &merged, &place);
     let user = context.maybe(&def.user, &sites::SETTINGS, &format!("{place}.user")).or(key_user);
     if let Some(verify) = &verify {
-        check_secrets(context, verify.algorithm, &merged, secrets.len(), user.is_some(), at);
+        check_secrets(context, verify, &merged, secrets.len(), user.is_some(), at);
     }
+    let verify_token = verify_token(context, def, verify.as_deref(), &place, at);
+    let url = url(context, def, &place);
     let events = context.maybe(&def.events, &sites::EVENTS, &format!("{place}.events"));
     if let Some(events) = def.events.get().filter(|events| !events.value.text.starts_with('$')) {
         context
@@ -90,21 +95,68 @@ pub(super) fn compile(
     }
     let methods: Vec<Method> =
         items(&def.methods).iter().map(|method| method_of(method.value)).collect();
-    let reply = def.reply.value().map(|reply| ReplyPlan {
-        status: reply.status.value().map_or(202, |status| status.0 as u16),
-        body: reply.body.value().map(|body| body.0.clone()),
-    });
+    let reply = def.reply.value().map(verify::reply);
+    let reply = reply.or_else(|| verify.as_ref().and_then(|verify| verify.reply.clone()));
     let max_body = def.max_body.value().map_or(DEFAULT_MAX_BODY_BYTES, |size| size.0);
     Some(WebhookPlan {
         path: path?,
         methods: if methods.is_empty() { vec![Method::POST] } else { methods },
         verify: verify?,
+        url,
+        verify_token,
         secrets,
         user,
         events,
         reply,
         max_body_bytes: usize::try_from(max_body).unwrap_or(usize::MAX),
     })
+}
+
+/// What a handshake repeats: needed where the scheme has one, and useless elsewhere.
+fn verify_token(
+    context: &mut Context<'_>,
+    def: &WebhookDef,
+    verify: Option<&VerifyPlan>,
+    place: &str,
+    at: Loc,
+) -> Option<Expr> {
+    let token =
+        context.maybe(&def.verify_token, &sites::SETTINGS, &format!("{place}.verify_token"));
+    let Some(verify) = verify else { return token };
+    let is_asked = verify.challenges.iter().any(|challenge| challenge.verify_token.is_some());
+    match (is_asked, def.verify_token.key()) {
+        (true, None) => {
+            context
+                .error(
+                    codes::NO_SECRET,
+                    at,
+                    "the verification's handshake has no token",
+                    "`verify_token` expected here",
+                )
+                .help("write verify_token = \"{{ secret.NAME }}\": the text that was given to the producer");
+        }
+        (false, Some(key)) => {
+            let message = "`verify_token` has no effect here";
+            context.error(
+                codes::MISPLACED_KEY,
+                key,
+                message,
+                "this verification has no handshake that repeats it",
+            );
+        }
+        _ => {}
+    }
+    if let Some(given) = def.verify_token.get().filter(|given| given.value.text.trim().is_empty()) {
+        empty_secret(context, given);
+        return None;
+    }
+    token
+}
+
+fn url(context: &mut Context<'_>, def: &WebhookDef, place: &str) -> Option<Expr> {
+    let given = def.url.get()?;
+    url::check(context, given);
+    context.expr(given, &sites::SETTINGS, &format!("{place}.url"))
 }
 
 /// The path, if it is one.
@@ -156,12 +208,12 @@ fn resolve_verify(
     merged: &Merged<'_>,
     name: &str,
     at: Loc,
-) -> Option<Arc<super::super::VerifyPlan>> {
+) -> Option<Arc<VerifyPlan>> {
     if let Some(given) = merged.verify.get() {
         return verify::resolve(context, given);
     }
     if merged.verify.is_absent() {
-        let presets = list_of(verify::preset_names().into_iter().filter(|name| *name != "none"));
+        let presets = list_of(WELL_KNOWN.iter().copied());
         context
             .error(
                 codes::NO_VERIFY,
@@ -170,8 +222,8 @@ fn resolve_verify(
                 "`verify` expected here",
             )
             .help(format!(
-                "presets are {presets}; any other scheme is a [verify.NAME] table; if anyone may \
-                 post, say verify = \"none\""
+                "presets are {presets} and many more (docs/verify.md lists them); any other scheme \
+                 is a [verify.NAME] table; if anyone may post, say verify = \"none\""
             ));
     }
     None
@@ -233,18 +285,18 @@ fn secret(
     path: &str,
 ) -> Option<SecretPlan> {
     if given.value.text.trim().is_empty() {
-        context
-            .error(
-                codes::EMPTY_SECRET,
-                given.at,
-                "the secret is empty",
-                "anyone can sign with nothing",
-            )
-            .help("name it: secret = \"{{ secret.SHOP_WEBHOOK_SECRET }}\"");
+        empty_secret(context, given);
         return None;
     }
     let value = context.expr(given, &sites::SETTINGS, path)?;
     Some(SecretPlan { value, not_after })
+}
+
+fn empty_secret(context: &mut Context<'_>, given: &At<Expression>) {
+    let (message, label) = ("the secret is empty", "anyone can sign with nothing");
+    context
+        .error(codes::EMPTY_SECRET, given.at, message, label)
+        .help("name it: secret = \"{{ secret.SHOP_WEBHOOK_SECRET }}\"");
 }
 
 fn not_after(context: &mut Context<'_>, time: &At<Moment>) -> Option<Timestamp> {
@@ -262,10 +314,10 @@ fn not_after(context: &mut Context<'_>, time: &At<Moment>) -> Option<Timestamp> 
     parsed
 }
 
-/// Every algorithm but `none` needs a secret; `basic` a user besides.
+/// Who verifies with a secret needs one; `basic` a user besides.
 fn check_secrets(
     context: &mut Context<'_>,
-    algorithm: Algorithm,
+    verify: &VerifyPlan,
     merged: &Merged<'_>,
     secrets: usize,
     has_user: bool,
@@ -276,8 +328,8 @@ fn check_secrets(
         ("secrets", merged.secrets.key()),
         ("user", merged.own.user.key()),
     ];
-    let unused: &[&str] = match algorithm {
-        Algorithm::None => &["secret", "secrets", "user"],
+    let unused: &[&str] = match verify.algorithm {
+        _ if !verify.needs_secret() => &["secret", "secrets", "user"],
         Algorithm::Basic => &[],
         _ => &["user"],
     };
@@ -291,7 +343,7 @@ fn check_secrets(
             );
         }
     }
-    if algorithm == Algorithm::None {
+    if !verify.needs_secret() {
         return;
     }
     // A secret that is there but wrong has been reported.
@@ -301,7 +353,7 @@ fn check_secrets(
             .error(codes::NO_SECRET, at, "the verification has no secret", "`secret` expected here")
             .help("write secret = \"{{ secret.NAME }}\"; the value comes from the environment or a file");
     }
-    if algorithm == Algorithm::Basic && !has_user && merged.own.user.is_absent() {
+    if verify.algorithm == Algorithm::Basic && !has_user && merged.own.user.is_absent() {
         context
             .error(
                 codes::VERIFY_KEYS,

@@ -11,7 +11,7 @@ use super::rig::{
     NOW, ORDER, ORDERS, Rig, SIGNED_ORDERS, connector_file, hmac_hex, limits, plan_of,
 };
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_event_is_answered_with_its_id_once_the_bus_has_it() {
     let rig = Rig::new(ORDERS);
     let reply = rig.post_json("/orders", ORDER).await;

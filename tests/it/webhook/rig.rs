@@ -11,9 +11,10 @@ use serde_json::Value;
 use tenon::{
     bus::{Bus, MemoryBus},
     diagnostic::SourceFile,
+    egress::{Egress, EgressConfig},
     event::Event,
     ingest::webhook::{Routes, WebhookLimits, WebhookObserver, WebhookServer},
-    plan::{ConnectorPlan, Sources, compile_file},
+    plan::{ConnectorPlan, Sources, VerifyPlan, compile_file},
     world::{ScriptedClock, ScriptedEntropy, Secret, Secrets, Timestamp, World},
 };
 
@@ -40,6 +41,32 @@ pub fn plan_of(text: &str) -> Arc<ConnectorPlan> {
     let root = Path::new("");
     let compiled = compile_file(root, Path::new("connector.toml"), &OneFile(text.to_owned()));
     compiled.plan.unwrap_or_else(|| panic!("{:#?}\n{text}", compiled.diagnostics))
+}
+
+/// The codes of what is wrong with a file.
+pub fn problems_of(text: &str) -> Vec<String> {
+    let root = Path::new("");
+    let compiled = compile_file(root, Path::new("connector.toml"), &OneFile(text.to_owned()));
+    compiled.diagnostics.iter().map(|found| found.code.0.to_owned()).collect()
+}
+
+/// A preset's plan.
+pub fn compiled_verify(preset: &str) -> Arc<VerifyPlan> {
+    let stream = |keys: &str| {
+        let tables = format!(
+            "[stream.events]\nkey = \"one\"\n[stream.events.webhook]\npath = \"/in\"\nverify = \"{preset}\"\n{keys}"
+        );
+        let text = connector_file("shop", &tables);
+        let root = Path::new("");
+        compile_file(root, Path::new("connector.toml"), &OneFile(text)).plan
+    };
+    let secret = "secret = \"{{ secret.HOOK }}\"\n";
+    let tried = ["", secret, "user = \"hook\"\n", "verify_token = \"{{ secret.TOKEN }}\"\n"];
+    let tried = tried.map(|keys| {
+        if keys.is_empty() || keys == secret { keys.to_owned() } else { format!("{secret}{keys}") }
+    });
+    let plan = tried.iter().find_map(|keys| stream(keys)).expect("one of these is what it takes");
+    Arc::clone(&plan.streams[0].webhook.as_ref().unwrap().verify)
 }
 
 /// Secrets that can change while the server runs.
@@ -124,7 +151,21 @@ impl Rig {
     }
 
     pub fn with_limits(tables: &str, limits: WebhookLimits) -> Self {
-        let clock = Arc::new(ScriptedClock::starting_at(NOW));
+        Self::with_egress(tables, limits, Egress::new(EgressConfig::default()))
+    }
+
+    /// With somebody to ask for keys.
+    pub fn with_egress(tables: &str, limits: WebhookLimits, egress: Egress) -> Self {
+        Self::starting_at(NOW, tables, limits, egress)
+    }
+
+    pub fn starting_at(
+        now: Timestamp,
+        tables: &str,
+        limits: WebhookLimits,
+        egress: Egress,
+    ) -> Self {
+        let clock = Arc::new(ScriptedClock::starting_at(now));
         let vault = Arc::new(Vault::default());
         vault.set("HOOK", "s3cret");
         let secrets: Arc<dyn Secrets> = vault.clone();
@@ -132,7 +173,7 @@ impl Rig {
             World { clock: clock.clone(), entropy: Arc::new(ScriptedEntropy::seeded(1)), secrets };
         let bus = MemoryBus::new(clock);
         let counts = Arc::new(Counts::default());
-        let server = WebhookServer::new(bus.clone(), world, limits, counts.clone());
+        let server = WebhookServer::new(bus.clone(), world, egress, limits, counts.clone());
         let plan = plan_of(&connector_file("shop", tables));
         server.set_routes(Routes::build(&[plan]).unwrap_or_else(|problems| panic!("{problems:?}")));
         Self { server, bus, vault, counts }

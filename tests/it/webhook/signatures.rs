@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::Value;
 use tenon::{
-    ingest::webhook::{Key, RawBody, Reject, RequestParts, verify},
+    ingest::webhook::{Key, Keyring, RawBody, Reject, RequestParts, verify},
     plan::VerifyPlan,
     world::{Secret, Timestamp},
 };
@@ -336,7 +336,7 @@ impl Attempt {
         let keys: Vec<_> = self.secrets.iter().map(|secret| key(secret).unwrap()).collect();
         let request = RequestParts { method: &Method::POST, url: &self.url, headers: &headers };
         let body = RawBody::new(Bytes::copy_from_slice(&self.body));
-        verify(&self.plan, &keys, &request, body, self.at).map(drop)
+        verify(&self.plan, Keyring::of(&keys), &request, body, self.at).map(drop)
     }
 }
 

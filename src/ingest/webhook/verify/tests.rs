@@ -5,35 +5,38 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 
 use super::*;
-use crate::{plan::KeyPlan, world::Secret};
+use crate::{
+    plan::{HeaderPattern, KeyPlan, Located},
+    world::Secret,
+};
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 const BODY: &[u8] = b"{\"id\": \"evt_test\"}";
 
 /// As Stripe has it: `t=…,v1=…` over `t.body`.
 fn stripe() -> VerifyPlan {
-    let header = "stripe-signature".to_owned();
     VerifyPlan {
-        name: "stripe".to_owned(),
-        algorithm: Algorithm::HmacSha256,
         signed: vec![SignedPart::Timestamp, SignedPart::Text(".".to_owned()), SignedPart::Body],
-        on_fail: 401,
-        key: KeyPlan::default(),
         signature: Some(SignaturePlan {
-            header: header.clone(),
-            list: Some(",".to_owned()),
-            take: Some("v1=".to_owned()),
+            at: located("stripe-signature", Some(","), Some("v1=")),
             decode: Encoding::Hex,
+            is_raw_ecdsa: false,
         }),
         timestamp: Some(TimestampPlan {
-            header,
-            list: Some(",".to_owned()),
-            take: Some("t=".to_owned()),
+            at: located("stripe-signature", Some(","), Some("t=")),
             unit: TimeUnit::Seconds,
             past: Duration::from_mins(5),
             future: Duration::from_mins(1),
         }),
-        challenge: None,
+        ..VerifyPlan::bare("stripe", Algorithm::HmacSha256)
+    }
+}
+
+fn located(header: &str, list: Option<&str>, take: Option<&str>) -> Located {
+    Located {
+        place: Place::Headers(vec![HeaderPattern::Exact(header.to_owned())]),
+        list: list.map(str::to_owned),
+        take: take.map(str::to_owned),
     }
 }
 
@@ -67,7 +70,7 @@ fn check(
     let headers = headers(pairs);
     let url = "https://hooks.acme.example/in?a=1";
     let request = RequestParts { method: &Method::POST, url, headers: &headers };
-    verify(plan, keys, &request, RawBody::new(Bytes::from_static(body)), NOW).map(drop)
+    verify(plan, Keyring::of(keys), &request, RawBody::new(Bytes::from_static(body)), NOW).map(drop)
 }
 
 fn check_stripe(header: &str, body: &'static [u8]) -> Result<(), Reject> {
@@ -196,9 +199,9 @@ fn signed_headers_must_stand_there_once() {
     let signature = format!("v1={}", HEXLOWER.encode(tag.as_ref()));
     let signature = ("stripe-signature", signature.as_str());
     assert_eq!(check(&plan, &keys, &[signature, ("x-id", "one")], BODY), Ok(()));
-    assert_eq!(check(&plan, &keys, &[signature], BODY), Err(Reject::NoSignedHeader));
+    assert_eq!(check(&plan, &keys, &[signature], BODY), Err(Reject::NoSignedPart));
     let twice = [signature, ("x-id", "one"), ("x-id", "two")];
-    assert_eq!(check(&plan, &keys, &twice, BODY), Err(Reject::NoSignedHeader));
+    assert_eq!(check(&plan, &keys, &twice, BODY), Err(Reject::NoSignedPart));
 }
 
 #[test]
@@ -207,10 +210,9 @@ fn tokens_and_passwords_are_compared() {
     plan.timestamp = None;
     plan.algorithm = Algorithm::Token;
     plan.signature = Some(SignaturePlan {
-        header: "x-gitlab-token".to_owned(),
-        list: None,
-        take: None,
+        at: located("x-gitlab-token", None, None),
         decode: Encoding::Raw,
+        is_raw_ecdsa: false,
     });
     let keys = [key(&plan, "tok")];
     let token = |text| check(&plan, &keys, &[("x-gitlab-token", text)], BODY);
