@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    engine::{ReplayReport, ReplayRequest, Status},
+    engine::{BackfillStatus, ReplayReport, ReplayRequest, Status},
     world::Timestamp,
 };
 
@@ -321,6 +321,34 @@ impl From<ReplayBody> for ReplayRequest {
             dry_run: body.dry_run,
         }
     }
+}
+
+/// `POST /api/v1/backfills`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackfillBody {
+    /// The connector's name.
+    pub connector: String,
+    /// The stream's name.
+    pub stream: String,
+    /// Where it begins: a value of the stream's cursor; times are RFC 3339 or dates.
+    pub from: String,
+    /// Where it ends, itself not included.
+    pub to: String,
+}
+
+/// `GET /api/v1/backfills`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BackfillList {
+    /// All that are known, those that ended included.
+    pub backfills: Vec<BackfillStatus>,
+}
+
+/// `DELETE /api/v1/backfills/{connector}/{stream}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cancelled {
+    /// Whether there was one.
+    pub cancelled: bool,
 }
 
 /// A line of the answer to `POST /api/v1/replay` (`application/x-ndjson`): any number of

@@ -3,7 +3,7 @@
 use http::{Method, StatusCode};
 
 use super::{api::Problem, guard::Refusal};
-use crate::bus::StoreError;
+use crate::{bus::StoreError, engine::BackfillError};
 
 /// A refusal or failure as it is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +75,16 @@ impl ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "store", error.0)
+    }
+}
+
+impl From<BackfillError> for ApiError {
+    fn from(error: BackfillError) -> Self {
+        match error {
+            BackfillError::Unknown(message) => Self::bad_request(message),
+            BackfillError::Busy(message) => Self::conflict(message),
+            BackfillError::Store(error) => error.into(),
+        }
     }
 }
 

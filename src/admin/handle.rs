@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     api::{
-        BodyView, BulkFailure, BulkReport, BulkRequest, DeadFilter, DeadList, Discarded, Empty,
-        Failure, ReplayBody, Replayed, ResumeRequest, Resumed, StatusView, TraceView,
+        BackfillBody, BackfillList, BodyView, BulkFailure, BulkReport, BulkRequest, Cancelled,
+        DeadFilter, DeadList, Discarded, Empty, Failure, ReplayBody, Replayed, ResumeRequest,
+        Resumed, StatusView, TraceView,
     },
     failure::ApiError,
     progress,
@@ -69,6 +70,18 @@ pub async fn handle(
                 return Err(ApiError::bad_request("`from` must be before `to`"));
             }
             Ok(progress::replay(engine.clone(), request.into(), stop.clone()))
+        }
+        Route::Backfills => {
+            Ok(json(StatusCode::OK, &BackfillList { backfills: engine.backfills() }))
+        }
+        Route::Backfill => {
+            let BackfillBody { connector, stream, from, to } = parse(body)?;
+            let begun = engine.backfill(&connector, &stream, &from, &to).await;
+            Ok(json(StatusCode::OK, &begun?))
+        }
+        Route::BackfillCancel { connector, stream } => {
+            let cancelled = engine.cancel_backfill(&connector, &stream).await?;
+            Ok(json(StatusCode::OK, &Cancelled { cancelled }))
         }
         Route::Event { id, body } => trace(engine, id, body).await,
         Route::DeadList { filter, limit } => Ok(dead_list(engine, &filter, limit)),

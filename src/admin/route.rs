@@ -27,6 +27,17 @@ pub enum Route {
     Replay,
     /// `POST /api/v1/resume`
     Resume,
+    /// `GET /api/v1/backfills`
+    Backfills,
+    /// `POST /api/v1/backfills`
+    Backfill,
+    /// `DELETE /api/v1/backfills/{connector}/{stream}`
+    BackfillCancel {
+        /// The connector's name.
+        connector: String,
+        /// The stream's name.
+        stream: String,
+    },
     /// `GET /api/v1/events/{id}`
     Event {
         /// Which.
@@ -82,6 +93,12 @@ fn api_route(method: &Method, rest: &str, query: &mut Query) -> Result<Route, Ap
         ["reload"] => only(method, &Method::POST, Route::Reload),
         ["replay"] => only(method, &Method::POST, Route::Replay),
         ["resume"] => only(method, &Method::POST, Route::Resume),
+        ["backfills"] if *method == Method::POST => Ok(Route::Backfill),
+        ["backfills"] => only(method, &Method::GET, Route::Backfills),
+        ["backfills", connector, stream] => {
+            let (connector, stream) = ((*connector).to_owned(), (*stream).to_owned());
+            only(method, &Method::DELETE, Route::BackfillCancel { connector, stream })
+        }
         ["events", id] => {
             let id = id.parse().map_err(|_| not_an_id("event", "evt_", id))?;
             only(method, &Method::GET, Route::Event { id, body: query.flag("body")? })
@@ -198,6 +215,13 @@ mod tests {
             (Method::POST, "/api/v1/reload".to_owned(), Route::Reload),
             (Method::POST, "/api/v1/replay".to_owned(), Route::Replay),
             (Method::POST, "/api/v1/resume".to_owned(), Route::Resume),
+            (Method::GET, "/api/v1/backfills".to_owned(), Route::Backfills),
+            (Method::POST, "/api/v1/backfills".to_owned(), Route::Backfill),
+            (
+                Method::DELETE,
+                "/api/v1/backfills/shop/orders".to_owned(),
+                Route::BackfillCancel { connector: "shop".to_owned(), stream: "orders".to_owned() },
+            ),
             (Method::GET, format!("/api/v1/events/{id}?body=1"), Route::Event { id, body: true }),
             (
                 Method::GET,

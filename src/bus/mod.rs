@@ -6,12 +6,14 @@
 //!
 //! An event ends in exactly one of delivered, superseded, filtered or dead for each lane.
 
+mod aside;
 pub mod conformance;
 pub mod embedded;
 mod lanes;
 mod memory;
 mod steps;
 
+pub use aside::Aside;
 pub use embedded::{EmbeddedBus, EmbeddedOptions, OpenError};
 pub use memory::MemoryBus;
 

@@ -4,6 +4,7 @@
 //! files, something that needs attention), 2 usage or I/O, 130 interrupted. A reader that has seen
 //! enough (`tenon status | head`) ends a verb quietly.
 
+mod backfill;
 mod changelog;
 mod check;
 mod client;
@@ -83,6 +84,8 @@ enum Verb {
     Dlq(dlq::Args),
     /// Deliver past events again, through the current maps
     Replay(replay::Args),
+    /// Read a range of a stream's past, beside its live poll
+    Backfill(backfill::Args),
     /// Load changed connector files now
     Reload(reload::Args),
     /// Un-park what was held (refused credentials, say) once its cause is gone
@@ -166,6 +169,7 @@ fn dispatch(verb: Verb) -> Outcome {
         Verb::Trace(args) => trace::run(&args),
         Verb::Dlq(args) => dlq::run(args),
         Verb::Replay(args) => replay::run(args),
+        Verb::Backfill(args) => backfill::run(&args),
         Verb::Reload(args) => reload::run(&args),
         Verb::Resume(args) => resume::run(args),
         Verb::Doctor(args) => doctor::run(&args),

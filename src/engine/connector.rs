@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Shared,
+    Shared, backfill,
     destination::DestinationRuntime,
     pipeline::{self, LaneContext},
     polls::PollRuntime,
@@ -96,6 +96,12 @@ impl Connector {
         let name = format!("connector {}", self.plan.name);
         let supervisor = Arc::clone(self).supervise(Arc::clone(shared));
         shared.tasks.spawn(TaskKind::Supervisor, name, supervisor);
+        backfill::resume(shared, self);
+    }
+
+    /// Is cancelled once it takes no more.
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.stop
     }
 
     /// Takes no more events; lets attempts in hand end for `within`, then drops them: they belong

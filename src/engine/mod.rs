@@ -7,6 +7,7 @@
 
 pub mod files;
 
+mod backfill;
 mod connector;
 mod destination;
 mod load;
@@ -19,6 +20,7 @@ mod status;
 mod tasks;
 mod watch;
 
+pub use backfill::{BackfillError, BackfillStatus};
 pub use replay::{ReplayReport, ReplayRequest};
 pub use solo::{Solo, SoloParts};
 pub use status::{ConnectorStatus, DestinationStatus, ReloadReport, Status, StreamStatus};
@@ -77,6 +79,7 @@ pub(crate) struct Shared {
     metrics: Arc<Metrics>,
     server: Arc<WebhookServer>,
     tasks: Tasks,
+    backfills: backfill::Backfills,
 }
 
 impl Shared {
@@ -126,7 +129,16 @@ impl Engine {
         let started_at = world.clock.now();
         let tasks = Tasks::default();
         let engine = Arc::new(Self {
-            shared: Arc::new(Shared { world, bus, egress, auth, metrics, server, tasks }),
+            shared: Arc::new(Shared {
+                world,
+                bus,
+                egress,
+                auth,
+                metrics,
+                server,
+                tasks,
+                backfills: backfill::Backfills::default(),
+            }),
             loader: Arc::new(tokio::sync::Mutex::new(Loader::new(paths.clone(), settings.lints))),
             running: RwLock::default(),
             stop: CancellationToken::new(),

@@ -67,7 +67,8 @@ impl Solo {
         );
         let metrics = Arc::new(Metrics::default());
         let tasks = Tasks::default();
-        let shared = Shared { world, bus, egress, auth, metrics, server, tasks };
+        let backfills = super::backfill::Backfills::default();
+        let shared = Shared { world, bus, egress, auth, metrics, server, tasks, backfills };
         let connector = Connector::build(&shared, &plan, 1)?;
         let routes = shared.server.change_routes(&[].into(), &[Arc::clone(&plan)]);
         routes.map_err(|conflicts| conflicts.join("; "))?;

@@ -87,6 +87,7 @@ fn every_verb_explains_itself() {
         "dlq replay",
         "dlq discard",
         "replay",
+        "backfill",
         "reload",
         "resume",
         "doctor",

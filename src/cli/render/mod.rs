@@ -21,7 +21,8 @@ pub use schema::schema_diff;
 pub use table::Style;
 pub use tried::tried;
 pub use views::{
-    bulk, connectors_in_detail, dead_letter, dead_list, doctor, reload, replay, status, trace,
+    backfills, bulk, connectors_in_detail, dead_letter, dead_list, doctor, reload, replay, status,
+    trace,
 };
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
@@ -124,6 +125,25 @@ impl Progress {
             let _ = write!(err, "\r\u{1b}[K{count} {} …", self.what).and_then(|()| err.flush());
             self.is_dirty = true;
         }
+    }
+
+    /// This share of the work is done, and so many things; `trouble` is what it waits out.
+    pub fn share(&mut self, share: Option<f64>, count: u64, trouble: Option<&str>) {
+        const CELLS: usize = 24;
+        if !self.is_shown {
+            return;
+        }
+        let bar = share.map_or_else(String::new, |share| {
+            let full = (share * CELLS as f64) as usize;
+            let (full, rest) = ("█".repeat(full), "░".repeat(CELLS - full.min(CELLS)));
+            format!("{full}{rest} {:>3.0} %  ", share * 100.0)
+        });
+        let trouble = trouble.map(|trouble| format!("  waits: {trouble}")).unwrap_or_default();
+        let line: String =
+            format!("{bar}{count} {} …{trouble}", self.what).chars().take(140).collect();
+        let mut err = io::stderr().lock();
+        let _ = write!(err, "\r\u{1b}[K{line}").and_then(|()| err.flush());
+        self.is_dirty = true;
     }
 
     /// Wipes the line.

@@ -10,7 +10,10 @@ use crate::{
     bus::embedded::doctor::DoctorReport,
     cli::when::short,
     diagnostic::counted,
-    engine::{ConnectorStatus, DestinationStatus, ReloadReport, ReplayReport, StreamStatus},
+    engine::{
+        BackfillStatus, ConnectorStatus, DestinationStatus, ReloadReport, ReplayReport,
+        StreamStatus,
+    },
     world::Timestamp,
 };
 
@@ -341,6 +344,39 @@ pub fn replay(report: &ReplayReport, is_dry_run: bool) -> String {
     if report.without_plan > 0 {
         let gone = counted(report.without_plan, "event");
         let _ = writeln!(out, "\n{gone} left out: their connector, stream or destination is gone");
+    }
+    out
+}
+
+/// Backfills, one after the other.
+pub fn backfills(all: &[BackfillStatus]) -> String {
+    let mut out = String::new();
+    for backfill in all {
+        let BackfillStatus { connector, stream, from, to, state, .. } = backfill;
+        let share = backfill.share.filter(|_| state == "running");
+        let share = share.map(|share| format!(" ({:.0} %)", share * 100.0)).unwrap_or_default();
+        let _ = writeln!(out, "{connector}/{stream}  {from} to {to}: {state}{share}");
+        let records = counted(backfill.items, "record");
+        let requests = counted(backfill.requests, "request");
+        let _ = writeln!(
+            out,
+            "  {records} in {requests}: {} new, {} known, {} outside of the range or not wanted",
+            backfill.accepted, backfill.duplicates, backfill.filtered
+        );
+        for (count, what) in [
+            (backfill.unnamed, "records without a key: the log says which"),
+            (backfill.skipped, "requests given up by a rule: the log says which"),
+        ] {
+            if count > 0 {
+                let _ = writeln!(out, "  {count} {what}");
+            }
+        }
+        if let Some(problem) = &backfill.problem {
+            let _ = writeln!(out, "  {}", indented(problem));
+        }
+    }
+    if all.is_empty() {
+        out.push_str("no backfills\n");
     }
     out
 }

@@ -95,6 +95,27 @@ impl CursorValue {
         }
     }
 
+    /// How long after `earlier` this is; `None` for what is no time, and where it is not after.
+    pub fn since(&self, earlier: &Self) -> Option<Duration> {
+        let (Self::Instant(later), Self::Instant(earlier)) = (self, earlier) else { return None };
+        later.duration_since(*earlier).try_into().ok()
+    }
+
+    /// Which share of the way `from` one point to another this is; texts have no distances.
+    pub fn share_of(&self, from: &Self, to: &Self) -> Option<f64> {
+        let share = match (self, from, to) {
+            (Self::Instant(_), Self::Instant(_), Self::Instant(_)) => {
+                let way = to.since(from)?.as_secs_f64();
+                self.since(from).unwrap_or_default().as_secs_f64() / way.max(f64::MIN_POSITIVE)
+            }
+            (Self::Integer(at), Self::Integer(from), Self::Integer(to)) => {
+                at.abs_diff(*from) as f64 / (to.abs_diff(*from) as f64).max(1.0)
+            }
+            _ => return None,
+        };
+        Some(share.clamp(0.0, 1.0))
+    }
+
     /// Rounded down to the unit of `format`.
     pub fn floor(&self, format: &CursorFormat) -> Self {
         match self {

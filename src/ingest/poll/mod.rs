@@ -9,6 +9,7 @@
 //! is on disk is in `stored`.
 
 mod answer;
+mod backfill;
 mod condition;
 mod cursor;
 mod explode;
@@ -34,6 +35,7 @@ mod stored;
 mod testing;
 mod window;
 
+pub use backfill::Backfill;
 pub use journey::{Journey, journey_key};
 pub use run::{PollFailure, PollReport, Poller};
 pub use sample::Sampled;
