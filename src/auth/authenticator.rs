@@ -1,6 +1,7 @@
 //! The token cache, and who may refresh.
 
 use std::{
+    collections::VecDeque,
     fmt,
     sync::{
         Arc,
@@ -16,15 +17,17 @@ use parking_lot::Mutex;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
-    credential::{Carried, Credential, look_up},
-    oauth2::{Asking, Granted},
+    credential::{Carried, Credential, LOOK_UP_EVERY, look_up, redacted},
+    login,
+    oauth2::{self, Asking, Granted},
+    sign::{Moment, hmac, jwt, sigv4},
     stored::{self, Seed},
 };
 use crate::{
     bus::Bus,
-    egress::{Egress, ExchangeLimits},
+    egress::{Egress, ExchangeLimits, Identity},
     map::{Env, Expr},
-    plan::{AuthKind, AuthPlan, Grant, OAuth2Plan},
+    plan::{AuthKind, AuthPlan, Grant, IdentityPlan, LoginPlan, OAuth2Plan, Setting},
     world::{Secret, Timestamp, World},
 };
 
@@ -35,6 +38,9 @@ const TOKEN_LIMITS: ExchangeLimits =
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// But never longer than this.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// Credentials remembered for redaction, for each `[auth.NAME]`.
+const REMEMBERED: usize = 16;
 
 /// Why a request could not be given credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +83,10 @@ struct Entry {
     /// Of the plan it was made for: a reload that changes the table starts anew.
     fingerprint: u64,
     current: Mutex<Option<Arc<Credential>>>,
+    /// What was handed out, the newest last: an answer that repeats it must not show it.
+    handed_out: Mutex<VecDeque<Secret>>,
+    /// The client certificate, and until when it is not looked up again.
+    identity: Mutex<Option<(Timestamp, Identity)>>,
     /// Whoever holds it asks the token endpoint.
     turn: tokio::sync::Mutex<Turn>,
     /// How often the endpoint was asked, so that those who waited know that somebody was answered.
@@ -99,9 +109,27 @@ impl Entry {
         Self {
             fingerprint,
             current: Mutex::new(None),
+            handed_out: Mutex::default(),
+            identity: Mutex::new(None),
             turn: tokio::sync::Mutex::default(),
             rounds: AtomicU64::new(0),
         }
+    }
+
+    /// Makes it the one that everybody uses.
+    fn hand_out(&self, credential: Credential) -> Arc<Credential> {
+        let credential = Arc::new(credential);
+        let mut handed_out = self.handed_out.lock();
+        for hidden in &credential.hidden {
+            if !handed_out.contains(hidden) {
+                handed_out.push_back(hidden.clone());
+            }
+        }
+        let surplus = handed_out.len().saturating_sub(REMEMBERED);
+        handed_out.drain(..surplus);
+        drop(handed_out);
+        *self.current.lock() = Some(credential.clone());
+        credential
     }
 
     fn valid(&self, now: Timestamp) -> Option<Arc<Credential>> {
@@ -113,8 +141,7 @@ impl Entry {
 #[derive(Clone, Copy)]
 struct Asked<'a> {
     connector: &'a str,
-    auth: &'a str,
-    plan: &'a OAuth2Plan,
+    plan: &'a AuthPlan,
     env: &'a Env,
 }
 
@@ -137,10 +164,18 @@ impl Authenticator {
         request: &mut Request<Bytes>,
     ) -> Result<Carried, AuthError> {
         let entry = self.entry(connector, plan);
+        if let Some(identity) = self.identity(&entry, plan, env)? {
+            request.extensions_mut().insert(identity);
+        }
         let credential = match &plan.kind {
-            AuthKind::OAuth2(oauth2) => {
-                let asked = Asked { connector, auth: &plan.name, plan: oauth2, env };
-                self.token(&entry, asked).await?
+            AuthKind::OAuth2(_) | AuthKind::Login(_) => {
+                self.token(&entry, Asked { connector, plan, env }).await?
+            }
+            AuthKind::Hmac(plan) => {
+                Arc::new(hmac::sign(plan, env, &Moment::of(&self.world), request)?)
+            }
+            AuthKind::SigV4(plan) => {
+                Arc::new(sigv4::sign(plan, env, &Moment::of(&self.world), request)?)
             }
             kind => self.fixed(&entry, kind, env)?,
         };
@@ -157,7 +192,22 @@ impl Authenticator {
         if current.as_ref().is_some_and(|it| Arc::ptr_eq(it, &carried.0)) {
             *current = None;
         }
-        matches!(plan.kind, AuthKind::OAuth2(_))
+        plan.is_fetched() || matches!(plan.kind, AuthKind::Jwt(_))
+    }
+
+    /// `text` without the tokens that requests of this connector carried lately.
+    pub fn redact(&self, connector: &str, text: String) -> String {
+        let hidden = self.handed_out(connector);
+        if hidden.is_empty() { text } else { redacted(&hidden, &text) }
+    }
+
+    /// The tokens and other credentials that requests of this connector carried lately.
+    pub fn handed_out(&self, connector: &str) -> Vec<Secret> {
+        let entries = self.entries.lock();
+        let entries = entries.get(connector).into_iter().flat_map(HashMap::values);
+        entries
+            .flat_map(|entry| entry.handed_out.lock().iter().cloned().collect::<Vec<_>>())
+            .collect()
     }
 
     /// Forgets what belongs to a connector that is gone, or whose variables changed (a table that
@@ -179,6 +229,35 @@ impl Authenticator {
         entry
     }
 
+    /// The client certificate that the plan's requests are made with, as its secrets are now.
+    fn identity(
+        &self,
+        entry: &Entry,
+        plan: &AuthPlan,
+        env: &Env,
+    ) -> Result<Option<Identity>, AuthError> {
+        let Some(identity) = &plan.identity else { return Ok(None) };
+        let now = self.world.clock.now();
+        let mut known = entry.identity.lock();
+        if let Some((_, identity)) = known.as_ref().filter(|(until, _)| now < *until) {
+            return Ok(Some(identity.clone()));
+        }
+        let IdentityPlan { name, certificate, private_key, ca } = identity.as_ref();
+        let (certificate, key) = (look_up(certificate, env)?, look_up(private_key, env)?);
+        let ca = ca.as_ref().map(|ca| look_up(ca, env)).transpose()?;
+        let (certificate, key) = (certificate.expose(), key.expose());
+        let ca = ca.as_ref().map(Secret::expose);
+        // The same certificate is the same identity, and keeps its connections.
+        let same = known.take().map(|(_, it)| it).filter(|it| it.is_of(certificate, key, ca));
+        let identity = match same {
+            Some(same) => same,
+            None => Identity::from_pem(certificate, key, ca)
+                .map_err(|error| AuthError::Held(format!("auth {name}: {error}")))?,
+        };
+        *known = Some((now.plus(LOOK_UP_EVERY), identity.clone()));
+        Ok(Some(identity))
+    }
+
     fn fixed(
         &self,
         entry: &Entry,
@@ -189,11 +268,17 @@ impl Authenticator {
         if let Some(credential) = entry.valid(now) {
             return Ok(credential);
         }
-        let credential = Credential::fixed(kind, env, now)?
-            .ok_or_else(|| AuthError::Held("a token has to be fetched".to_owned()))?;
-        let credential = Arc::new(credential);
-        *entry.current.lock() = Some(credential.clone());
-        Ok(credential)
+        let credential = match (kind, Credential::fixed(kind, env, now)?) {
+            (_, Some(fixed)) => fixed,
+            (AuthKind::Jwt(plan), None) => {
+                let token = jwt::token(&plan.assertion, &[], env, &Moment::of(&self.world))?;
+                // Its last fifth is left to clocks that are ahead of this one.
+                let until = now.plus(plan.assertion.life.mul_f64(0.8));
+                Credential::token(&plan.place, &token, env, (until, until))?
+            }
+            (_, None) => return Err(AuthError::Held("a token has to be fetched".to_owned())),
+        };
+        Ok(entry.hand_out(credential))
     }
 
     /// A token that is valid: the cached one, or a new one, fetched by one caller for all.
@@ -244,7 +329,7 @@ impl Authenticator {
             Err(error) => {
                 tracing::warn!(
                     connector = asked.connector,
-                    auth = asked.auth,
+                    auth = &*asked.plan.name,
                     %error,
                     "token not refreshed; the old one is still valid"
                 );
@@ -260,15 +345,13 @@ impl Authenticator {
         turn: &mut Turn,
         asked: Asked<'_>,
     ) -> Result<Arc<Credential>, AuthError> {
-        let result = self.fetch(turn, asked).await;
+        let result = self.fetch(entry, turn, asked).await;
         entry.rounds.fetch_add(1, Ordering::Release);
         match result {
             Ok(credential) => {
-                let credential = Arc::new(credential);
                 turn.error = None;
                 turn.failures = 0;
-                *entry.current.lock() = Some(credential.clone());
-                Ok(credential)
+                Ok(entry.hand_out(credential))
             }
             Err(mut error) => {
                 let pause = FIRST_PAUSE * 2u32.saturating_pow(turn.failures.min(6));
@@ -286,25 +369,91 @@ impl Authenticator {
         }
     }
 
-    async fn fetch(&self, turn: &mut Turn, asked: Asked<'_>) -> Result<Credential, AuthError> {
-        let refresh_token = match &asked.plan.grant {
-            Grant::ClientCredentials => None,
+    async fn fetch(
+        &self,
+        entry: &Entry,
+        turn: &mut Turn,
+        asked: Asked<'_>,
+    ) -> Result<Credential, AuthError> {
+        // The life counts from before the request: the server's clock may have started by then.
+        let asked_at = self.world.clock.now();
+        let (place, token, life) = match &asked.plan.kind {
+            AuthKind::Login(plan) => {
+                let (token, life) = self.log_in(entry, plan, asked).await?;
+                (&plan.place, token, life)
+            }
+            AuthKind::OAuth2(plan) => {
+                let granted = self.grant(entry, turn, plan, asked).await?;
+                (&plan.place, granted.access_token, granted.life)
+            }
+            _ => return Err(AuthError::Held("there is no token to be asked for".to_owned())),
+        };
+        let lives = (asked_at.plus(life.mul_f64(0.8)), asked_at.plus(life));
+        Credential::token(place, &token, asked.env, lives)
+    }
+
+    /// Asks a token endpoint; a refresh token that rotated is durable when this returns.
+    async fn grant(
+        &self,
+        entry: &Entry,
+        turn: &mut Turn,
+        plan: &OAuth2Plan,
+        asked: Asked<'_>,
+    ) -> Result<Granted, AuthError> {
+        let refresh_token = match &plan.grant {
+            Grant::ClientCredentials | Grant::JwtBearer { .. } => None,
             Grant::RefreshToken { refresh_token } => {
                 Some(self.refresh_token(turn, asked, refresh_token)?)
             }
         };
         let used = refresh_token.as_ref().map(|(_, token)| token);
-        let (request, reading) = Asking::new(asked.plan, used, asked.env)?.into_parts();
-        // The life counts from before the request: the server's clock may have started by then.
-        let asked_at = self.world.clock.now();
+        let asking = Asking::new(plan, used, asked.env, &Moment::of(&self.world))?;
+        let Asking { mut request, hidden } = asking;
+        if let Some(identity) = self.identity(entry, asked.plan, asked.env)? {
+            request.extensions_mut().insert(identity);
+        }
         let answer = self.egress.send(request, TOKEN_LIMITS).await;
-        let granted = reading.granted(answer, self.world.clock.now())?;
+        let granted = oauth2::granted(plan, asked.env, &hidden, answer, self.world.clock.now())?;
         if let Some((seed, used)) = &refresh_token {
             self.save_rotated(turn, asked, *seed, used, &granted).await?;
         }
-        let Granted { access_token, life, .. } = granted;
-        let (refresh_at, expires_at) = (asked_at.plus(life.mul_f64(0.8)), asked_at.plus(life));
-        Credential::bearer(&access_token, refresh_at, expires_at)
+        Ok(granted)
+    }
+
+    /// Asks as the file says. Where the login is itself authenticated and that is refused, once more
+    /// with fresh credentials.
+    async fn log_in(
+        &self,
+        entry: &Entry,
+        plan: &LoginPlan,
+        asked: Asked<'_>,
+    ) -> Result<(Secret, Duration), AuthError> {
+        let (made, mut hidden) = login::request(plan, asked.env, &Moment::of(&self.world))?;
+        let mut again = true;
+        loop {
+            let mut request = made.clone();
+            if let Some(identity) = self.identity(entry, asked.plan, asked.env)? {
+                request.extensions_mut().insert(identity);
+            }
+            let mut carried = None;
+            if let Some(auth) = &plan.auth {
+                let applying = self.apply(asked.connector, auth, asked.env, &mut request);
+                let credential = Box::pin(applying).await?;
+                hidden.extend(credential.0.hidden.iter().cloned());
+                carried = Some((auth, credential));
+            }
+            let answer = self.egress.send(request, TOKEN_LIMITS).await;
+            let unauthorized =
+                answer.as_ref().is_ok_and(|it| it.status == http::StatusCode::UNAUTHORIZED);
+            if let (true, true, Some((auth, credential))) = (unauthorized, again, &carried)
+                && self.refused(asked.connector, auth, credential)
+            {
+                again = false;
+                continue;
+            }
+            let now = self.world.clock.now();
+            return login::granted(plan, asked.env, &hidden, answer, now);
+        }
     }
 
     /// The newest refresh token: one that could not be stored, the stored one, the configured one.
@@ -319,7 +468,7 @@ impl Authenticator {
         if let Some((_, unsaved)) = turn.unsaved.as_ref().filter(|(of, _)| *of == seed) {
             return Ok((seed, unsaved.clone()));
         }
-        let stored = self.bus.state(&stored::key(asked.connector, asked.auth));
+        let stored = self.bus.state(&stored::key(asked.connector, &asked.plan.name));
         let stored = stored.and_then(|bytes| stored::decode(&bytes, seed));
         Ok((seed, stored.unwrap_or(configured)))
     }
@@ -340,7 +489,7 @@ impl Authenticator {
             _ if turn.unsaved.is_some() => used,
             _ => return Ok(()),
         };
-        let key = stored::key(asked.connector, asked.auth);
+        let key = stored::key(asked.connector, &asked.plan.name);
         turn.unsaved = Some((seed, newest.clone()));
         self.bus.put_state(&key, Some(stored::encode(seed, newest))).await.map_err(|error| {
             let message = format!("the rotated refresh token cannot be stored: {error}");
@@ -349,7 +498,7 @@ impl Authenticator {
         turn.unsaved = None;
         tracing::info!(
             connector = asked.connector,
-            auth = asked.auth,
+            auth = &*asked.plan.name,
             "refresh token rotated and stored"
         );
         Ok(())
@@ -369,31 +518,12 @@ fn fingerprint(plan: &AuthPlan) -> u64 {
         hash.update(&(text.len() as u64).to_le_bytes());
         hash.update(text.as_bytes());
     };
-    match &plan.kind {
-        AuthKind::Bearer { token } => ["bearer", token.source()].into_iter().for_each(&mut add),
-        AuthKind::Basic { user, password } => {
-            ["basic", user.source(), password.source()].into_iter().for_each(&mut add);
-        }
-        AuthKind::Header { name, value } => {
-            ["header", name, value.source()].into_iter().for_each(&mut add);
-        }
-        AuthKind::Query { name, value } => {
-            ["query", name, value.source()].into_iter().for_each(&mut add);
-        }
-        AuthKind::OAuth2(oauth2) => {
-            let grant = match &oauth2.grant {
-                Grant::ClientCredentials => "",
-                Grant::RefreshToken { refresh_token } => refresh_token.source(),
-            };
-            ["oauth2", oauth2.token_url.source(), oauth2.client_id.source(), grant]
-                .into_iter()
-                .for_each(&mut add);
-            oauth2.client_secret.iter().for_each(|secret| add(secret.source()));
-            oauth2.scopes.iter().for_each(|scope| add(scope));
-            for (name, value) in &oauth2.params {
-                add(name);
-                add(value.source());
-            }
+    add(plan.kind.word());
+    for (key, setting) in plan.settings() {
+        add(&key);
+        match setting {
+            Setting::Expr(expr) => add(expr.source()),
+            Setting::Word(word) => add(&word),
         }
     }
     hash.digest()

@@ -1,33 +1,33 @@
-//! One request to a token endpoint (RFC 6749, 4.4 and 6): how it is made and what its answer means.
+//! One request to a token endpoint (RFC 6749, 4.4 and 6; RFC 7523): how it is made and what its
+//! answer means.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Method, Request, StatusCode, Uri,
+    HeaderValue, Method, Request, Uri,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
 };
 use serde_json::Value;
-use url::form_urlencoded;
+use url::form_urlencoded::{self, Serializer};
 
 use super::{
+    answer,
     authenticator::AuthError,
     credential::{basic, look_up},
+    sign::{Moment, jwt},
 };
 use crate::{
-    egress::{Answer, EgressError, retry_after},
+    egress::{Answer, EgressError},
     map::Env,
-    plan::{ClientAuth, OAuth2Plan},
+    plan::{ClientAuth, Grant, OAuth2Plan},
     world::{Secret, Timestamp},
 };
 
-/// Where the server does not say how long the token lives.
-const DEFAULT_LIFE: Duration = Duration::from_hours(1);
-/// A token is used at least this long, whatever the server says: one of zero seconds would be
-/// fetched for every request.
-const SHORTEST_LIFE: Duration = Duration::from_secs(5);
-/// How much of a server's explanation is shown.
-const SHOWN_CHARS: usize = 200;
+const WHO: &str = "token endpoint";
+const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+const CLIENT_ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
 
 /// What a token endpoint gave.
 pub(super) struct Granted {
@@ -40,32 +40,41 @@ pub(super) struct Granted {
 /// A request to the token endpoint, and what must not be repeated from its answer.
 pub(super) struct Asking {
     pub(super) request: Request<Bytes>,
-    hidden: Vec<Secret>,
+    pub(super) hidden: Vec<Secret>,
 }
 
+type Form = Serializer<'static, String>;
+
 impl Asking {
-    /// `refresh_token` makes it the grant of that name; without, it is `client_credentials`.
+    /// `refresh_token` makes it the grant of that name, whatever the plan's.
     pub(super) fn new(
         plan: &OAuth2Plan,
         refresh_token: Option<&Secret>,
         env: &Env,
+        moment: &Moment,
     ) -> Result<Self, AuthError> {
-        let held = |what: &str| AuthError::Held(what.to_owned());
-        let url: Uri = look_up(&plan.token_url, env)?
+        let token_url = look_up(&plan.token_url, env)?;
+        let url: Uri = token_url
             .expose()
             .parse()
-            .map_err(|_| held("`token_url` is no URL"))?;
-        let client_id = look_up(&plan.client_id, env)?;
-        let client_secret =
-            plan.client_secret.as_ref().map(|secret| look_up(secret, env)).transpose()?;
-
-        let mut form = form_urlencoded::Serializer::new(String::new());
-        match refresh_token {
-            Some(token) => {
+            .map_err(|_| AuthError::Held("`token_url` is no URL".to_owned()))?;
+        let client_id = plan.client_id.as_ref().map(|id| look_up(id, env)).transpose()?;
+        let mut hidden: Vec<Secret> = refresh_token.into_iter().cloned().collect();
+        let mut form = Form::new(String::new());
+        match (refresh_token, &plan.grant) {
+            (Some(token), _) => {
                 form.append_pair("grant_type", "refresh_token");
                 form.append_pair("refresh_token", token.expose());
             }
-            None => {
+            (None, Grant::JwtBearer { assertion }) => {
+                let mut filled_in = vec![("aud", token_url.expose().to_owned())];
+                filled_in.extend(client_id.iter().map(|id| ("iss", id.expose().to_owned())));
+                let token = jwt::token(assertion, &filled_in, env, moment)?;
+                form.append_pair("grant_type", JWT_BEARER);
+                form.append_pair("assertion", token.expose());
+                hidden.push(token);
+            }
+            (None, Grant::ClientCredentials | Grant::RefreshToken { .. }) => {
                 form.append_pair("grant_type", "client_credentials");
             }
         }
@@ -76,39 +85,59 @@ impl Asking {
             form.append_pair(name, look_up(value, env)?.expose());
         }
         let mut request = Request::new(Bytes::new());
-        match (&client_secret, plan.client_auth) {
-            (Some(secret), ClientAuth::Basic) => {
-                request.headers_mut().insert(AUTHORIZATION, basic_header(&client_id, secret)?);
-            }
-            (secret, _) => {
-                form.append_pair("client_id", client_id.expose());
-                if let Some(secret) = secret {
-                    form.append_pair("client_secret", secret.expose());
-                }
-            }
-        }
         *request.method_mut() = Method::POST;
         *request.uri_mut() = url;
+        let client = Client { plan, id: client_id, token_url: &token_url };
+        hidden.extend(client.proven(&mut request, &mut form, env, moment)?);
         let headers = request.headers_mut();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        headers.insert(CONTENT_TYPE, FORM);
         *request.body_mut() = Bytes::from(form.finish());
-        let hidden = client_secret.into_iter().chain(refresh_token.cloned()).collect();
         Ok(Self { request, hidden })
     }
+}
 
-    /// A server's words, cut, on one line, without what was sent in confidence.
-    fn shown(hidden: &[Secret], text: &str) -> String {
-        let mut text = text.to_owned();
-        for secret in hidden.iter().filter(|secret| secret.expose().len() > 3) {
-            text = text.replace(secret.expose(), "[redacted]");
+/// Who asks.
+struct Client<'a> {
+    plan: &'a OAuth2Plan,
+    id: Option<Secret>,
+    token_url: &'a Secret,
+}
+
+impl Client<'_> {
+    /// Proves it in the header or the form. Returns what must not be repeated.
+    fn proven(
+        &self,
+        request: &mut Request<Bytes>,
+        form: &mut Form,
+        env: &Env,
+        moment: &Moment,
+    ) -> Result<Vec<Secret>, AuthError> {
+        let secret = self.plan.client_secret.as_ref().map(|it| look_up(it, env)).transpose()?;
+        if let (Some(id), Some(secret), ClientAuth::Basic) =
+            (&self.id, &secret, &self.plan.client_auth)
+        {
+            request.headers_mut().insert(AUTHORIZATION, basic_header(id, secret)?);
+            return Ok(vec![secret.clone()]);
         }
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(SHOWN_CHARS).collect()
-    }
-
-    /// The request, and what reads its answer.
-    pub(super) fn into_parts(self) -> (Request<Bytes>, Reading) {
-        (self.request, Reading { hidden: self.hidden })
+        let Some(id) = &self.id else { return Ok(Vec::new()) };
+        form.append_pair("client_id", id.expose());
+        if let ClientAuth::PrivateKeyJwt(assertion) = &self.plan.client_auth {
+            let filled_in = [
+                ("iss", id.expose().to_owned()),
+                ("sub", id.expose().to_owned()),
+                ("aud", self.token_url.expose().to_owned()),
+                ("jti", moment.nonce.clone()),
+            ];
+            let token = jwt::token(assertion, &filled_in, env, moment)?;
+            form.append_pair("client_assertion_type", CLIENT_ASSERTION);
+            form.append_pair("client_assertion", token.expose());
+            return Ok(vec![token]);
+        }
+        if let Some(secret) = &secret {
+            form.append_pair("client_secret", secret.expose());
+        }
+        Ok(secret.into_iter().collect())
     }
 }
 
@@ -124,74 +153,27 @@ fn basic_header(client_id: &Secret, secret: &Secret) -> Result<HeaderValue, Auth
     Ok(value)
 }
 
-/// Reads the answer to an [`Asking`].
-pub(super) struct Reading {
-    hidden: Vec<Secret>,
-}
-
-impl Reading {
-    /// What the answer grants, or why it does not.
-    pub(super) fn granted(
-        &self,
-        answer: Result<Answer, EgressError>,
-        now: Timestamp,
-    ) -> Result<Granted, AuthError> {
-        let answer = answer.map_err(|error| {
-            let message = format!("token endpoint: {error}");
-            match error {
-                EgressError::Refused(_) | EgressError::BadUrl(_) => AuthError::Held(message),
-                _ => AuthError::Later { message, retry_after: None },
-            }
-        })?;
-        let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
-        // Some servers refuse with status 200.
-        if !answer.status.is_success() || body.get("error").is_some_and(Value::is_string) {
-            return Err(self.refusal(&answer, &body, now));
-        }
-        let text = |name: &str| {
-            body.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(Secret::new)
-        };
-        let access_token = text("access_token").ok_or_else(|| {
-            let keys: Vec<_> =
-                body.as_object().into_iter().flat_map(|o| o.keys()).take(20).collect();
-            AuthError::Held(format!(
-                "token endpoint: no `access_token` in the answer, whose keys are {keys:?}"
-            ))
-        })?;
-        Ok(Granted { access_token, life: life(&body), refresh_token: text("refresh_token") })
+/// What an answer grants, or why it does not. `hidden` was sent in confidence.
+pub(super) fn granted(
+    plan: &OAuth2Plan,
+    env: &Env,
+    hidden: &[Secret],
+    answer: Result<Answer, EgressError>,
+    now: Timestamp,
+) -> Result<Granted, AuthError> {
+    let (answer, body) = answer::received(WHO, answer)?;
+    // Some servers refuse with status 200.
+    if !answer.status.is_success() || body.get("error").is_some_and(Value::is_string) {
+        return Err(answer::refusal(WHO, (&answer, &body), hidden, now));
     }
-
-    fn refusal(&self, answer: &Answer, body: &Value, now: Timestamp) -> AuthError {
-        let word = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default();
-        let (code, description) = (word("error"), word("error_description"));
-        let status = answer.status;
-        let mut message = format!("token endpoint: {status}");
-        for part in [code, description].into_iter().filter(|part| !part.is_empty()) {
-            message.push_str(": ");
-            message.push_str(&Asking::shown(&self.hidden, part));
-        }
-        let passing = status.is_server_error()
-            || matches!(
-                status,
-                StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
-            )
-            || matches!(code, "temporarily_unavailable" | "server_error" | "slow_down");
-        if passing {
-            AuthError::Later { message, retry_after: retry_after(&answer.headers, now) }
-        } else {
-            AuthError::Held(message)
-        }
-    }
-}
-
-/// `expires_in`: seconds, which some servers send as a string.
-fn life(body: &Value) -> Duration {
-    let seconds = match body.get("expires_in") {
-        Some(Value::String(text)) => text.trim().parse().ok(),
-        Some(number) => number.as_f64(),
-        None => None,
+    let text = |name: &str| {
+        body.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(Secret::new)
     };
-    seconds
-        .and_then(|seconds: f64| Duration::try_from_secs_f64(seconds.max(0.0)).ok())
-        .map_or(DEFAULT_LIFE, |life| life.max(SHORTEST_LIFE))
+    let env = answer::bound(env, &answer, body.clone());
+    let access_token = match &plan.token {
+        Some(expr) => answer::token(WHO, expr, &env, &body)?,
+        None => text("access_token").ok_or_else(|| answer::missing(WHO, "access_token", &body))?,
+    };
+    let life = answer::life(plan.life.as_ref(), body.get("expires_in"), &env, now)?;
+    Ok(Granted { access_token, life, refresh_token: text("refresh_token") })
 }

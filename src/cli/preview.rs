@@ -16,7 +16,7 @@ use crate::{
     ingest::{Incoming, name_event},
     map::{Env, Expr},
     observe::redact::{MASK, mask, raw_fields},
-    plan::{AuthKind, AuthPlan, ConnectorPlan, DestinationKind, StreamPlan},
+    plan::{AuthKind, AuthPlan, ConnectorPlan, DestinationKind, Encoding, StreamPlan, TokenPlace},
     world::{Clock as _, Secret, Secrets, SystemClock, SystemEntropy, World},
 };
 
@@ -215,17 +215,34 @@ impl Preview {
     }
 }
 
-/// The connector with a placeholder for every token that would have to be asked for.
+/// The connector with a placeholder for every token and key that only a run has.
 fn without_token_requests(connector: &ConnectorPlan) -> ConnectorPlan {
     let mut connector = connector.clone();
     for auth in connector.auths.values_mut() {
-        if let AuthKind::OAuth2(_) = auth.kind {
-            let token = Expr::constant(Value::String(MASK.to_owned()));
-            *auth =
-                Arc::new(AuthPlan { name: auth.name.clone(), kind: AuthKind::Bearer { token } });
-        }
+        let kind = match &auth.kind {
+            AuthKind::OAuth2(plan) => placeholder(&plan.place),
+            AuthKind::Login(plan) => placeholder(&plan.place),
+            AuthKind::Jwt(plan) => placeholder(&plan.place),
+            AuthKind::Hmac(plan) => {
+                let mut plan = plan.clone();
+                plan.key.decode = Encoding::Raw;
+                AuthKind::Hmac(plan)
+            }
+            other => other.clone(),
+        };
+        *auth = Arc::new(AuthPlan { name: auth.name.clone(), kind, identity: None });
     }
     connector
+}
+
+fn placeholder(place: &TokenPlace) -> AuthKind {
+    let mask = || Expr::constant(Value::String(MASK.to_owned()));
+    match place {
+        TokenPlace::Bearer => AuthKind::Bearer { token: mask() },
+        TokenPlace::Header { name, .. } => AuthKind::Header { name: name.clone(), value: mask() },
+        TokenPlace::Query { name } => AuthKind::Query { name: name.clone(), value: mask() },
+        TokenPlace::Cookie { .. } => AuthKind::Header { name: "cookie".to_owned(), value: mask() },
+    }
 }
 
 fn sent(destination: String, request: &http::Request<Bytes>) -> Sent {

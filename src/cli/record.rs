@@ -16,7 +16,7 @@ use crate::{
     egress::{Cidr, Egress, EgressConfig},
     engine::files::{FolderSources, project_root},
     event::EventId,
-    plan::{self, AuthKind, ConnectorPlan, Grant, Settings, StreamPlan, Written},
+    plan::{self, ConnectorPlan, Settings, StreamPlan, Written},
     testing::record::{self, Options, Source},
     world::{Clock as _, FolderSecrets, Secrets, SystemClock, SystemEntropy, World},
 };
@@ -180,10 +180,7 @@ fn live(
         )));
     };
     let auth = poll.auth.as_ref().and_then(|name| plan.auths.get(name));
-    if auth.is_some_and(|auth| {
-        matches!(&auth.kind, AuthKind::OAuth2(oauth)
-        if matches!(oauth.grant, Grant::RefreshToken { .. }))
-    }) {
+    if auth.is_some_and(|auth| auth.rotates()) {
         return Err(Trouble::new(
             "this poll's credentials are a refresh token that each use may replace, and the daemon \
              would be left with the old one: record an event with --event",

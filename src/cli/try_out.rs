@@ -24,7 +24,7 @@ use crate::{
     event::{Origin, Record},
     ingest::poll::{Poller, Sampled},
     map::Env,
-    plan::{AuthKind, ConnectorPlan, Grant, PollPlan, StreamPlan, compile_file},
+    plan::{ConnectorPlan, PollPlan, StreamPlan, compile_file},
     world::{FolderSecrets, SystemClock, SystemEntropy, World},
 };
 
@@ -189,8 +189,5 @@ async fn poll(
 
 fn spends_a_refresh_token(connector: &ConnectorPlan, poll: &PollPlan) -> bool {
     let auth = poll.auth.as_ref().and_then(|name| connector.auths.get(name));
-    auth.is_some_and(|auth| match &auth.kind {
-        AuthKind::OAuth2(oauth) => matches!(oauth.grant, Grant::RefreshToken { .. }),
-        _ => false,
-    })
+    auth.is_some_and(|auth| auth.rotates())
 }

@@ -22,8 +22,8 @@ table! {
         headers "headers": Pairs<Expression>;
         /// `http`: the body. Without it: `out` as JSON.
         body "body": TreeDef;
-        /// `http`: credentials, the name of an `[auth.NAME]` table.
-        auth "auth": Plain;
+        /// `http`: credentials, the name of an `[auth.NAME]` table, or a choice by variable.
+        auth "auth": Expression;
         /// `http`: longest answer that is read, after decompression.
         max_response "max_response": Size = "\"1MiB\"";
         /// `file`: the file, one JSON document a line.

@@ -4,7 +4,7 @@ use super::{
     collections::{Pairs, TreeDef},
     cursor::CursorDef,
     each::EachEntry,
-    kinds::{Expression, Int, Plain, Size, Span},
+    kinds::{Expression, Int, Size, Span},
     on::RuleDef,
     page::PageDef,
     table::{At, choice, table},
@@ -37,8 +37,8 @@ table! {
         cursor "cursor": CursorDef;
         /// What answers mean, before the source's rules and the defaults.
         on "on": Vec<At<RuleDef>>;
-        /// Credentials: the name of an `[auth.NAME]` table.
-        auth "auth": Plain;
+        /// Credentials: the name of an `[auth.NAME]` table, or a choice by variable.
+        auth "auth": Expression;
         /// How long one request may take.
         timeout "timeout": Span = "\"30s\"";
         /// Requests at once.

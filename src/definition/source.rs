@@ -2,7 +2,7 @@
 
 use super::{
     collections::{OneOrMany, Pairs},
-    kinds::{Expression, Int, Plain, Size, Span},
+    kinds::{Expression, Int, Size, Span},
     on::RuleDef,
     page::PageDef,
     table::{At, table},
@@ -15,8 +15,8 @@ table! {
     pub struct SourceDef "[source]" {
         /// What every poll's `path` is appended to.
         base "base": Expression;
-        /// Credentials of every poll: the name of an `[auth.NAME]` table.
-        auth "auth": Plain;
+        /// Credentials of every poll: the name of an `[auth.NAME]` table, or a choice by variable.
+        auth "auth": Expression;
         /// Headers of every poll.
         headers "headers": Pairs<Expression>;
         /// Query parameters of every poll.

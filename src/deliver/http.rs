@@ -204,7 +204,7 @@ impl Http {
             Body::None => Bytes::new(),
             Body::Out => out.bytes().clone(),
             Body::Tree(tree) => rendered(tree, env)?,
-            Body::SecretTree(tree) => rendered(&revealed(tree, env).map_err(held)?, env)?,
+            Body::SecretTree(tree) => rendered(&tree.with_secrets(env).map_err(held)?, env)?,
         };
         let mut headers = HeaderMap::with_capacity(self.headers.len() + 8);
         if !body.is_empty() {
@@ -320,24 +320,6 @@ fn header_name(name: &str) -> Result<HeaderName, String> {
 fn rendered(tree: &Tree, env: &Env) -> Result<Bytes, Outcome> {
     let text = tree.json(env).map_err(|error| template_failed(error.to_string()))?;
     Ok(text.unwrap_or_default().into())
-}
-
-/// The tree with its secrets in place.
-fn revealed(tree: &Tree, env: &Env) -> Result<Tree, EvalError> {
-    Ok(match tree {
-        Tree::Leaf(expr) if expr.needs_secret() => {
-            let text = expr.secret(env)?.expose().to_owned();
-            Tree::Constant(serde_json::Value::String(text))
-        }
-        Tree::Leaf(_) | Tree::Constant(_) => tree.clone(),
-        Tree::Array(items) => {
-            Tree::Array(items.iter().map(|item| revealed(item, env)).collect::<Result<_, _>>()?)
-        }
-        Tree::Table(fields) => {
-            let field = |(name, tree): &(String, Tree)| Ok((name.clone(), revealed(tree, env)?));
-            Tree::Table(fields.iter().map(field).collect::<Result<_, _>>()?)
-        }
-    })
 }
 
 /// Most likely an unset secret: a person's job, and no reason to lose the event.

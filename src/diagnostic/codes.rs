@@ -152,6 +152,10 @@ codes! {
         "The type of auth needs a key that is not there.";
     DYNAMIC_SECRET "E0602" Error "secret without a name",
         "Secrets are named in the file, so that `check` can list them and `run` can look each up.";
+    UNBOUND_AUTH "E0603" Error "choice of credentials without bounds",
+        "A choice by variable is checked for every value, so the variable lists its values in `one_of`.";
+    UNUSABLE_AUTH "E0604" Error "auth that cannot work",
+        "The keys of the table contradict each other, or the table it names is of another type.";
     // Destination, retry.
     DESTINATION_KEYS "E0701" Error "destination is incomplete",
         "The type of destination needs a key that is not there.";

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     definition::vars::VarEntry,
     map::Expr,
-    plan::{AuthKind, AuthPlan, DestinationKind, Grant, StreamPlan},
+    plan::{AuthKind, AuthPlan, DestinationKind, Grant, Setting, StreamPlan},
 };
 
 /// Everything about a connector, its name as the first heading.
@@ -165,7 +165,7 @@ fn users_of(subject: &Subject<'_>, secret: &str) -> Vec<String> {
     };
     let mut users = Vec::new();
     for auth in subject.plan.auths.values() {
-        if auth_exprs(&auth.kind).iter().any(uses) {
+        if auth.exprs().iter().any(|(_, expr)| uses(expr)) {
             users.push(format!("auth {}", auth.name));
         }
     }
@@ -186,27 +186,6 @@ fn users_of(subject: &Subject<'_>, secret: &str) -> Vec<String> {
         }
     }
     users
-}
-
-fn auth_exprs(kind: &AuthKind) -> Vec<&Expr> {
-    match kind {
-        AuthKind::Bearer { token } => vec![token],
-        AuthKind::Basic { user, password } => vec![user, password],
-        AuthKind::Header { value, .. } | AuthKind::Query { value, .. } => vec![value],
-        AuthKind::OAuth2(plan) => {
-            let grant = match &plan.grant {
-                Grant::RefreshToken { refresh_token } => Some(refresh_token),
-                Grant::ClientCredentials => None,
-            };
-            let params = plan.params.iter().map(|(_, expr)| expr);
-            [&plan.token_url, &plan.client_id]
-                .into_iter()
-                .chain(&plan.client_secret)
-                .chain(grant)
-                .chain(params)
-                .collect()
-        }
-    }
 }
 
 fn auth_facts(subject: &Subject<'_>, auth: &AuthPlan) -> Block {
@@ -235,11 +214,14 @@ fn auth_facts(subject: &Subject<'_>, auth: &AuthPlan) -> Block {
             let grant = match plan.grant {
                 Grant::ClientCredentials => "client credentials",
                 Grant::RefreshToken { .. } => "a refresh token, whose successors are kept in state",
+                Grant::JwtBearer { .. } => "an assertion that is signed here",
             };
             row("Way", Line::from(format!("OAuth 2 with {grant}")));
             row("Token from", Line::new().code(shown::address(plan.token_url.source())));
             // It says who asks, and proves nothing.
-            row("Client", shown::setting(subject, "client", &plan.client_id));
+            if let Some(client) = &plan.client_id {
+                row("Client", shown::setting(subject, "client", client));
+            }
             if let Some(secret) = &plan.client_secret {
                 row("Client secret", credential(secret));
             }
@@ -252,9 +234,58 @@ fn auth_facts(subject: &Subject<'_>, auth: &AuthPlan) -> Block {
             if !plan.params.is_empty() {
                 row("With", shown::settings(subject, &plan.params));
             }
+            let told = ["grant", "token_url", "client_id", "client_secret", "refresh_token"];
+            let is_told =
+                |key: &str| told.contains(&key) || key == "scopes" || key.starts_with("params.");
+            let rest = auth.settings().into_iter().filter(|(key, setting)| {
+                let is_usual = matches!(setting, Setting::Word(word) if key == "client_auth" && word == "basic");
+                !is_told(key) && !is_usual
+            });
+            rows.extend(rest.map(|(key, setting)| told_by_key(subject, key, &setting)));
+        }
+        AuthKind::Login(_) => {
+            row("Way", Line::from("a token that a request of its own is answered with"));
+            rows.extend(by_key(subject, auth));
+        }
+        AuthKind::Jwt(_) => {
+            row("Way", Line::from("a token that is signed here"));
+            rows.extend(by_key(subject, auth));
+        }
+        AuthKind::Hmac(_) => {
+            row("Way", Line::from("a signature over each request"));
+            rows.extend(by_key(subject, auth));
+        }
+        AuthKind::SigV4(_) => {
+            row("Way", Line::from("AWS Signature Version 4 over each request"));
+            rows.extend(by_key(subject, auth));
+        }
+        AuthKind::Mtls => {
+            row("Way", Line::from("a client certificate"));
+            rows.extend(by_key(subject, auth));
         }
     }
     Block::Facts { title: format!("auth {}", auth.name), rows }
+}
+
+/// Every setting under the name that it has in the file.
+fn by_key(subject: &Subject<'_>, auth: &AuthPlan) -> Vec<(String, Line)> {
+    let settings = auth.settings().into_iter();
+    settings.map(|(key, setting)| told_by_key(subject, key, &setting)).collect()
+}
+
+fn told_by_key(subject: &Subject<'_>, key: String, setting: &Setting<'_>) -> (String, Line) {
+    let line = match setting {
+        Setting::Word(word) => Line::new().code(word.as_str()),
+        Setting::Expr(expr) if expr.needs_secret() => shown::credential(subject, expr),
+        Setting::Expr(expr) => match key.rsplit('.').next() {
+            Some("url") => Line::new().code(shown::address(expr.source())),
+            Some("token" | "ttl" | "signed" | "region" | "service") => {
+                Line::new().code(expr.source())
+            }
+            name => shown::setting(subject, name.unwrap_or_default(), expr),
+        },
+    };
+    (key, line)
 }
 
 fn stream_blocks(subject: &Subject<'_>, stream: &StreamPlan) -> Vec<Block> {

@@ -11,10 +11,7 @@ use super::{
 };
 use crate::{
     map::Expr,
-    plan::{
-        Algorithm, AuthKind, Dedupe, DestinationKind, DestinationPlan, Grant, Order, StreamPlan,
-        WebhookPlan,
-    },
+    plan::{Algorithm, Dedupe, DestinationKind, DestinationPlan, Order, StreamPlan, WebhookPlan},
 };
 
 /// How long the daemon keeps things: `[bus]` of `tenon.toml`.
@@ -131,20 +128,10 @@ fn held(subject: &Subject<'_>, plan: &DestinationPlan) -> Vec<Block> {
 /// The secrets that a credential is made of, as they are looked up.
 fn secrets_of(subject: &Subject<'_>, auth: &str) -> Vec<String> {
     let Some(auth) = subject.plan.auths.get(auth) else { return Vec::new() };
-    let exprs = match &auth.kind {
-        AuthKind::Bearer { token } => vec![token],
-        AuthKind::Basic { user, password } => vec![user, password],
-        AuthKind::Header { value, .. } | AuthKind::Query { value, .. } => vec![value],
-        AuthKind::OAuth2(plan) => {
-            let refresh = match &plan.grant {
-                Grant::RefreshToken { refresh_token } => Some(refresh_token),
-                Grant::ClientCredentials => None,
-            };
-            [&plan.client_id].into_iter().chain(&plan.client_secret).chain(refresh).collect()
-        }
-    };
     let mut names: Vec<String> = Vec::new();
-    for (root, name) in exprs.into_iter().flat_map(Expr::uses) {
+    let identity = auth.identity.iter().flat_map(|it| [&it.certificate, &it.private_key]);
+    let exprs = auth.exprs().into_iter().map(|(_, expr)| expr).chain(identity);
+    for (root, name) in exprs.flat_map(Expr::uses) {
         let name = name.map(|name| subject.looked_up(&name).to_owned());
         names.extend(name.filter(|name| root == "secret" && !names.contains(name)));
     }

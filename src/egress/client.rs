@@ -16,6 +16,7 @@ use super::{
     dial::dial,
     error::EgressError,
     guard::{Cidr, Guard},
+    identity::Identity,
     pool::{Kept, Key, Pool},
     script::{Peer, Script, Scripted},
     tls::Tls,
@@ -213,7 +214,8 @@ impl Inner {
         unfit: Unfit,
     ) -> Result<Answer, EgressError> {
         let stream = dial(&self.guard, key.host(), key.port()).await?;
-        let result = match connection::open(stream, &key.uri(), &self.tls).await? {
+        let identity = request.extensions().get::<Identity>();
+        let result = match connection::open(stream, &key.uri(), &self.tls, identity).await? {
             Connection::Http1(mut connection) => {
                 let result = connection.exchange(request, max_bytes, unfit).await;
                 result.map(|(answer, reusable)| {
@@ -249,5 +251,9 @@ fn key_of(request: &Request<Bytes>) -> Result<Key, EgressError> {
     if authority.as_str().contains('@') {
         return Err(bad("user and password do not belong there; use an `auth` table"));
     }
-    Ok(Key::new(https, authority.clone()))
+    let identity = request.extensions().get::<Identity>().map(Identity::id);
+    if identity.is_some() && !https {
+        return Err(bad("a client certificate needs https"));
+    }
+    Ok(Key::new(https, authority.clone(), identity))
 }

@@ -32,6 +32,7 @@ use super::{
     body::{self, Unfit},
     client::Answer,
     error::{EgressError, chain},
+    identity::Identity,
     tls::Tls,
 };
 
@@ -62,12 +63,16 @@ pub(super) async fn open(
     stream: TcpStream,
     uri: &Uri,
     tls: &Tls,
+    identity: Option<&Identity>,
 ) -> Result<Connection, EgressError> {
     let stream = TokioIo::new(stream);
     if uri.scheme() != Some(&http::uri::Scheme::HTTPS) {
         return Http1::open(MaybeHttpsStream::Http(stream)).await;
     }
-    let config = tls.config().await?;
+    let config = match identity {
+        Some(identity) => identity.config().await?,
+        None => tls.config().await?,
+    };
     let mut connector = HttpsConnector::from((Handed(Some(stream)), config));
     let stream = connector
         .call(uri.clone())

@@ -8,6 +8,7 @@
 //!   nothing that the peer may have read is sent twice.
 //! - The time from the dial to the last byte and the size of the body, after decompression, are
 //!   bounded ([`ExchangeLimits`]); the number of exchanges at once with one host is, too.
+//! - A connection made with a client certificate ([`Identity`]) serves requests of that identity alone.
 //! - Messages name the host and the cause. They hold no path, query, header or body, so no secret.
 
 mod body;
@@ -17,6 +18,7 @@ mod dial;
 mod error;
 mod guard;
 mod host;
+mod identity;
 mod pool;
 mod retry_after;
 mod script;
@@ -25,5 +27,6 @@ mod tls;
 pub use client::{Answer, Egress, EgressConfig, ExchangeLimits};
 pub use error::EgressError;
 pub use guard::Cidr;
+pub use identity::Identity;
 pub use retry_after::retry_after;
 pub use script::{Peer, Script};

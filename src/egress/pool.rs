@@ -1,4 +1,5 @@
-//! Connections kept between exchanges, by scheme and authority, shared by every connector.
+//! Connections kept between exchanges, by scheme, authority and client certificate, shared by every
+//! connector.
 //!
 //! What lies idle longer than [`IDLE_LIMIT`] is closed when the pool is next used, or by
 //! [`Pool::sweep`]. A permit bounds the exchanges at once with one host: hyper's own limits bound
@@ -14,7 +15,10 @@ use tokio::{
     time::Instant,
 };
 
-use super::connection::{Http1, Http2};
+use super::{
+    connection::{Http1, Http2},
+    identity::IdentityId,
+};
 
 /// Shorter than the 60 to 75 seconds after which common servers close.
 const IDLE_LIMIT: Duration = Duration::from_secs(50);
@@ -28,11 +32,13 @@ const EXCHANGES_PER_HOST: usize = 512;
 pub(super) struct Key {
     https: bool,
     authority: Authority,
+    /// With which client certificate.
+    identity: Option<IdentityId>,
 }
 
 impl Key {
-    pub(super) fn new(https: bool, authority: Authority) -> Self {
-        Self { https, authority }
+    pub(super) fn new(https: bool, authority: Authority, identity: Option<IdentityId>) -> Self {
+        Self { https, authority, identity }
     }
 
     /// The host as the URL has it, brackets included.

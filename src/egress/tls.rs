@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use hyper_rustls::ConfigBuilderExt;
-use rustls::ClientConfig;
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, client::WantsClientCert};
 
 use super::error::EgressError;
 
@@ -33,15 +33,25 @@ impl Tls {
 }
 
 fn load() -> Result<ClientConfig, EgressError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| EgressError::Tls(error.to_string()))?
-        .with_native_roots()
-        .map_err(|error| EgressError::Tls(format!("no root certificates: {error}")))?
-        .with_no_client_auth();
+    let mut config = trusting(None)?.with_no_client_auth();
     offer_protocols(&mut config);
     Ok(config)
+}
+
+/// The beginning of a configuration: it trusts these roots, or the machine's own.
+pub(super) fn trusting(
+    roots: Option<&RootCertStore>,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, EgressError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| EgressError::Tls(error.to_string()))?;
+    match roots {
+        Some(roots) => Ok(builder.with_root_certificates(roots.clone())),
+        None => builder
+            .with_native_roots()
+            .map_err(|error| EgressError::Tls(format!("no root certificates: {error}"))),
+    }
 }
 
 /// ALPN: h2 first.

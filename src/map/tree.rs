@@ -58,6 +58,26 @@ impl Tree {
         }
     }
 
+    /// The same with its secrets in place, each as the text that it is: for requests, which nobody
+    /// but the peer sees.
+    pub fn with_secrets(&self, env: &Env) -> Result<Self, EvalError> {
+        Ok(match self {
+            Self::Leaf(expr) if expr.needs_secret() => {
+                Self::Constant(Value::String(expr.secret(env)?.expose().to_owned()))
+            }
+            Self::Leaf(_) | Self::Constant(_) => self.clone(),
+            Self::Array(items) => {
+                let items = items.iter().map(|item| item.with_secrets(env));
+                Self::Array(items.collect::<Result<_, _>>()?)
+            }
+            Self::Table(fields) => {
+                let field =
+                    |(name, tree): &(String, Self)| Ok((name.clone(), tree.with_secrets(env)?));
+                Self::Table(fields.iter().map(field).collect::<Result<_, _>>()?)
+            }
+        })
+    }
+
     /// Every expression in it, with its field path (`customer.email`, `tags[0]`).
     pub fn leaves(&self) -> Vec<(String, &Expr)> {
         let mut leaves = Vec::new();

@@ -1,6 +1,7 @@
 //! Executable plans: what the runtime sees of a connector file. Everything is resolved, compiled
 //! and checked; nothing here can fail for the file's reasons any more.
 
+mod auth;
 mod compile;
 mod cursor;
 mod diff;
@@ -13,6 +14,7 @@ mod types;
 mod uses;
 mod verify;
 
+pub use auth::*;
 pub use compile::{
     CompiledFile, Sources, Written, check_set, compile_file, compile_file_with, compile_settings,
     moment, read, schema_document,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use http::Method;
 use serde_json::Value;
 
-use super::{CursorPlan, PagePlan, RulePlan, VerifyPlan};
+use super::{AuthPlan, CursorPlan, PagePlan, RulePlan, VerifyPlan};
 use crate::map::{Expr, Mapping, Schema, Tree};
 
 /// A connector, ready to run.
@@ -335,88 +335,6 @@ pub struct RetryPlan {
     pub to: Duration,
     /// Since the first attempt.
     pub within: Duration,
-}
-
-/// `[auth.NAME]`.
-#[derive(Clone, Debug)]
-pub struct AuthPlan {
-    /// Unique within the connector.
-    pub name: Arc<str>,
-    /// How a request carries the credentials.
-    pub kind: AuthKind,
-}
-
-/// How a request carries credentials.
-#[derive(Clone, Debug)]
-pub enum AuthKind {
-    /// `Authorization: Bearer TOKEN`.
-    Bearer {
-        /// The token.
-        token: Expr,
-    },
-    /// `Authorization: Basic`.
-    Basic {
-        /// The user's name.
-        user: Expr,
-        /// The password; may be empty.
-        password: Expr,
-    },
-    /// A header.
-    Header {
-        /// The header's or parameter's name.
-        name: String,
-        /// Its value.
-        value: Expr,
-    },
-    /// A query parameter.
-    Query {
-        /// The header's or parameter's name.
-        name: String,
-        /// Its value.
-        value: Expr,
-    },
-    /// A token that is got and renewed.
-    OAuth2(OAuth2Plan),
-}
-
-/// How a token is got.
-#[derive(Clone, Debug)]
-pub struct OAuth2Plan {
-    /// With what.
-    pub grant: Grant,
-    /// How the client proves itself.
-    pub client_auth: ClientAuth,
-    /// Where.
-    pub token_url: Expr,
-    /// The client.
-    pub client_id: Expr,
-    /// Its secret.
-    pub client_secret: Option<Expr>,
-    /// What the token may do, joined by blanks.
-    pub scopes: Vec<String>,
-    /// Further form fields (`audience`).
-    pub params: Vec<(String, Expr)>,
-}
-
-/// With what a token is got.
-#[derive(Clone, Debug)]
-pub enum Grant {
-    /// With the client's own credentials.
-    ClientCredentials,
-    /// The first refresh token; later ones come from state.
-    RefreshToken {
-        /// The first refresh token.
-        refresh_token: Expr,
-    },
-}
-
-/// How a client proves itself to the token's URL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientAuth {
-    /// In the `Authorization` header.
-    Basic,
-    /// In the form.
-    Body,
 }
 
 /// `[slo]`.

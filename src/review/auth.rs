@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     map::Expr,
-    plan::{AuthKind, AuthPlan, ClientAuth, Grant, OAuth2Plan},
+    plan::{AuthKind, AuthPlan, AuthSettings, Grant, Setting},
 };
 
 type Auths = BTreeMap<Arc<str>, Arc<AuthPlan>>;
@@ -29,7 +29,7 @@ pub(super) fn compare(pen: &mut Pen<'_>, (old, new): (&Auths, &Auths), auths: &M
     }
     for name in &auths.added {
         let at = At::of(Subject::Auth(name.clone()), "auth");
-        let what = new.get(&**name).map_or("", |auth| word(&auth.kind));
+        let what = new.get(&**name).map_or("", |auth| auth.kind.word());
         pen.note(&at, "", rule::AUTH_ADDED, format!("is new, type {what}"), "");
     }
     for name in &auths.removed {
@@ -40,9 +40,7 @@ pub(super) fn compare(pen: &mut Pen<'_>, (old, new): (&Auths, &Auths), auths: &M
 
 fn renamed(pen: &mut Pen<'_>, at: &At, new: &AuthPlan, old_name: &str) {
     let what = format!("renamed from `{old_name}`");
-    let rotates = matches!(&new.kind, AuthKind::OAuth2(oauth)
-        if matches!(oauth.grant, Grant::RefreshToken { .. }));
-    if rotates {
+    if new.rotates() {
         let effect = "the rotated refresh token stays behind under the old name: the configured one \
                       is used, which the provider may have retired";
         pen.note(at, "", rule::AUTH_LOGIN, what, effect);
@@ -51,78 +49,89 @@ fn renamed(pen: &mut Pen<'_>, at: &At, new: &AuthPlan, old_name: &str) {
     }
 }
 
+/// Settings are told by key, as they are written; what a grant's or a scope's change does is known
+/// better.
 fn one(pen: &mut Pen<'_>, at: &At, old: &AuthPlan, new: &AuthPlan) {
-    let AuthPlan { name: _, kind } = new;
-    match (&old.kind, kind) {
-        (AuthKind::Bearer { token: was }, AuthKind::Bearer { token: is }) => {
-            setting(pen, at, "token", (was, is));
-        }
-        (
-            AuthKind::Basic { user: old_user, password: old_password },
-            AuthKind::Basic { user, password },
-        ) => {
-            setting(pen, at, "user", (old_user, user));
-            setting(pen, at, "password", (old_password, password));
-        }
-        (
-            AuthKind::Header { name: old_name, value: old_value },
-            AuthKind::Header { name, value },
-        )
-        | (AuthKind::Query { name: old_name, value: old_value }, AuthKind::Query { name, value }) =>
-        {
-            let show = |name: &String| format!("`{name}`");
-            pen.value(at, "name", rule::AUTH_SETTING, (old_name, name), show, || TRIED.into());
-            setting(pen, at, "value", (old_value, value));
-        }
-        (AuthKind::OAuth2(old), AuthKind::OAuth2(new)) => oauth2(pen, at, old, new),
-        (old, new) => {
-            let what = format!("{} → {}", word(old), word(new));
-            pen.note(at, "type", rule::AUTH_TYPE, what, TRIED);
-        }
+    if old.kind.word() != new.kind.word() {
+        let what = format!("{} → {}", old.kind.word(), new.kind.word());
+        pen.note(at, "type", rule::AUTH_TYPE, what, TRIED);
+        return;
     }
-}
-
-fn setting(pen: &mut Pen<'_>, at: &At, key: &str, (old, new): (&Expr, &Expr)) {
-    pen.expr(at, key, rule::AUTH_SETTING, (old, new), TRIED);
-}
-
-fn oauth2(pen: &mut Pen<'_>, at: &At, old: &OAuth2Plan, new: &OAuth2Plan) {
-    let OAuth2Plan { grant, client_auth, token_url, client_id, client_secret, scopes, params } =
-        new;
-    match (&old.grant, grant) {
-        (Grant::ClientCredentials, Grant::ClientCredentials) => {}
-        (Grant::RefreshToken { refresh_token: was }, Grant::RefreshToken { refresh_token: is }) => {
-            if !pen.same(was.source(), is.source()) {
-                let effect = "the token that is configured now is used, the rotated one is dropped";
-                pen.note(at, "refresh_token", rule::AUTH_SETTING, "changed", effect);
-            }
-        }
-        (Grant::ClientCredentials, Grant::RefreshToken { .. }) => {
-            let effect = "somebody has to get a first refresh token";
-            let what = "client_credentials → refresh_token";
-            pen.note(at, "grant", rule::AUTH_LOGIN, what, effect);
-        }
-        (Grant::RefreshToken { .. }, Grant::ClientCredentials) => {
-            let effect = "the client has to be allowed to get tokens for itself";
-            let what = "refresh_token → client_credentials";
-            pen.note(at, "grant", rule::AUTH_LOGIN, what, effect);
-        }
+    if let (AuthKind::OAuth2(was), AuthKind::OAuth2(is)) = (&old.kind, &new.kind) {
+        grants(pen, at, (&was.grant, &is.grant));
+        scopes_of(pen, at, (&was.scopes, &is.scopes));
     }
-    let show = |how: &ClientAuth| match how {
-        ClientAuth::Basic => "basic".to_owned(),
-        ClientAuth::Body => "body".to_owned(),
+    let told_apart = ["grant", "scopes"];
+    let (was, is) = (old.settings(), new.settings());
+    let find = |settings: &AuthSettings<'_>, key: &str| {
+        settings.iter().position(|(known, _)| known == key)
     };
-    let how = (&old.client_auth, client_auth);
-    pen.value(at, "client_auth", rule::AUTH_SETTING, how, show, || TRIED.into());
-    let effect = "tokens come from there, and client and secret are sent there";
-    pen.expr(at, "token_url", rule::AUTH_SETTING, (&old.token_url, token_url), effect);
-    setting(pen, at, "client_id", (&old.client_id, client_id));
+    for (key, new_setting) in is.iter().filter(|(key, _)| !told_apart.contains(&key.as_str())) {
+        let old_setting = find(&was, key).map(|at| &was[at].1);
+        setting(pen, at, key, old_setting, Some(new_setting));
+    }
+    for (key, gone) in was.iter().filter(|(key, _)| find(&is, key).is_none()) {
+        if !told_apart.contains(&key.as_str()) {
+            setting(pen, at, key, Some(gone), None);
+        }
+    }
+}
+
+fn setting(
+    pen: &mut Pen<'_>,
+    at: &At,
+    key: &str,
+    old: Option<&Setting<'_>>,
+    new: Option<&Setting<'_>>,
+) {
+    let effect = match key {
+        "token_url" | "request.url" => {
+            "tokens come from there, and client and secret are sent there"
+        }
+        "refresh_token" => "the token that is configured now is used, the rotated one is dropped",
+        _ => TRIED,
+    };
+    // A login's URL is written in parts.
+    let written = key.replace("request.url", "request.path");
     let rules = Presence::all(rule::AUTH_SETTING);
-    let secrets = (old.client_secret.as_ref(), client_secret.as_ref());
-    pen.maybe_expr(at, "client_secret", rules, secrets, |_| TRIED.to_owned());
-    scopes_of(pen, at, (&old.scopes, scopes));
-    let (was, is) = (old.params.as_slice(), params.as_slice());
-    pen.pairs(at, "params", rules, (was, is), |a, b| a == b, TRIED);
+    match (old, new) {
+        (Some(Setting::Word(was)), Some(Setting::Word(is))) => {
+            pen.value(
+                at,
+                &written,
+                rule::AUTH_SETTING,
+                (was, is),
+                |it| it.clone(),
+                || effect.into(),
+            );
+        }
+        (Some(Setting::Expr(was)), Some(Setting::Expr(is))) => {
+            pen.expr(at, &written, rule::AUTH_SETTING, (was, is), effect);
+        }
+        (was, is) => {
+            let expr = |setting: Option<&Setting<'_>>| match setting {
+                Some(Setting::Expr(expr)) => Some((*expr).clone()),
+                Some(Setting::Word(word)) => Some(Expr::constant(word.clone().into())),
+                None => None,
+            };
+            let (was, is) = (expr(was), expr(is));
+            let both = (was.as_ref(), is.as_ref());
+            pen.maybe_expr(at, &written, rules, both, |_| effect.to_owned());
+        }
+    }
+}
+
+fn grants(pen: &mut Pen<'_>, at: &At, (old, new): (&Grant, &Grant)) {
+    if old.word() == new.word() {
+        return;
+    }
+    let effect = match new {
+        Grant::ClientCredentials => "the client has to be allowed to get tokens for itself",
+        Grant::RefreshToken { .. } => "somebody has to get a first refresh token",
+        Grant::JwtBearer { .. } => "the issuer has to know the public key",
+    };
+    let what = format!("{} → {}", old.word(), new.word());
+    pen.note(at, "grant", rule::AUTH_LOGIN, what, effect);
 }
 
 fn scopes_of(pen: &mut Pen<'_>, at: &At, (old, new): (&[String], &[String])) {
@@ -139,15 +148,5 @@ fn scopes_of(pen: &mut Pen<'_>, at: &At, (old, new): (&[String], &[String])) {
     if !removed.is_empty() {
         let what = format!("no longer asks for {}", say::list(&removed));
         pen.note(at, "scopes", rule::SCOPES_REMOVED, what, "");
-    }
-}
-
-fn word(kind: &AuthKind) -> &'static str {
-    match kind {
-        AuthKind::Bearer { .. } => "bearer",
-        AuthKind::Basic { .. } => "basic",
-        AuthKind::Header { .. } => "header",
-        AuthKind::Query { .. } => "query",
-        AuthKind::OAuth2(_) => "oauth2",
     }
 }

@@ -11,10 +11,7 @@ use super::{
 };
 use crate::{
     map::{Expr, Tree},
-    plan::{
-        AuthKind, AuthPlan, ConnectorPlan, DestinationKind, DestinationPlan, Grant, OAuth2Plan,
-        StreamPlan, WebhookPlan,
-    },
+    plan::{ConnectorPlan, DestinationKind, DestinationPlan, StreamPlan, WebhookPlan},
 };
 
 /// Where each secret is used, by the name that is looked up.
@@ -71,9 +68,8 @@ fn uses(plan: &ConnectorPlan) -> Uses {
 /// Every expression that may hold a secret, with its path in the file.
 fn for_each_setting(plan: &ConnectorPlan, tell: &mut dyn FnMut(&str, &Expr)) {
     for auth in plan.auths.values() {
-        let AuthPlan { name, kind } = auth.as_ref();
-        for (key, expr) in of_auth(kind) {
-            tell(&format!("auth.{name}.{key}"), expr);
+        for (key, expr) in auth.exprs() {
+            tell(&format!("auth.{}.{key}", auth.name), expr);
         }
     }
     for destination in plan.destinations.values() {
@@ -97,36 +93,6 @@ fn for_each_setting(plan: &ConnectorPlan, tell: &mut dyn FnMut(&str, &Expr)) {
         }
         if let Some(user) = user {
             tell(&format!("{place}.user"), user);
-        }
-    }
-}
-
-fn of_auth(kind: &AuthKind) -> Vec<(String, &Expr)> {
-    match kind {
-        AuthKind::Bearer { token } => vec![("token".to_owned(), token)],
-        AuthKind::Basic { user, password } => {
-            vec![("user".to_owned(), user), ("password".to_owned(), password)]
-        }
-        AuthKind::Header { name: _, value } | AuthKind::Query { name: _, value } => {
-            vec![("value".to_owned(), value)]
-        }
-        AuthKind::OAuth2(OAuth2Plan {
-            grant,
-            client_auth: _,
-            token_url,
-            client_id,
-            client_secret,
-            scopes: _,
-            params,
-        }) => {
-            let mut all =
-                vec![("token_url".to_owned(), token_url), ("client_id".to_owned(), client_id)];
-            all.extend(client_secret.iter().map(|secret| ("client_secret".to_owned(), secret)));
-            if let Grant::RefreshToken { refresh_token } = grant {
-                all.push(("refresh_token".to_owned(), refresh_token));
-            }
-            all.extend(params.iter().map(|(name, expr)| (format!("params.{name}"), expr)));
-            all
         }
     }
 }
@@ -208,8 +174,11 @@ fn urls(plan: &ConnectorPlan) -> Vec<(Vec<String>, &Expr)> {
         }
     }
     for auth in plan.auths.values() {
-        if let AuthKind::OAuth2(oauth) = &auth.kind {
-            urls.push((vec![format!("/auth.{}.token_url", auth.name)], &oauth.token_url));
+        for (key, url) in auth.urls() {
+            // A login's URL is written in parts.
+            let written = key.replace(".url", ".path");
+            let place = format!("/auth.{}.{written}", auth.name);
+            urls.push((vec![place], url));
         }
     }
     urls

@@ -14,6 +14,7 @@ mod diff;
 mod document;
 mod draft;
 mod given;
+mod keys;
 mod mask;
 mod observe;
 pub mod record;

@@ -31,7 +31,7 @@ use crate::{
     ingest::poll::{PollFailure, Poller},
     observe::redact::{MASK, raw_fields},
     plan::{self, ConnectorPlan, Sources, StreamPlan, VerifyPlan},
-    world::{BoxFuture, Timestamp, World},
+    world::{BoxFuture, Secret, Timestamp, World},
 };
 
 /// A poll of more requests is not a fixture but an export.
@@ -74,6 +74,8 @@ pub enum Source {
         answers: Vec<(Value, HeaderMap)>,
         /// The first records.
         records: Vec<Value>,
+        /// The tokens that were got on the way: an answer may repeat them.
+        tokens: Vec<Secret>,
     },
     /// A webhook as it was captured.
     Webhook(Box<Captured>),
@@ -131,12 +133,13 @@ pub async fn poll(
     let egress = Egress::scripted(Arc::clone(&recorder) as _);
     let bus = MemoryBus::new(Arc::clone(&world.clock));
     let auth = Authenticator::new(world.clone(), egress.for_peer(Peer::Issuer), bus.clone());
+    let auth = Arc::new(auth);
     let poller = Poller {
         connector: Arc::clone(plan),
         stream: Arc::clone(stream),
         world,
         egress: egress.for_peer(Peer::Source(Arc::clone(&stream.name))),
-        auth: Arc::new(auth),
+        auth: Arc::clone(&auth),
         bus: bus.clone(),
         limiter: Arc::new(Limiter::new(rate)),
     };
@@ -155,7 +158,8 @@ pub async fn poll(
     let records =
         events.iter().take(most_records).map(|(_, event)| Value::clone(event.record.value()));
     let answers = if heard.cut_off { Vec::new() } else { heard.answers };
-    Ok(Source::Poll { answers, records: records.collect() })
+    let tokens = auth.handed_out(&plan.name);
+    Ok(Source::Poll { answers, records: records.collect(), tokens })
 }
 
 /// Asks the network and listens.
@@ -238,7 +242,11 @@ pub fn recording(
     sources: &(dyn Sources + Sync),
 ) -> Result<Recording, String> {
     let fields: Vec<String> = plan.streams.iter().flat_map(|stream| raw_fields(stream)).collect();
-    let mut masker = Masker::new(options.secrets.clone(), &fields);
+    let mut secrets = options.secrets.clone();
+    if let Source::Poll { tokens, .. } = &source {
+        secrets.extend(tokens.iter().map(|token| token.expose().to_owned()));
+    }
+    let mut masker = Masker::new(secrets, &fields);
     let name = options.name.clone().unwrap_or_else(|| default_name(&source, options));
     let mut shelf = Shelf::new(&file.path, &name, sources);
     let stream = plan.streams.iter().find(|stream| stream.name == options.stream);

@@ -115,7 +115,7 @@ impl<'c> Rig<'c> {
             plan: &case.subject.plan,
             world,
             bus: MemoryBus::new(clock),
-            stage: Arc::default(),
+            stage: Arc::new(Stage::issuing(case.subject.token_answer())),
             counts: Arc::default(),
             solo: None,
             ended: BTreeSet::new(),

@@ -24,9 +24,6 @@ use crate::{
     world::BoxFuture,
 };
 
-/// What an issuer of tokens answers that nobody scripted.
-const TOKEN: &str = r#"{"access_token":"test-token","token_type":"Bearer","expires_in":3600}"#;
-
 /// All peers of one case.
 #[derive(Default)]
 pub struct Stage {
@@ -34,6 +31,8 @@ pub struct Stage {
     /// Something was asked or answered.
     changed: Notify,
     crashed: Notify,
+    /// What an issuer of tokens answers that nobody scripted.
+    token: String,
 }
 
 #[derive(Default)]
@@ -77,6 +76,11 @@ pub enum Answered {
 }
 
 impl Stage {
+    /// Peers of whom the issuer of tokens answers this where nobody scripted it.
+    pub fn issuing(token: String) -> Self {
+        Self { token, ..Self::default() }
+    }
+
     /// Begins a step with what its peers answer. Destinations go on with what an earlier step left
     /// unused; a poll does not, since it ended with its step.
     pub fn begin(
@@ -157,7 +161,7 @@ impl Stage {
             Peer::Issuer => {
                 let scripted = take(responses, seen, true)
                     .or_else(|| replies.values_mut().find_map(|slots| take(slots, seen, true)));
-                scripted.or_else(|| Some(Canned::plain(200, TOKEN)))
+                scripted.or_else(|| Some(Canned::plain(200, self.token.clone())))
             }
             Peer::Keys => {
                 let scripted = replies.values_mut().find_map(|slots| take(slots, seen, true));

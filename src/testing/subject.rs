@@ -12,14 +12,16 @@ use std::{
 
 use data_encoding::{BASE64, BASE64URL, HEXLOWER};
 use http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::keys;
 use crate::{
     definition::{connector::ConnectorDef, vars::VarEntry},
     ingest::webhook::test_secret,
     map::Expr,
     plan::{
-        ConnectorPlan, DestinationKind, DestinationPlan, Encoding, Order, RetryPlan, StreamPlan,
+        AssertionPlan, AuthKind, AuthPlan, ClientAuth, ConnectorPlan, DestinationKind,
+        DestinationPlan, Encoding, Grant, Order, RetryPlan, StreamPlan, TokenAlgorithm,
     },
 };
 
@@ -27,6 +29,8 @@ use crate::{
 const STAND_IN: &str = "test";
 /// Where what is captured seems to go; RFC 2606 keeps the name from ever being somebody's.
 const CAPTURE: &str = "http://captured.invalid/";
+/// The token that an issuer gives out where a test scripts none.
+const TOKEN: &str = "test-token";
 const CAPTURE_BYTES: usize = 1 << 20;
 
 /// See the module.
@@ -81,6 +85,29 @@ impl Subject {
         wanted.flat_map(|stream| stream.to.iter().cloned()).collect()
     }
 
+    /// What gives out tokens: the answer has one wherever the connector looks for it.
+    pub fn token_answer(&self) -> String {
+        let mut answer = json!({"access_token": TOKEN, "token_type": "Bearer", "expires_in": 3600});
+        for auth in self.plan.auths.values() {
+            let path = match &auth.kind {
+                AuthKind::Login(plan) => plan.token.path_prefix(),
+                AuthKind::OAuth2(plan) => plan.token.as_ref().and_then(Expr::path_prefix),
+                _ => None,
+            };
+            let mut place = &mut answer;
+            for name in path.iter().flatten() {
+                if !place.is_object() {
+                    *place = json!({});
+                }
+                place = &mut place[name.as_str()];
+            }
+            if path.is_some() {
+                *place = TOKEN.into();
+            }
+        }
+        answer.to_string()
+    }
+
     /// A value for each secret, by the name that is looked up.
     pub fn made_up_secrets(&self) -> BTreeMap<String, String> {
         let mut made: BTreeMap<String, String> =
@@ -95,8 +122,51 @@ impl Subject {
                 }
             }
         }
+        for auth in self.plan.auths.values() {
+            for (expr, key, decode) in keys_of(auth) {
+                for name in secrets_of(expr) {
+                    let name = self.plan.secret_names.get(&name).unwrap_or(&name).clone();
+                    let key = key.clone().unwrap_or_else(|| made_up(&name));
+                    made.insert(name, encoded(decode, &key));
+                }
+            }
+        }
         made
     }
+}
+
+/// What is signed with: the key that does for it, where not any text does, and how it is written.
+fn keys_of(auth: &AuthPlan) -> Vec<(&Expr, Option<String>, Encoding)> {
+    let mut keys: Vec<(&Expr, Option<String>, Encoding)> = Vec::new();
+    match &auth.kind {
+        AuthKind::Jwt(plan) => keys.push(key_of(&plan.assertion)),
+        AuthKind::OAuth2(plan) => {
+            if let Grant::JwtBearer { assertion } = &plan.grant {
+                keys.push(key_of(assertion));
+            }
+            if let ClientAuth::PrivateKeyJwt(assertion) = &plan.client_auth {
+                keys.push(key_of(assertion));
+            }
+        }
+        AuthKind::Hmac(plan) => keys.push((&plan.key.secret, None, plan.key.decode)),
+        _ => {}
+    }
+    if let Some(identity) = &auth.identity {
+        keys.push((&identity.certificate, Some(keys::certificate()), Encoding::Raw));
+        keys.push((&identity.private_key, Some(keys::p256()), Encoding::Raw));
+        let ca = identity.ca.iter();
+        keys.extend(ca.map(|ca| (ca, Some(keys::certificate()), Encoding::Raw)));
+    }
+    keys
+}
+
+fn key_of(plan: &AssertionPlan) -> (&Expr, Option<String>, Encoding) {
+    let key = match plan.algorithm {
+        TokenAlgorithm::Rs256 => Some(keys::rsa()),
+        TokenAlgorithm::Es256 => Some(keys::p256()),
+        TokenAlgorithm::Hs256 | TokenAlgorithm::Hs384 | TokenAlgorithm::Hs512 => None,
+    };
+    (&plan.key.secret, key, plan.key.decode)
 }
 
 /// Recognisable, so that whoever sees it in a request knows what it stands for.

@@ -1,6 +1,7 @@
 //! The one integration binary.
 
 mod admin;
+mod auth;
 mod backfill;
 mod bus;
 mod ci;

@@ -21,7 +21,7 @@ use tenon::{
     plan::{
         AuthKind, AuthPlan, ClientAuth, ConnectorPlan, ContentHash, CursorFormat, CursorPlan,
         CursorStart, Dedupe, Grant, OAuth2Plan, PageBy, PagePlan, PollPlan, Rate, RecordsPlan,
-        Sorted, StreamPlan,
+        Sorted, StreamPlan, TokenPlace,
     },
     world::{ScriptedClock, ScriptedEntropy, StaticSecrets, Timestamp, World},
 };
@@ -151,7 +151,7 @@ impl Rig {
 
     fn authenticated(mut self, kind: AuthKind) -> Self {
         let name: Arc<str> = "api".into();
-        self.auths.insert(name.clone(), Arc::new(AuthPlan { name: name.clone(), kind }));
+        self.auths.insert(name.clone(), Arc::new(AuthPlan::new(name.clone(), kind)));
         let mut poll = PollPlan::clone(self.stream.poll.as_ref().unwrap());
         poll.auth = Some(name);
         self.stream.poll = Some(Arc::new(poll));
@@ -719,15 +719,18 @@ async fn a_token_that_expired_is_renewed_once() {
     })
     .await;
     let oauth = |server: &MockServer| {
-        AuthKind::OAuth2(OAuth2Plan {
+        AuthKind::OAuth2(Box::new(OAuth2Plan {
             grant: Grant::ClientCredentials,
             client_auth: ClientAuth::Body,
             token_url: of_auth(&server.url("/token")),
-            client_id: of_auth("{{ secret.ID }}"),
+            client_id: Some(of_auth("{{ secret.ID }}")),
             client_secret: Some(of_auth("{{ secret.KEY }}")),
             scopes: Vec::new(),
             params: Vec::new(),
-        })
+            token: None,
+            life: None,
+            place: TokenPlace::Bearer,
+        }))
     };
     let rig = Rig::new(poll(&server.url("/orders"))).authenticated(oauth(&server));
     assert_eq!(rig.run().await.unwrap().accepted, 1);

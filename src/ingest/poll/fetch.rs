@@ -230,8 +230,10 @@ impl Poller {
         message
     }
 
-    /// Takes the connector's secrets out of a text that a server sent.
+    /// Takes the connector's secrets, and the tokens that were got with them, out of a text that a
+    /// server sent.
     fn blot(&self, text: String) -> String {
+        let text = self.auth.redact(&self.connector.name, text);
         self.connector.secrets_used.iter().fold(text, |text, name| {
             match self.world.secrets.get(name) {
                 Some(secret) if text.contains(secret.expose()) => {

@@ -1,17 +1,18 @@
 //! `[auth.NAME]`: which keys each type needs, and the plan.
 
-use std::sync::Arc;
+mod choice;
+mod kind;
+mod login;
+mod oauth2;
+mod token;
 
-use super::{
-    super::{AuthKind, AuthPlan, ClientAuth, Grant, OAuth2Plan},
-    connector::Whole,
-    context::Context,
-    sites, url,
-};
-use crate::definition::auth::{AuthDef, AuthType, ClientAuthDef, GrantDef, keys_of};
+use std::{ops::Range, sync::Arc};
+
+use super::{super::AuthPlan, connector::Whole, context::Context, vars::Vars};
 use crate::{
     definition::{
-        kinds::Plain,
+        auth::{AuthDef, AuthType},
+        kinds::{Expression, Plain},
         table::{At, Given, Loc, Table, list_of, sentence},
     },
     diagnostic::{Code, codes},
@@ -24,40 +25,130 @@ pub(super) struct Auths {
     pub plans: Vec<AuthPlan>,
     /// Every name that is defined.
     pub names: Vec<String>,
+    /// Which of the secrets that the context noted each table names.
+    secrets: Vec<(String, Range<usize>)>,
+    /// What a choice by variable may depend on.
+    choices: choice::Choices,
 }
 
-pub(super) fn compile_all(context: &mut Context<'_>, whole: Whole<'_>) -> Auths {
-    let mut auths = Auths { plans: Vec::new(), names: Vec::new() };
+/// Certificates first, since other tables name them; logins last, since they name others.
+const PASSES: [fn(AuthType) -> bool; 3] = [
+    |kind| kind == AuthType::Mtls,
+    |kind| !matches!(kind, AuthType::Mtls | AuthType::Login),
+    |kind| kind == AuthType::Login,
+];
+
+pub(super) fn compile_all(context: &mut Context<'_>, whole: Whole<'_>, vars: &Vars) -> Auths {
+    let mut auths = Auths {
+        plans: Vec::new(),
+        names: Vec::new(),
+        secrets: Vec::new(),
+        choices: choice::Choices::of(whole, &vars.values),
+    };
     let own = whole.own.auth.value();
     let base = whole.body.auth.value().filter(|_| whole.is_instance);
+    let mut defs: Vec<(&str, &AuthDef)> = Vec::new();
     for (name, def) in own.into_iter().chain(base).flat_map(|named| &named.0) {
         // An instance's own credentials replace those of the same name.
-        if auths.names.contains(name) {
-            continue;
+        if !auths.names.contains(name) {
+            auths.names.push(name.clone());
+            defs.push((name, &def.value));
         }
-        auths.names.push(name.clone());
-        if let Some(kind) = compile(context, name, &def.value) {
-            auths.plans.push(AuthPlan { name: Arc::from(name.as_str()), kind });
+    }
+    for pass in PASSES {
+        for (name, def) in
+            defs.iter().filter(|(_, def)| def.kind.value().is_some_and(|kind| pass(*kind)))
+        {
+            let before = context.secrets_noted();
+            if let Some(plan) = kind::compile(context, whole, (name, def), &auths) {
+                auths.plans.push(plan);
+            }
+            auths.secrets.push(((*name).to_owned(), before..context.secrets_noted()));
         }
     }
     auths
 }
 
-/// The name of an `[auth.NAME]` table, if it exists.
+impl Auths {
+    /// Leaves out what a choice by variable offers and this connector does not choose: its secrets
+    /// need not be set.
+    pub fn retire(&mut self, context: &mut Context<'_>) {
+        let mut kept = context.auths_chosen.clone();
+        for plan in self.plans.iter().filter(|plan| context.auths_chosen.contains(&*plan.name)) {
+            kept.extend(named_by(plan));
+        }
+        let offered = std::mem::take(&mut context.auths_offered);
+        let is_idle = |name: &str| offered.contains(name) && !kept.contains(name);
+        for (_, noted) in self.secrets.iter().filter(|(name, _)| is_idle(name)) {
+            context.forgo_secrets(noted.clone());
+        }
+        self.plans.retain(|plan| !is_idle(&plan.name));
+    }
+
+    fn find(&self, name: &str) -> Option<&AuthPlan> {
+        self.plans.iter().find(|plan| *plan.name == *name)
+    }
+}
+
+/// The tables that a table is made with.
+fn named_by(plan: &AuthPlan) -> Vec<String> {
+    let settings = plan.settings();
+    let names = settings.into_iter().filter_map(|(key, setting)| match setting {
+        super::super::Setting::Word(name) if matches!(&*key, "identity" | "request.auth") => {
+            Some(name)
+        }
+        _ => None,
+    });
+    names.collect()
+}
+
+/// The name of an `[auth.NAME]` table, if it exists. A template over variables chooses one: then
+/// every value that it can have is a name that exists.
 pub(super) fn resolve(
     context: &mut Context<'_>,
-    given: &Given<Plain>,
+    given: &Given<Expression>,
     auths: &Auths,
 ) -> Option<Arc<str>> {
-    let name = given.get()?;
-    if auths.names.contains(&name.value.0) {
-        return Some(Arc::from(name.value.0.as_str()));
+    let given = given.get()?;
+    if given.value.text.contains("{{") || given.value.text.contains("{%") {
+        return choice::resolve(context, given, auths);
+    }
+    let name = &given.value.text;
+    context.auths_chosen.insert(name.clone());
+    known(context, name, given.at, auths)
+}
+
+fn known(context: &mut Context<'_>, name: &str, at: Loc, auths: &Auths) -> Option<Arc<str>> {
+    if auths.names.iter().any(|known| known == name) {
+        return Some(Arc::from(name));
     }
     let known = auths.names.iter().map(String::as_str);
     context
-        .unknown(codes::UNKNOWN_AUTH, name.at, "auth", &name.value.0, known)
-        .help(format!("credentials stand in a table of their own: [auth.{}]", name.value.0));
+        .unknown(codes::UNKNOWN_AUTH, at, "auth", name, known)
+        .help(format!("credentials stand in a table of their own: [auth.{name}]"));
     None
+}
+
+/// A table that another one is made with, compiled before it.
+fn named<'a>(
+    context: &mut Context<'_>,
+    given: &Given<Plain>,
+    auths: &'a Auths,
+    (fits, expected): (fn(&AuthPlan) -> bool, &str),
+) -> Option<&'a AuthPlan> {
+    let given = given.get()?;
+    let name = &given.value.0;
+    known(context, name, given.at, auths)?;
+    let found = auths.find(name).filter(|plan| fits(plan));
+    if found.is_none() && !context.has_errors() {
+        context.error(
+            codes::UNUSABLE_AUTH,
+            given.at,
+            format!("[auth.{name}] cannot be used here"),
+            format!("expected {expected}"),
+        );
+    }
+    found
 }
 
 /// Reports keys that a type needs and does not have, or has and does not need.
@@ -105,107 +196,6 @@ pub(super) fn check_keys(
         }
     }
     missing.is_empty()
-}
-
-fn compile(context: &mut Context<'_>, name: &str, def: &AuthDef) -> Option<AuthKind> {
-    let kind = *def.kind.value()?;
-    let (required, optional) = keys_of(kind);
-    let allowed: Vec<&str> = optional.iter().chain(&["type"]).copied().collect();
-    let title = format!("[auth.{name}]");
-    let heading = (title.as_str(), kind.word(), def.at);
-    let complete = check_keys(
-        context,
-        heading,
-        &AuthDef::TABLE,
-        &def.given(),
-        (required, &allowed),
-        codes::AUTH_KEYS,
-    );
-    let path = format!("auth.{name}");
-    let expr = |context: &mut Context<'_>, given, key: &str| {
-        context.maybe(given, &sites::SETTINGS, &format!("{path}.{key}"))
-    };
-    Some(match kind {
-        AuthType::Bearer => AuthKind::Bearer { token: expr(context, &def.token, "token")? },
-        AuthType::Basic => {
-            let user = expr(context, &def.user, "user");
-            let password = match &def.password {
-                Given::Absent => Some(Expr::constant(serde_json::Value::String(String::new()))),
-                given => expr(context, given, "password"),
-            };
-            AuthKind::Basic { user: user?, password: password? }
-        }
-        AuthType::Header => {
-            let value = expr(context, &def.value, "value");
-            let name = header_name(context, &def.name);
-            AuthKind::Header { name: name?, value: value? }
-        }
-        AuthType::Query => AuthKind::Query {
-            value: expr(context, &def.value, "value")?,
-            name: def.name.value()?.0.clone(),
-        },
-        AuthType::OAuth2 => AuthKind::OAuth2(oauth2(context, def, &path, complete)?),
-    })
-}
-
-fn oauth2(
-    context: &mut Context<'_>,
-    def: &AuthDef,
-    path: &str,
-    complete: bool,
-) -> Option<OAuth2Plan> {
-    let site = &sites::SETTINGS;
-    if let Some(token_url) = def.token_url.get() {
-        url::check(context, token_url);
-    }
-    let token_url = context.maybe(&def.token_url, site, &format!("{path}.token_url"));
-    let client_id = context.maybe(&def.client_id, site, &format!("{path}.client_id"));
-    let client_secret = context.maybe(&def.client_secret, site, &format!("{path}.client_secret"));
-    let refresh = context.maybe(&def.refresh_token, site, &format!("{path}.refresh_token"));
-    let params = def.params.value().map_or(&[][..], |pairs| pairs.0.as_slice());
-    let params = context.pairs(params, site, &format!("{path}.params"));
-    let grant = match def.grant.value()? {
-        GrantDef::ClientCredentials => {
-            need(context, def, complete, "client_secret", def.client_secret.is_absent());
-            if let Some(key) = def.refresh_token.key() {
-                context.error(
-                    codes::MISPLACED_KEY,
-                    key,
-                    "`refresh_token` has no effect here",
-                    "grant \"client_credentials\" does not use it",
-                );
-            }
-            Grant::ClientCredentials
-        }
-        GrantDef::RefreshToken => {
-            need(context, def, complete, "refresh_token", def.refresh_token.is_absent());
-            Grant::RefreshToken { refresh_token: refresh? }
-        }
-    };
-    let client_auth = match def.client_auth.value() {
-        Some(ClientAuthDef::Body) => ClientAuth::Body,
-        _ => ClientAuth::Basic,
-    };
-    let scopes = def.scopes.value().into_iter().flatten();
-    Some(OAuth2Plan {
-        grant,
-        client_auth,
-        token_url: token_url?,
-        client_id: client_id?,
-        client_secret,
-        scopes: scopes.map(|scope| scope.value.0.clone()).collect(),
-        params,
-    })
-}
-
-fn need(context: &mut Context<'_>, def: &AuthDef, complete: bool, key: &str, absent: bool) {
-    let Some(grant) = def.grant.value().filter(|_| complete && absent) else { return };
-    context.error(
-        codes::AUTH_KEYS,
-        def.at,
-        format!("missing key `{key}`"),
-        format!("grant \"{}\" needs `{key}`", grant.word()),
-    );
 }
 
 /// A header's name, checked.

@@ -59,13 +59,14 @@ pub(super) fn compile(
     let vars = vars::compile(context, whole);
     library::compile(context, whole.body);
     verify::check_all(context, whole.body);
-    let auths = auth::compile_all(context, whole);
+    let mut auths = auth::compile_all(context, whole, &vars);
     let destinations = destination::compile_all(context, whole, &auths);
     // What is wrong with a variable shows in all that it stands in; once is enough.
     if vars.missing.is_none() && !context.has_errors() {
         fixed::check(context, whole, &destinations.plans, &vars.values);
     }
     let streams = events::compile_all(context, whole, &auths, &destinations, &vars.values);
+    auths.retire(context);
     test::check_all(context, path, whole);
     check_aliases(context, whole);
 

@@ -37,6 +37,12 @@ pub(super) struct Context<'a> {
     inputs: Vec<PathBuf>,
     /// The secrets that expressions name, as they name them.
     secrets: Vec<(String, Loc)>,
+    /// Those of them, by position, that only credentials name which a choice leaves out.
+    forgone: std::collections::BTreeSet<usize>,
+    /// The credentials that a choice by variable may choose.
+    pub auths_offered: std::collections::BTreeSet<String>,
+    /// The credentials that something uses.
+    pub auths_chosen: std::collections::BTreeSet<String>,
     /// `[secrets]`: from the name in the file to the one that is looked up.
     pub aliases: std::collections::BTreeMap<String, String>,
     /// The variables that are declared.
@@ -72,6 +78,9 @@ impl<'a> Context<'a> {
             findings: Vec::new(),
             inputs: Vec::new(),
             secrets: Vec::new(),
+            forgone: std::collections::BTreeSet::new(),
+            auths_offered: std::collections::BTreeSet::new(),
+            auths_chosen: std::collections::BTreeSet::new(),
             aliases: std::collections::BTreeMap::new(),
             vars: Vec::new(),
             each_names: Vec::new(),
@@ -336,11 +345,23 @@ impl<'a> Context<'a> {
         let mut secrets: Vec<(String, Loc)> = self
             .secrets
             .iter()
-            .map(|(name, at)| (self.aliases.get(name).unwrap_or(name).clone(), *at))
+            .enumerate()
+            .filter(|(noted, _)| !self.forgone.contains(noted))
+            .map(|(_, (name, at))| (self.aliases.get(name).unwrap_or(name).clone(), *at))
             .collect();
         secrets.sort();
         secrets.dedup_by(|later, first| later.0 == first.0);
         secrets
+    }
+
+    /// How many secrets were noted so far.
+    pub fn secrets_noted(&self) -> usize {
+        self.secrets.len()
+    }
+
+    /// Says that the secrets noted in this range need not be set.
+    pub fn forgo_secrets(&mut self, noted: Range<usize>) {
+        self.forgone.extend(noted);
     }
 
     /// The secrets named so far, as the file names them.

@@ -1,6 +1,6 @@
 //! `[stream.NAME.poll]` over `[source]`, key by key.
 
-use std::{ops::Range, time::Duration};
+use std::time::Duration;
 
 use http::Method;
 
@@ -8,7 +8,7 @@ use super::{
     super::{PollPlan, RecordsPlan, RequestBody},
     auth::{self, Auths},
     connector::Whole,
-    context::{Context, complete, within},
+    context::{Context, complete},
     cursor,
     destination::{duration, method_of, rates},
     each, on, page, sites, url,
@@ -20,7 +20,7 @@ use crate::{
         poll::{MethodDef, PollDef},
         source::SourceDef,
         stream::StreamDef,
-        table::{At, Given, Loc},
+        table::{At, Given},
     },
     diagnostic::codes,
     map::Expr,
@@ -61,7 +61,13 @@ pub(super) fn compile(
     let site = &sites::REQUEST;
 
     let before = context.has_errors();
-    let url = request_url(context, def, source, poll.at, &path);
+    let url = url::joined(
+        context,
+        (def.base.or(&source.base), &def.path),
+        ("poll", poll.at),
+        site,
+        &path,
+    );
     let query_def = merge(&source.query, &def.query, str::eq);
     let headers_def = merge(&source.headers, &def.headers, str::eq_ignore_ascii_case);
     let query: Vec<(String, Expr)> = query_def
@@ -126,84 +132,6 @@ fn merge<'d>(
     let own = own.value().map_or(&[][..], |pairs| pairs.0.as_slice());
     let kept = shared.iter().filter(|(name, _)| !own.iter().any(|(other, _)| same(other, name)));
     kept.chain(own).collect()
-}
-
-/// Base and path, joined by exactly one slash.
-fn request_url(
-    context: &mut Context<'_>,
-    def: &PollDef,
-    source: &SourceDef,
-    at: Loc,
-    path: &str,
-) -> Option<Expr> {
-    let base = def.base.or(&source.base);
-    if matches!(base, Given::Invalid(_)) || matches!(def.path, Given::Invalid(_)) {
-        return None;
-    }
-    let own = def.path.get();
-    let is_whole = |given: &At<Expression>| {
-        given.value.text.starts_with("https://") || given.value.text.starts_with("http://")
-    };
-    let (first, rest) = match (base.get(), own) {
-        (_, Some(own)) if is_whole(own) => (own, None),
-        (Some(base), own) => (base, own),
-        (None, Some(own)) if own.value.text.starts_with("{{") => (own, None),
-        (None, Some(own)) => {
-            context
-                .error(codes::BAD_URL, own.at, "a path without a base", "relative to what?")
-                .help("add `base = \"https://...\"` under [source], or write the whole URL here");
-            return None;
-        }
-        (None, None) => {
-            context
-                .error(codes::BAD_URL, at, "a poll without a URL", "`path` expected here")
-                .help("add `path = \"/...\"` here and `base = \"https://...\"` under [source]");
-            return None;
-        }
-    };
-    let head = match rest {
-        Some(_) => first.value.text.trim_end_matches('/'),
-        None => first.value.text.as_str(),
-    };
-    let tail = rest.map_or("", |rest| rest.value.text.as_str());
-    let slash = if rest.is_none() || tail.is_empty() || tail.starts_with('/') { "" } else { "/" };
-    let text = format!("{head}{slash}{tail}");
-    let tail_begin = head.len() + slash.len();
-    let locate = |range: Range<usize>| match rest {
-        Some(rest) if range.start >= tail_begin => {
-            within(rest, range.start - tail_begin..range.end.max(range.start) - tail_begin)
-        }
-        _ => within(first, range),
-    };
-    if !url::check_text(context, &text, &locate) || !no_query(context, &text, &locate) {
-        return None;
-    }
-    let place = rest.unwrap_or(first).at;
-    context.compile_text(&text, &sites::REQUEST, place, &format!("{path}.path"), &locate)
-}
-
-/// The query has its own key, where each parameter is encoded as it must be.
-fn no_query(context: &mut Context<'_>, text: &str, locate: &dyn Fn(Range<usize>) -> Loc) -> bool {
-    let mut depth = 0_usize;
-    for (at, c) in text.char_indices() {
-        match c {
-            '{' => depth += 1,
-            '}' => depth = depth.saturating_sub(1),
-            '?' | '#' if depth == 0 => {
-                context
-                    .error(
-                        codes::BAD_URL,
-                        locate(at..text.len()),
-                        "a query in the path",
-                        "expected only the path",
-                    )
-                    .help("write parameters under `query`: query = { name = \"value\" }");
-                return false;
-            }
-            _ => {}
-        }
-    }
-    true
 }
 
 fn request_body(context: &mut Context<'_>, def: &PollDef, path: &str) -> Option<RequestBody> {

@@ -12,6 +12,18 @@ const fn lenient(names: &'static [&'static str], root: Option<&'static str>) -> 
 
 /// Settings of auth, webhook and verify.
 pub(super) static SETTINGS: Site = site(&["vars", "secret"], None);
+/// What only variables decide.
+pub(super) static VARS: Site = site(&["vars"], None);
+/// The request of a login, and the claims of a token that is signed here.
+pub(super) static SIGNING: Site = site(&["vars", "secret", "now", "timestamp", "nonce"], None);
+/// A token's place in an answer, and its life: `$` is the answer's body.
+pub(super) static TOKEN_ANSWER: Site = site(&["vars", "response"], Some("response"));
+/// A header that carries a token.
+pub(super) static TOKEN: Site = site(&["vars", "secret", "token"], None);
+/// What an `hmac` signs.
+pub(super) static SIGNED_REQUEST: Site = site(SIGNED_NAMES, None);
+/// Where a signature goes.
+pub(super) static SIGNATURE: Site = site(SIGNATURE_NAMES, None);
 /// Requests of a poll.
 pub(super) static REQUEST: Site = site(&["vars", "now", "window", "page", "each"], None);
 /// Lists that are known before anything is asked.
@@ -43,6 +55,37 @@ pub(super) static CHALLENGE: Site = site(&["vars", "request"], None);
 /// A challenge's answer.
 pub(super) static ANSWER: Site = site(&["vars", "request", "signature"], None);
 
+const SIGNED_NAMES: &[&str] = &[
+    "vars",
+    "secret",
+    "request",
+    "method",
+    "url",
+    "host",
+    "path",
+    "query",
+    "sorted_query",
+    "body",
+    "body_sha256",
+    "timestamp",
+    "nonce",
+];
+const SIGNATURE_NAMES: &[&str] = &[
+    "vars",
+    "secret",
+    "signature",
+    "request",
+    "method",
+    "url",
+    "host",
+    "path",
+    "query",
+    "sorted_query",
+    "body",
+    "body_sha256",
+    "timestamp",
+    "nonce",
+];
 const POLLED: &[&str] = &["vars", "record", "up", "each", "response"];
 const PUSHED: &[&str] = &["vars", "record", "request"];
 const BOTH: &[&str] = &["vars", "record", "up", "each", "request", "response"];
@@ -77,6 +120,10 @@ pub(super) fn where_name_exists(name: &str) -> Option<&'static str> {
              see the mapped record as `out`"
         }
         "with" => "`with` exists in map",
+        "token" => "`token` exists in `as.value` of an [auth.NAME] table",
+        "timestamp" | "nonce" => {
+            "this name exists in what is signed: an `hmac`, the claims of a token, a login's request"
+        }
         "event" => "`event` exists in map and destinations",
         "out" => "`out`, the mapped record, exists in destinations",
         "response" => {
@@ -92,7 +139,10 @@ pub(super) fn where_name_exists(name: &str) -> Option<&'static str> {
              of polled streams; hand it to map by `with`"
         }
         "kid" => "`kid`, the token's key id, exists in [verify.NAME.keys]",
-        "signature" => "`signature` exists in the `text` or `json` of a challenge that has `sign`",
+        "signature" => {
+            "`signature` exists in the `text` or `json` of a challenge that has `sign`, and in \
+             `headers` and `query` of an `hmac`"
+        }
         "each" => {
             "`each` exists in requests of a poll that has `each`, and in its stream's key, revision, \
              tenant, when, delete and with; hand it to map by `with`"

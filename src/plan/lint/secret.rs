@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::names::names;
 use crate::{
     definition::{
-        auth::{AuthDef, AuthType},
+        auth::{AuthDef, AuthType, KeyEntry},
         collections::Pairs,
         connector::ConnectorDef,
         kinds::Expression,
@@ -111,7 +111,27 @@ fn of_auth(auth: &AuthDef, found: &mut Found) {
             found.expression(auth.refresh_token.get());
             found.pairs(&auth.params, is_secret_parameter);
         }
-        None => {}
+        Some(AuthType::Login) => {
+            if let Some(request) = auth.request.value() {
+                found.pairs(&request.headers, is_secret_header);
+                found.pairs(&request.query, is_secret_parameter);
+                found.pairs(&request.form, is_secret_parameter);
+            }
+        }
+        Some(AuthType::SigV4) => {
+            found.expression(auth.secret_key.get());
+            found.expression(auth.session_token.get());
+        }
+        Some(AuthType::Mtls) => found.expression(auth.private_key.get()),
+        Some(AuthType::Hmac | AuthType::Jwt) | None => {}
+    }
+    let jwts = [&auth.jwt, &auth.client_jwt].into_iter().filter_map(Given::value);
+    for key in jwts.map(|jwt| &jwt.key).chain([&auth.key]).filter_map(Given::get) {
+        match &key.value {
+            KeyEntry::Value(text) if is_literal(text) => found.add(key.at, "a secret belongs here"),
+            KeyEntry::Value(_) => {}
+            KeyEntry::Table(table) => found.expression(table.secret.get()),
+        }
     }
 }
 

@@ -8,9 +8,11 @@ use std::collections::BTreeSet;
 use super::{Subject, names, strings};
 use crate::{
     definition::{
+        auth::AuthDef,
         collections::{Named, items},
-        kinds::Plain,
+        kinds::{Expression, Plain},
         table::{At, Finding, Given},
+        vars::VarEntry,
     },
     diagnostic::{Code, codes},
 };
@@ -114,19 +116,48 @@ fn verifies_named<'d>(subject: &Subject<'d, '_>) -> BTreeSet<&'d str> {
     used
 }
 
+/// Every name that may be meant: a choice by variable means each value of `one_of`.
 fn auths_named<'d>(subject: &Subject<'d, '_>) -> BTreeSet<&'d str> {
     let mut used = BTreeSet::new();
+    let mut note = |given: &'d Given<Expression>| {
+        let Some(given) = given.value() else { return };
+        let chains = names::names(&given.text).chains;
+        if chains.is_empty() {
+            used.insert(given.text.as_str());
+        }
+        for var in chains.iter().filter(|it| it.root == "vars").filter_map(|it| it.name(0)) {
+            let declared = subject.body().vars.value().and_then(|vars| vars.find(var));
+            if let Some(VarEntry::Declared(def)) = declared.map(|entry| &entry.value) {
+                let values = def.one_of.value().into_iter().flatten();
+                used.extend(values.filter_map(|item| item.value.0.as_str()));
+            }
+            // A template around the value: whatever it gives was checked.
+            let names = |auths: &'d Given<Named<AuthDef>>| {
+                auths.value().into_iter().flat_map(|auths| &auths.0).map(|(name, _)| name.as_str())
+            };
+            if !given.text.trim_start_matches("{{").trim_start().starts_with("vars") {
+                used.extend(names(&subject.own.auth));
+            }
+        }
+    };
     if let Some(source) = subject.body().source.value() {
-        named(&source.auth, &mut used);
+        note(&source.auth);
     }
     for (_, stream) in subject.streams() {
         if let Some(poll) = stream.value.poll.value() {
-            named(&poll.auth, &mut used);
+            note(&poll.auth);
         }
     }
     let tables = [&subject.own.destination, &subject.body().destination];
     for (_, destination) in tables.into_iter().filter_map(Given::value).flat_map(|named| &named.0) {
-        named(&destination.value.auth, &mut used);
+        note(&destination.value.auth);
+    }
+    let auths = [&subject.own.auth, &subject.body().auth];
+    for (_, auth) in auths.into_iter().filter_map(Given::value).flat_map(|named| &named.0) {
+        named(&auth.value.identity, &mut used);
+        if let Some(request) = auth.value.request.value() {
+            named(&request.auth, &mut used);
+        }
     }
     used
 }

@@ -18,7 +18,7 @@ use super::parts::{HttpSettings, Shop, event, expr, get, oauth2, raw};
 use crate::support::{MockServer, Reply, Seen};
 
 fn plan(kind: AuthKind) -> AuthPlan {
-    AuthPlan { name: "erp".into(), kind }
+    AuthPlan::new("erp", kind)
 }
 
 async fn apply(shop: &Shop, plan: &AuthPlan) -> Result<(Request<Bytes>, Carried), AuthError> {

@@ -14,7 +14,7 @@ use tenon::{
     map::{Env, Expr, Library, Place, Site, Tree},
     plan::{
         AuthKind, AuthPlan, ClientAuth, ConnectorPlan, ContentHash, DestinationKind,
-        DestinationPlan, Grant, OAuth2Plan, Order, RetryPlan,
+        DestinationPlan, Grant, OAuth2Plan, Order, RetryPlan, TokenPlace,
     },
     world::{ScriptedClock, ScriptedEntropy, StaticSecrets, Timestamp, World},
 };
@@ -115,7 +115,7 @@ impl Shop {
 
     /// A destination that sends with these settings; `auth` is the connector's `[auth.erp]`.
     pub fn destination(&self, http: HttpSettings) -> Result<Destination, String> {
-        let auth = http.auth.map(|kind| AuthPlan { name: "erp".into(), kind });
+        let auth = http.auth.map(|kind| AuthPlan::new("erp", kind));
         let connector = ConnectorPlan {
             name: "shop".into(),
             version: "1.0.0".to_owned(),
@@ -202,13 +202,16 @@ pub fn raw(event: &Arc<Event>) -> Record {
 }
 
 pub fn oauth2(token_url: String, grant: Grant, client_auth: ClientAuth) -> AuthKind {
-    AuthKind::OAuth2(OAuth2Plan {
+    AuthKind::OAuth2(Box::new(OAuth2Plan {
         grant,
         client_auth,
         token_url: expr(&token_url),
-        client_id: expr("{{ secret.ID }}"),
+        client_id: Some(expr("{{ secret.ID }}")),
         client_secret: Some(expr("{{ secret.SECRET }}")),
         scopes: vec!["orders.read".to_owned(), "orders.write".to_owned()],
         params: vec![("audience".to_owned(), expr("erp-{{ vars.shop }}"))],
-    })
+        token: None,
+        life: None,
+        place: TokenPlace::Bearer,
+    }))
 }
