@@ -1,8 +1,11 @@
 //! Tests of webhooks: what a producer sees, and what the bus has afterwards.
 
 mod answers;
+mod fetched;
+mod handshakes;
 mod limits;
 mod naming;
+mod open;
 mod presets;
 mod rig;
 mod signatures;

@@ -47,7 +47,8 @@ impl WebhookServer {
             if challenge.verified == verified
                 && challenge.when.test(env).map_err(|e| failed(endpoint, &e))?
             {
-                return self.meet(endpoint, challenge, env, now).await.map(Some);
+                // Boxed: what a handshake may wait for would make each request's future larger.
+                return Box::pin(self.meet(endpoint, challenge, env, now)).await.map(Some);
             }
         }
         Ok(None)

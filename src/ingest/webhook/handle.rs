@@ -226,7 +226,9 @@ impl WebhookServer {
         let look = Look::new(plan, parts, raw.unverified()).map_err(rejected)?;
         let kid = jwt::kid(plan, &look).map_err(rejected)?;
         let env = endpoint.secret_env(&self.world.secrets).with("request", look.request());
-        let found = endpoint.shelf.keys(keys, kid.as_deref(), env, &self.egress, now).await;
+        // Boxed: what is rarely asked for would make each request's future larger.
+        let asking = endpoint.shelf.keys(keys, kid.as_deref(), env, &self.egress, now);
+        let found = Box::pin(asking).await;
         found.map_err(|problem| match problem {
             FetchProblem::Reject(reject) => rejected(reject),
             FetchProblem::Unavailable(why) => Refused::at(endpoint, Refusal::NoSecret, why),
