@@ -298,7 +298,7 @@ async fn a_poison_event_is_a_dead_letter_that_says_why_and_stops_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_letter_is_replayed_through_the_mended_map_under_its_old_key() {
+async fn trap_16_a_dead_letter_is_replayed_through_the_mended_map_under_its_old_key() {
     let sink = MockServer::start(|_| Reply::status(200)).await;
     let stage = Stage::with(&[("a.toml", &connector("a", &sink, MAPPED))]).await;
     let sent = stage.send_all("/a", [json!({"id": "1", "total": {"amount": "7.10"}})]).await;

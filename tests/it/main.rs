@@ -24,5 +24,6 @@ mod recording;
 mod support;
 mod testing;
 mod tidy;
+mod traps;
 mod walk;
 mod webhook;

@@ -1,6 +1,9 @@
 //! A bus whose appends wait for permission, and which remembers them.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use parking_lot::Mutex;
 use tenon::{
@@ -18,17 +21,26 @@ pub struct GatedBus {
     inner: Arc<MemoryBus>,
     gate: Semaphore,
     batches: Mutex<Vec<Append>>,
+    /// While it is set no dead letter can be stored.
+    refuses_letters: AtomicBool,
 }
 
 impl GatedBus {
     /// A gate before `inner` that lets nothing pass.
     pub fn new(inner: Arc<MemoryBus>) -> Arc<Self> {
-        Arc::new(Self { inner, gate: Semaphore::new(0), batches: Mutex::default() })
+        let gate = Semaphore::new(0);
+        let refuses_letters = AtomicBool::new(false);
+        Arc::new(Self { inner, gate, batches: Mutex::default(), refuses_letters })
     }
 
     /// Lets this many more appends pass.
     pub fn let_pass(&self, appends: usize) {
         self.gate.add_permits(appends);
+    }
+
+    /// Whether dead letters are refused from now on.
+    pub fn refuse_letters(&self, refuse: bool) {
+        self.refuses_letters.store(refuse, Ordering::Relaxed);
     }
 
     /// What passed so far.
@@ -67,6 +79,9 @@ impl Bus for GatedBus {
     }
 
     fn bury(&self, letter: DeadLetter) -> BoxFuture<'_, Result<DeadId, StoreError>> {
+        if self.refuses_letters.load(Ordering::Relaxed) {
+            return Box::pin(async { Err(StoreError("the store is away".to_owned())) });
+        }
         self.inner.bury(letter)
     }
 
