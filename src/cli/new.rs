@@ -35,7 +35,7 @@ pub struct Args {
     /// The connector's name; the file will be NAME.toml
     #[arg(value_parser = |name: &str| check_name(name).map(|()| name.to_owned()))]
     name: String,
-    /// Take webhooks, verified so: standard, stripe, github, shopify, slack, none
+    /// Take webhooks, verified so: standard, stripe, github, shopify, slack or another preset; none
     #[arg(long, value_name = "PRESET")]
     webhook: Option<String>,
     /// Poll this URL
@@ -167,7 +167,7 @@ fn choose(args: Args) -> Result<Choices, Trouble> {
 
 fn ask_for_origin() -> Result<(Option<String>, Option<Url>), Trouble> {
     let Some(preset) = render::ask(
-        "verify webhooks as (standard, stripe, github, shopify, slack, none; empty: no webhooks)?",
+        "verify webhooks as (standard, stripe, github, shopify, slack or another preset; none; empty: no webhooks)?",
         None,
     ) else {
         return Err(Trouble::new(

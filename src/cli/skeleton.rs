@@ -5,7 +5,10 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::propose::{AuthValue, CursorGuess, Field, Guess, MapGuess, PageGuess, Proposal};
+use crate::{
+    plan::{Algorithm, VerifyPlan, verify_preset},
+    propose::{AuthValue, CursorGuess, Field, Guess, MapGuess, PageGuess, Proposal},
+};
 
 /// What the new connector does.
 #[derive(Clone, Debug)]
@@ -254,10 +257,7 @@ fn stream_table(choices: &Choices, stream: &str) -> String {
 }
 
 fn webhook_table(choices: &Choices, name: &str, preset: &str, stream: &str) -> String {
-    let secret = match preset {
-        "none" => String::new(),
-        _ => format!("secret = \"{{{{ secret.{} }}}}\"\n", secret_name(name)),
-    };
+    let secret = credentials(name, preset, stream);
     // The sample of a connector that polls, too, is of the poll.
     let events = match (&choices.request, &choices.proposal) {
         (None, Some(proposal)) => {
@@ -276,6 +276,29 @@ fn webhook_table(choices: &Choices, name: &str, preset: &str, stream: &str) -> S
          {secret}{events}",
         quoted(preset)
     )
+}
+
+/// What a preset has to be given. One that there is none of gets a secret, and `check` says the rest.
+fn credentials(name: &str, preset: &str, stream: &str) -> String {
+    let plan = verify_preset(preset);
+    let has = |wants: fn(&VerifyPlan) -> bool| plan.as_deref().is_some_and(wants);
+    let mut lines = String::new();
+    let mut line = |key: &str, value: &str| {
+        lines.push_str(&format!("{key:6} = \"{value}\"\n"));
+    };
+    if plan.as_deref().is_none_or(VerifyPlan::needs_secret) {
+        line("secret", &format!("{{{{ secret.{} }}}}", secret_name(name)));
+    }
+    if has(|plan| plan.algorithm == Algorithm::Basic) {
+        line("user", &format!("{{{{ secret.{}_WEBHOOK_USER }}}}", secret_prefix(name)));
+    }
+    if has(|plan| plan.challenges.iter().any(|challenge| challenge.verify_token.is_some())) {
+        line("verify_token", &format!("{{{{ secret.{}_VERIFY_TOKEN }}}}", secret_prefix(name)));
+    }
+    if has(VerifyPlan::needs_url) {
+        line("url", &format!("https://hooks.example/{name}/{stream}"));
+    }
+    lines
 }
 
 fn secret_prefix(name: &str) -> String {

@@ -17,7 +17,7 @@ mod verify;
 pub use auth::*;
 pub use compile::{
     CompiledFile, Sources, Written, check_set, compile_file, compile_file_with, compile_settings,
-    moment, read, schema_document,
+    moment, read, schema_document, verify_preset,
 };
 pub use cursor::{CursorFormat, CursorPlan, CursorStart, Sorted};
 pub use diff::changed;

@@ -61,6 +61,10 @@ fn orders() -> String {
 fn from_flags_alone() {
     for flags in [
         "--webhook standard",
+        "--webhook meta",
+        "--webhook square",
+        "--webhook postmark",
+        "--webhook plaid",
         "--webhook none --to https://erp.example/orders --owner commerce",
         "--poll https://api.example/v1/orders?status=any&a=1&b=2&c=3",
         "--webhook github --poll https://api.example/v1/orders --to stdout",

@@ -49,6 +49,7 @@ pub use schema::schema_document;
 pub use set::check_set;
 pub use settings::compile_settings;
 pub use test::moment;
+pub use verify::verify_preset;
 
 use context::Context;
 

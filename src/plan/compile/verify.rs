@@ -68,6 +68,11 @@ pub(super) fn resolve(context: &mut Context<'_>, given: &At<Plain>) -> Option<Ar
     None
 }
 
+/// A preset's plan, by name.
+pub fn verify_preset(name: &str) -> Option<Arc<VerifyPlan>> {
+    presets().get(name).map(|preset| Arc::clone(&preset.plan))
+}
+
 fn compile(context: &mut Context<'_>, name: &str, def: &VerifyDef) -> Option<VerifyPlan> {
     let path = format!("verify.{name}");
     let algorithm = algorithm_of(*def.algorithm.value()?);

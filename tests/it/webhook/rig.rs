@@ -14,7 +14,7 @@ use tenon::{
     egress::{Egress, EgressConfig},
     event::Event,
     ingest::webhook::{Routes, WebhookLimits, WebhookObserver, WebhookServer},
-    plan::{ConnectorPlan, Sources, VerifyPlan, compile_file},
+    plan::{ConnectorPlan, Sources, VerifyPlan, compile_file, verify_preset},
     world::{ScriptedClock, ScriptedEntropy, Secret, Secrets, Timestamp, World},
 };
 
@@ -52,21 +52,7 @@ pub fn problems_of(text: &str) -> Vec<String> {
 
 /// A preset's plan.
 pub fn compiled_verify(preset: &str) -> Arc<VerifyPlan> {
-    let stream = |keys: &str| {
-        let tables = format!(
-            "[stream.events]\nkey = \"one\"\n[stream.events.webhook]\npath = \"/in\"\nverify = \"{preset}\"\n{keys}"
-        );
-        let text = connector_file("shop", &tables);
-        let root = Path::new("");
-        compile_file(root, Path::new("connector.toml"), &OneFile(text)).plan
-    };
-    let secret = "secret = \"{{ secret.HOOK }}\"\n";
-    let tried = ["", secret, "user = \"hook\"\n", "verify_token = \"{{ secret.TOKEN }}\"\n"];
-    let tried = tried.map(|keys| {
-        if keys.is_empty() || keys == secret { keys.to_owned() } else { format!("{secret}{keys}") }
-    });
-    let plan = tried.iter().find_map(|keys| stream(keys)).expect("one of these is what it takes");
-    Arc::clone(&plan.streams[0].webhook.as_ref().unwrap().verify)
+    verify_preset(preset).expect("a preset")
 }
 
 /// Secrets that can change while the server runs.
