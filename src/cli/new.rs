@@ -35,7 +35,7 @@ pub struct Args {
     /// The connector's name; the file will be NAME.toml
     #[arg(value_parser = |name: &str| check_name(name).map(|()| name.to_owned()))]
     name: String,
-    /// Take webhooks, verified by a preset: standard, stripe, github, shopify, slack, ...; or none
+    /// Take webhooks, verified by a preset: standard, stripe, github, shopify, ...; or none
     #[arg(long, value_name = "PRESET")]
     webhook: Option<String>,
     /// Poll this URL

@@ -7,6 +7,7 @@ use super::{
     pen::{At, Pen},
     rule, say,
 };
+use crate::map::Expr;
 use crate::plan::{
     Algorithm, BodyHashPlan, CertificatePlan, ChallengeAnswer, ChallengePlan, Encoding,
     HostPattern, JwtPlan, KeyPlan, KeysPlan, Located, SignaturePlan, SignedPart, TimeUnit,
@@ -62,7 +63,7 @@ pub(super) fn compare(pen: &mut Pen<'_>, at: &At, old: &VerifyPlan, new: &Verify
     scheme.extend(signatures((old.signature.as_ref(), signature.as_ref())));
     scheme.extend(stamps((old.timestamp.as_ref(), timestamp.as_ref())));
     for (key, (old, new)) in [("require", (&old.require, require)), ("once", (&old.once, once))] {
-        let (old, new) = (old.as_ref().map(|e| e.source()), new.as_ref().map(|e| e.source()));
+        let (old, new) = (old.as_ref().map(Expr::source), new.as_ref().map(Expr::source));
         match (old, new) {
             (Some(old), Some(new)) if pen.same(old, new) => {}
             (None, None) => {}
@@ -127,9 +128,8 @@ fn fetched(pen: &Pen<'_>, (old, new): (Option<&KeysPlan>, Option<&KeysPlan>)) ->
                 let (was, is) = (hosts(&old.hosts), hosts(allowed));
                 return Some(format!("keys are fetched from {is}, were from {was}"));
             }
-            let source =
-                |at: &Option<crate::map::Expr>| at.as_ref().map(|at| at.source().to_owned());
-            let bodies = |body: &[(String, crate::map::Expr)]| {
+            let source = |at: &Option<Expr>| at.as_ref().map(|at| at.source().to_owned());
+            let bodies = |body: &[(String, Expr)]| {
                 body.iter().map(|(name, e)| format!("{name}={}", e.source())).collect::<Vec<_>>()
             };
             let same = pen.same(old.url.source(), url.source())
@@ -275,10 +275,10 @@ fn challenges(
 
 fn same_challenge(pen: &Pen<'_>, old: &ChallengePlan, new: &ChallengePlan) -> bool {
     let ChallengePlan { when, verified, method, verify_token, sign, visit, status, answer } = new;
-    let text = |expr: &Option<crate::map::Expr>| {
+    let text = |expr: &Option<Expr>| {
         expr.as_ref().map(|expr| expr.source().to_owned()).unwrap_or_default()
     };
-    let signed = |sign: &Option<(crate::map::Expr, Encoding)>| {
+    let signed = |sign: &Option<(Expr, Encoding)>| {
         sign.as_ref().map(|(expr, encoding)| (expr.source().to_owned(), *encoding))
     };
     let visited = |visit: &Option<VisitPlan>| {

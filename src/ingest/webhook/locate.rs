@@ -54,7 +54,9 @@ impl<'a> Look<'a> {
     pub fn each(&self, at: &Located, mut found: impl FnMut(Cow<'a, str>)) {
         match &at.place {
             Place::Headers(names) => {
-                names.iter().for_each(|name| self.header(name, at, &mut found))
+                for name in names {
+                    self.header(name, at, &mut found);
+                }
             }
             Place::Body(path) => {
                 let Some(Ok(Some(value))) = self.env.as_ref().map(|env| path.eval(env)) else {
@@ -62,7 +64,9 @@ impl<'a> Look<'a> {
                 };
                 match value {
                     Value::Array(items) => {
-                        items.iter().for_each(|item| owned(item, at, &mut found));
+                        for item in &items {
+                            owned(item, at, &mut found);
+                        }
                     }
                     value => owned(&value, at, &mut found),
                 }

@@ -153,16 +153,10 @@ fn decoded(url: &str) -> Cow<'_, str> {
     while let Some(at) = rest.find('%') {
         out.push_str(&rest[..at]);
         let code = rest.get(at + 1..at + 3).unwrap_or_default();
-        match DECODED.iter().find(|(known, _)| known.eq_ignore_ascii_case(code)) {
-            Some((_, plain)) => {
-                out.push_str(plain);
-                rest = &rest[at + 3..];
-            }
-            None => {
-                out.push('%');
-                rest = &rest[at + 1..];
-            }
-        }
+        let known = DECODED.iter().find(|(known, _)| known.eq_ignore_ascii_case(code));
+        let (plain, length) = known.map_or(("%", 1), |(_, plain)| (*plain, 3));
+        out.push_str(plain);
+        rest = &rest[at + length..];
     }
     out.push_str(rest);
     Cow::Owned(out)

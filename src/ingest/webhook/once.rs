@@ -130,7 +130,9 @@ impl Known {
     fn over(&mut self, now: Timestamp) -> Vec<String> {
         let over = self.ends.iter().take_while(|(until, _)| *until < now).take(MAX_REMOVED);
         let over: Vec<String> = over.map(|(_, key)| key.clone()).collect();
-        over.iter().for_each(|key| self.forget(key));
+        for key in &over {
+            self.forget(key);
+        }
         over
     }
 }

@@ -28,7 +28,7 @@ const P256_PUBLIC: &str = "046b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a
 4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5";
 const RSA: &[u8] = include_bytes!("pair.der");
 
-/// What precedes the bare key in a SubjectPublicKeyInfo.
+/// What precedes the bare key in a `SubjectPublicKeyInfo`.
 const ED25519_INFO: &str = "302a300506032b6570032100";
 const P256_INFO: &str = "3059301306072a8648ce3d020106082a8648ce3d030107034200";
 const RSA_ALGORITHM: &str = "300d06092a864886f70d0101010500";

@@ -90,7 +90,7 @@ impl PublicKey {
         checked.is_ok()
     }
 
-    /// A key for `algorithm` from its bytes: bare, or a SubjectPublicKeyInfo (RFC 5280) in DER.
+    /// A key for `algorithm` from its bytes: bare, or a `SubjectPublicKeyInfo` (RFC 5280) in DER.
     pub(super) fn of_bytes(algorithm: Algorithm, bytes: &[u8]) -> Option<Self> {
         let form = match (algorithm, bytes) {
             (Algorithm::Ed25519, bytes) if bytes.len() == 32 => Form::Ed25519(bytes.to_vec()),
@@ -168,7 +168,7 @@ const SEQUENCE: u8 = 0x30;
 const OBJECT_IDENTIFIER: u8 = 0x06;
 const BIT_STRING: u8 = 0x03;
 
-/// SubjectPublicKeyInfo ::= SEQUENCE { SEQUENCE { algorithm, parameters }, BIT STRING }
+/// `SEQUENCE { SEQUENCE { algorithm, parameters }, BIT STRING }`
 fn of_spki(der: &[u8]) -> Option<Form> {
     let (info, rest) = element(der, SEQUENCE)?;
     let (algorithm, info) = element(info, SEQUENCE)?;
@@ -223,8 +223,8 @@ mod tests {
         let key = format!(r#"{{"kty":"EC","crv":"P-256","x":"{point}","y":"{point}"}}"#);
         assert!(jwk(&key).is_some());
         assert_eq!(jwk(&key.replace("P-256", "P-384")), None);
-        assert_eq!(jwk(&key.replace("{", r#"{"use":"enc","#)), None);
-        assert_eq!(jwk(&key.replace("{", r#"{"expired_at":1700000000,"#)), None);
+        assert_eq!(jwk(&key.replacen('{', r#"{"use":"enc","#, 1)), None);
+        assert_eq!(jwk(&key.replacen('{', r#"{"expired_at":1700000000,"#, 1)), None);
         assert_eq!(jwk(r#"{"kty":"oct","k":"AAAA"}"#), None);
     }
 

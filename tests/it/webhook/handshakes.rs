@@ -208,7 +208,7 @@ impl Script for Amazon {
         _limits: ExchangeLimits,
     ) -> BoxFuture<'_, Result<Answer, EgressError>> {
         let url = request.uri().to_string();
-        let is_key = url.ends_with(".pem");
+        let is_key = url.ends_with("/key.pem");
         self.asked.lock().push(url);
         let status = if is_key { 200 } else { self.status };
         let status = StatusCode::from_u16(status).unwrap();

@@ -94,7 +94,7 @@ impl Sample {
 
     fn registered(mut self, url: &'static str, query: &str) -> Self {
         self.registered = Some(url);
-        self.query = query.to_owned();
+        query.clone_into(&mut self.query);
         self
     }
 
@@ -251,7 +251,7 @@ fn sns(preset: &'static str) -> Sample {
     let mut sample = Sample::new(preset, TOPIC, body.to_string())
         .with("content-type", "text/plain; charset=UTF-8")
         .binds(Binds::Text("hello", "hellp"));
-    sample.keys = CERTIFICATE.to_owned();
+    CERTIFICATE.clone_into(&mut sample.keys);
     sample.in_body = Some(signature);
     sample
 }
@@ -291,7 +291,7 @@ fn paypal() -> Sample {
         .with("paypal-transmission-time", "2023-11-14T22:13:20Z")
         .with("paypal-cert-url", "https://api.paypal.com/v1/notifications/certs/CERT-1")
         .with("paypal-transmission-sig", rsa_sha256(&signed));
-    sample.keys = CERTIFICATE.to_owned();
+    CERTIFICATE.clone_into(&mut sample.keys);
     sample
 }
 
@@ -410,7 +410,7 @@ fn sample(preset: &'static str) -> Sample {
                 .with("x-hubspot-request-timestamp", ms.to_string())
                 .with("x-hubspot-signature-v3", tag);
             // As it comes over the wire; signed was the decoded form.
-            sample.query = "a=b%3Ac".to_owned();
+            "a=b%3Ac".clone_into(&mut sample.query);
             sample
         }
         "hubspot-v2" => {
@@ -722,7 +722,7 @@ async fn twilio_signs_the_fields_of_a_form() {
     assert_eq!(json.ask().await.status, 401);
 }
 
-/// PayPal's checksum can be met by any body, so a transmission is good for one.
+/// `PayPal`'s checksum can be met by any body, so a transmission is good for one.
 #[tokio::test(start_paused = true)]
 async fn a_body_with_the_same_checksum_is_refused_once_the_first_was_taken() {
     let good = paypal();
