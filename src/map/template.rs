@@ -192,6 +192,13 @@ fn filter(name: &str, state: &State, value: Value, written: Vec<Value>) -> Resul
     let Some(context) = context else {
         return Err(ErrorKind::InvalidOperation.into());
     };
+    // What it would be otherwise is of no interest where there is something, and may be missing, too.
+    if matches!(name, "default" | "d") {
+        let is_there = !value.is_undefined() && !value.is_none();
+        if is_there || written.first().is_some_and(Value::is_undefined) {
+            return Ok(value);
+        }
+    }
     let arguments = arguments(written)?;
     let filter = match Filter::compile(name, arguments, &context.links.library) {
         Some(Ok(filter)) => filter,

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use crate::{
+    event::{Node, Record, Shape},
     map::{Env, EvalError, Expr},
     plan::{PageBy, PollPlan, RequestBody},
     world::Timestamp,
@@ -145,9 +146,8 @@ fn with_query(
 ) -> Result<Url, RequestError> {
     let mut written = Vec::with_capacity(plan.query.len());
     for (name, value) in &plan.query {
-        if let Some(text) = text(&format!("query.{name}"), value, env)? {
-            written.push((name.clone(), text));
-        }
+        let texts = texts(&format!("query.{name}"), value, env)?;
+        written.extend(texts.into_iter().map(|text| (name.clone(), text)));
     }
     let own = own_parameters(plan, ask);
     if !written.is_empty() || !own.is_empty() {
@@ -208,9 +208,8 @@ fn body(plan: &PollPlan, env: &Env) -> Result<(Bytes, Option<&'static str>), Req
         Some(RequestBody::Form(fields)) => {
             let mut pairs = Vec::with_capacity(fields.len());
             for (name, value) in fields {
-                if let Some(text) = text(&format!("form.{name}"), value, env)? {
-                    pairs.push((name.clone(), text));
-                }
+                let texts = texts(&format!("form.{name}"), value, env)?;
+                pairs.extend(texts.into_iter().map(|text| (name.clone(), text)));
             }
             Ok((encode(&pairs).into(), Some("application/x-www-form-urlencoded")))
         }
@@ -219,6 +218,28 @@ fn body(plan: &PollPlan, env: &Env) -> Result<(Bytes, Option<&'static str>), Req
 
 fn text(what: &str, value: &Expr, env: &Env) -> Result<Option<String>, RequestError> {
     value.text(env).map_err(|error| RequestError::Eval(what.to_owned(), error))
+}
+
+/// A parameter's values: of a list each item, so that the parameter stands there as often.
+fn texts(what: &str, value: &Expr, env: &Env) -> Result<Vec<String>, RequestError> {
+    if !value.as_constant().is_some_and(Value::is_string) {
+        let record = value.json(env).map_err(|e| RequestError::Eval(what.to_owned(), e))?;
+        let root = record.as_ref().and_then(Record::root).filter(|root| root.is_array());
+        let items: Option<Vec<String>> = root.and_then(|root| root.items().map(scalar).collect());
+        if let Some(items) = items {
+            return Ok(items);
+        }
+    }
+    Ok(text(what, value, env)?.into_iter().collect())
+}
+
+fn scalar(item: Node<'_>) -> Option<String> {
+    match item.shape() {
+        Shape::Text(text) => Some(text.into_owned()),
+        Shape::Number(digits) => Some(digits.to_owned()),
+        Shape::Bool(truth) => Some(truth.to_string()),
+        Shape::Null | Shape::Array | Shape::Object => None,
+    }
 }
 
 /// `a=1&b=x%20y`.

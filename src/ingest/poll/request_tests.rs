@@ -88,6 +88,16 @@ fn each_style_puts_its_parameters() {
 }
 
 #[test]
+fn a_list_is_the_same_parameter_several_times() {
+    let mut plan = plan("https://a.example/x", PageBy::None);
+    plan.query = pairs(&[("s[]", "{{ ['a', 2, true] }}"), ("none", "{{ [] }}"), ("z", "1")]);
+    assert_eq!(
+        uri(&plan, &position(None)),
+        "https://a.example/x?s%5B%5D=a&s%5B%5D=2&s%5B%5D=true&z=1"
+    );
+}
+
+#[test]
 fn a_next_url_is_sent_as_it_is() {
     let mut plan = plan("https://a.example/x", PageBy::Link);
     plan.query = pairs(&[("status", "any")]);
