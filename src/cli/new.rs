@@ -261,7 +261,7 @@ impl Drafted {
         let run = |drafted: &Self| {
             testing::run(&root, std::slice::from_ref(path), drafted, &testing::Selection::default())
         };
-        for (path, text) in testing::update(&run(self)).files {
+        for (path, text) in testing::update(&run(self), self).files {
             let text = format(&text, FileKind::Connector).unwrap_or(text);
             self.put(path, text);
         }

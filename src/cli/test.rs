@@ -66,7 +66,7 @@ pub fn run(args: &Args) -> Outcome {
 
 /// Rewrites wrong expectations. What no expectation can be blamed for is shown as ever.
 fn update(report: &Report) -> Outcome {
-    let update = testing::update(report);
+    let update = testing::update(report, &FolderSources::new());
     for (path, text) in &update.files {
         std::fs::write(path, text)
             .map_err(|error| Trouble::new(format!("{}: {error}", path.display())))?;

@@ -125,6 +125,18 @@ fn with_record(tests: &str) -> String {
     tests.replace("RECORD", RECORD)
 }
 
+/// Messages show asterisks where a credential is written in the file; the file keeps it.
+#[test]
+fn an_update_writes_what_is_hidden_in_messages_as_it_was() {
+    let shop = Shop::with(
+        "[vars]\napi_key = \"sk-live-0123456789\"\n\n[[test]]\nname = \"a\"\n\
+         given = { id = 1, at = \"2026-02-01T00:00:00Z\", total = \"1\", state = \"paid\" }\nexpect = {}\n",
+    );
+    let update = testing::update(&shop.run(), &FolderSources::new());
+    let text = update.files.values().next().expect("an expectation to write");
+    assert!(text.contains("api_key = \"sk-live-0123456789\""), "{text}");
+}
+
 #[test]
 fn the_examples_pass() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples");
@@ -723,14 +735,15 @@ expect_error = "500"
     fs::write(shop.0.path().join("expected.json"), "{}").unwrap();
     let before = shop.run();
     assert_eq!(before.passed(), 0);
-    let update = testing::update(&before);
+    let update = testing::update(&before, &FolderSources::new());
     assert_eq!(update.left, 0, "{update:?}");
     for (path, text) in &update.files {
         fs::write(path, text).unwrap();
     }
     let after = shop.run();
     assert!(after.is_fine(), "{}", shop.said());
-    assert_eq!(testing::update(&after), testing::Update::default(), "nothing is left to do");
+    let again = testing::update(&after, &FolderSources::new());
+    assert_eq!(again, testing::Update::default(), "nothing is left to do");
     let text = fs::read_to_string(file).unwrap();
     insta::assert_snapshot!("updated", text.strip_prefix(SHOP).unwrap());
     insta::assert_snapshot!(

@@ -164,6 +164,10 @@ fn is_per_request(header: &str) -> bool {
 /// A claim that ends while its record still comes lets the record through once more.
 fn short_dedupe(stream: &StreamDef) -> Option<Finding> {
     const DEFAULT: Duration = Duration::from_hours(7 * 24);
+    // What goes nowhere is delivered neither once nor twice.
+    if stream.to.value().is_some_and(|to| to.0.is_empty()) {
+        return None;
+    }
     let window = match stream.dedupe.value() {
         Some(Lifetime::Forever) => return None,
         Some(Lifetime::For(window)) => *window,

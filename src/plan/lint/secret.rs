@@ -183,6 +183,8 @@ fn of_vars(def: &ConnectorDef, found: &mut Found) {
     for (name, entry) in def.vars.value().into_iter().flat_map(|named| &named.0) {
         let (value, at) = match &entry.value {
             VarEntry::Value(value) => (Some(value), entry.at),
+            // One of a few words that stand in the file is a choice, such as one of credentials.
+            VarEntry::Declared(declared) if declared.one_of.get().is_some() => continue,
             VarEntry::Declared(declared) => match declared.default.get() {
                 Some(default) => (Some(&default.value.0), default.at),
                 None => (None, entry.at),
