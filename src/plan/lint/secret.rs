@@ -12,7 +12,7 @@ use crate::{
         connector::ConnectorDef,
         kinds::Expression,
         table::{At, Finding, Given, Loc},
-        vars::VarEntry,
+        vars::{VarDef, VarEntry},
         webhook::SecretEntry,
     },
     diagnostic::codes,
@@ -179,12 +179,19 @@ fn of_requests(def: &ConnectorDef, found: &mut Found) {
     }
 }
 
+/// Whether the default is one of several words that stand in the file: a choice, such as one of
+/// credentials, and no credential.
+fn is_choice(declared: &VarDef) -> bool {
+    let words = declared.one_of.value().map_or(&[][..], Vec::as_slice);
+    let default = declared.default.value();
+    words.len() > 1 && words.iter().any(|word| default.is_some_and(|d| d.0 == word.value.0))
+}
+
 fn of_vars(def: &ConnectorDef, found: &mut Found) {
     for (name, entry) in def.vars.value().into_iter().flat_map(|named| &named.0) {
         let (value, at) = match &entry.value {
             VarEntry::Value(value) => (Some(value), entry.at),
-            // One of a few words that stand in the file is a choice, such as one of credentials.
-            VarEntry::Declared(declared) if declared.one_of.get().is_some() => continue,
+            VarEntry::Declared(declared) if is_choice(declared) => continue,
             VarEntry::Declared(declared) => match declared.default.get() {
                 Some(default) => (Some(&default.value.0), default.at),
                 None => (None, entry.at),
