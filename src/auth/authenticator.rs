@@ -21,10 +21,11 @@ use super::{
     login,
     oauth2::{self, Asking, Granted},
     sign::{Moment, hmac, jwt, sigv4},
-    stored::{self, Seed},
+    stored::{self, Kept, Protection, Seed},
+    vault::{Locked, Vault},
 };
 use crate::{
-    bus::Bus,
+    bus::{Bus, StoreError},
     egress::{Egress, ExchangeLimits, Identity},
     map::{Env, Expr},
     plan::{AuthKind, AuthPlan, Grant, IdentityPlan, LoginPlan, OAuth2Plan, Setting},
@@ -41,6 +42,17 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// Credentials remembered for redaction, for each `[auth.NAME]`.
 const REMEMBERED: usize = 16;
+
+/// What became of stored tokens when the daemon started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resealed {
+    /// Written anew under the current key, or as the current version.
+    pub written: usize,
+    /// In the clear, since there is no key.
+    pub plain: usize,
+    /// Sealed with a key that is not there, or damaged.
+    pub locked: usize,
+}
 
 /// Why a request could not be given credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +84,8 @@ pub struct Authenticator {
     world: World,
     egress: Egress,
     bus: Arc<dyn Bus>,
+    /// Encrypts what is stored.
+    vault: Option<Vault>,
     /// By connector, then by the `[auth.NAME]` table.
     entries: Mutex<HashMap<Box<str>, Entries>>,
 }
@@ -148,7 +162,40 @@ struct Asked<'a> {
 impl Authenticator {
     /// Empty: everything is looked up or fetched when it is first needed.
     pub fn new(world: World, egress: Egress, bus: Arc<dyn Bus>) -> Self {
-        Self { world, egress, bus, entries: Mutex::default() }
+        Self { world, egress, bus, vault: None, entries: Mutex::default() }
+    }
+
+    /// The same, and what it stores is encrypted.
+    #[must_use]
+    pub fn sealed_by(mut self, vault: Option<Vault>) -> Self {
+        self.vault = vault;
+        self
+    }
+
+    /// Writes anew what is stored in the clear, under an older key, or as the version before this one
+    /// wrote it. To be called once, before anything is used. What does not open stays as it is: it is
+    /// held when it is needed.
+    pub async fn reseal(&self) -> Result<Resealed, StoreError> {
+        let mut done = Resealed::default();
+        for (key, bytes) in self.bus.state_under(stored::AREA) {
+            let protection = stored::protection(&bytes, self.vault.as_ref());
+            let is_due = match protection {
+                Protection::Current => false,
+                Protection::Older => self.vault.is_some(),
+                Protection::Plain => self.vault.is_some() || stored::is_of_first_version(&bytes),
+            };
+            match stored::decode(&key, &bytes, self.vault.as_ref()) {
+                Err(_) => done.locked += 1,
+                Ok(Some((seed, kept))) if is_due => {
+                    let anew = stored::encode(&key, seed, &kept, self.vault.as_ref());
+                    self.bus.put_state(&key, Some(anew.map_err(StoreError)?)).await?;
+                    done.written += 1;
+                }
+                Ok(_) => {}
+            }
+            done.plain += usize::from(self.vault.is_none() && protection == Protection::Plain);
+        }
+        Ok(done)
     }
 
     /// Adds the plan's credential to the request. `env` has `vars` and `secret` bound.
@@ -468,9 +515,40 @@ impl Authenticator {
         if let Some((_, unsaved)) = turn.unsaved.as_ref().filter(|(of, _)| *of == seed) {
             return Ok((seed, unsaved.clone()));
         }
-        let stored = self.bus.state(&stored::key(asked.connector, &asked.plan.name));
-        let stored = stored.and_then(|bytes| stored::decode(&bytes, seed));
+        let stored = self.kept(asked, seed)?.and_then(|kept| kept.refresh_token);
         Ok((seed, stored.unwrap_or(configured)))
+    }
+
+    /// What is stored for a table, unless it descends from something else than what is configured.
+    fn kept(&self, asked: Asked<'_>, seed: Seed) -> Result<Option<Kept>, AuthError> {
+        let key = stored::key(asked.connector, &asked.plan.name);
+        let Some(bytes) = self.bus.state(&key) else { return Ok(None) };
+        let auth = &asked.plan.name;
+        let stored = stored::decode(&key, &bytes, self.vault.as_ref()).map_err(|locked| {
+            // Going on with the configured token would spend what the server has replaced.
+            AuthError::Held(match locked {
+                Locked::OtherKey(id) => format!(
+                    "the stored tokens of auth {auth} are encrypted under a key ({id}) that is not \
+                     among those of [tokens] in tenon.toml"
+                ),
+                Locked::Damaged => {
+                    format!("the stored tokens of auth {auth} are damaged or do not belong to it")
+                }
+            })
+        })?;
+        Ok(stored.filter(|(of, _)| *of == seed).map(|(_, kept)| kept))
+    }
+
+    /// Makes what is kept durable.
+    async fn keep(&self, asked: Asked<'_>, seed: Seed, kept: &Kept) -> Result<(), AuthError> {
+        let key = stored::key(asked.connector, &asked.plan.name);
+        let failed = |error: String| AuthError::Later {
+            message: format!("the rotated refresh token cannot be stored: {error}"),
+            retry_after: None,
+        };
+        let bytes = stored::encode(&key, seed, kept, self.vault.as_ref()).map_err(failed)?;
+        let stored = self.bus.put_state(&key, Some(bytes)).await;
+        stored.map_err(|error| failed(error.to_string()))
     }
 
     /// Makes a rotated refresh token durable. Until it is, the access token is not used: after a
@@ -489,12 +567,9 @@ impl Authenticator {
             _ if turn.unsaved.is_some() => used,
             _ => return Ok(()),
         };
-        let key = stored::key(asked.connector, &asked.plan.name);
         turn.unsaved = Some((seed, newest.clone()));
-        self.bus.put_state(&key, Some(stored::encode(seed, newest))).await.map_err(|error| {
-            let message = format!("the rotated refresh token cannot be stored: {error}");
-            AuthError::Later { message, retry_after: None }
-        })?;
+        let kept = Kept { refresh_token: Some(newest.clone()), ..Kept::default() };
+        self.keep(asked, seed, &kept).await?;
         turn.unsaved = None;
         tracing::info!(
             connector = asked.connector,

@@ -10,7 +10,7 @@ use super::{
     page::PageDef,
     poll::PollDef,
     schedule::ScheduleDef,
-    settings::{EgressDef, SettingsDef},
+    settings::{EgressDef, SettingsDef, TokensDef},
     slo::SloDef,
     source::SourceDef,
     stream::StreamDef,
@@ -185,6 +185,10 @@ static EXAMPLES: &[Examples] = &[
             ("public_url", &[r#""https://hooks.example""#]),
             ("secrets", &[r#""/run/secrets""#]),
         ],
+    ),
+    (
+        &TokensDef::TABLE,
+        &[("key", &[r#""TENON_TOKEN_KEY""#]), ("old", &[r#"["TENON_TOKEN_KEY_2025"]"#])],
     ),
     (&EgressDef::TABLE, &[("allow", &[r#"["10.0.0.0/8"]"#])]),
 ];

@@ -31,8 +31,20 @@ table! {
         webhook "webhook": WebhookLimitsDef;
         /// Where events are kept.
         bus "bus": BusDef;
+        /// How tokens that are got at run time are kept.
+        tokens "tokens": TokensDef;
         /// How much each lint matters in this project; a connector's own `[lints]` wins.
         lints "lints": LintsDef;
+    }
+}
+
+table! {
+    /// How tokens that are got at run time are kept.
+    pub struct TokensDef "[tokens]" {
+        /// The secret that encrypts them: 32 bytes in base64 or hexadecimal. Without it they lie in the state folder as they are.
+        key "key": Plain, required;
+        /// Secrets that encrypted them before; they are read, and written anew under `key`.
+        old "old": Vec<At<Plain>> = "[]";
     }
 }
 

@@ -38,7 +38,7 @@ use self::{
     tasks::{TaskKind, Tasks, blocking},
 };
 use crate::{
-    auth::Authenticator,
+    auth::{Authenticator, Resealed, Vault},
     bus::{Bus, MemoryBus, embedded::EmbeddedBus, embedded::EmbeddedOptions},
     egress::{Egress, EgressConfig},
     event::Lane,
@@ -103,6 +103,39 @@ pub struct Engine {
     shutdown_within: Duration,
 }
 
+/// What gives requests their credentials; stored tokens are encrypted under the current key when
+/// this returns.
+async fn authenticator(
+    settings: &Settings,
+    world: &World,
+    egress: &Egress,
+    bus: &Arc<dyn Bus>,
+) -> Result<Arc<Authenticator>, StartError> {
+    let vault = match settings.token_keys.as_slice() {
+        [] => None,
+        keys => {
+            let (secrets, entropy) = (Arc::clone(&world.secrets), Arc::clone(&world.entropy));
+            Some(Vault::open(keys.to_vec(), secrets, entropy).map_err(StartError)?)
+        }
+    };
+    let auth = Authenticator::new(world.clone(), egress.clone(), Arc::clone(bus)).sealed_by(vault);
+    let done = auth.reseal().await.map_err(|error| StartError(error.to_string()))?;
+    let Resealed { written, plain, locked } = done;
+    if written > 0 {
+        tracing::info!(written, "stored tokens written anew");
+    }
+    if plain > 0 {
+        tracing::warn!(
+            plain,
+            "stored tokens are not encrypted: [tokens] of tenon.toml names no key"
+        );
+    }
+    if locked > 0 {
+        tracing::error!(locked, "stored tokens do not open with the keys of [tokens]");
+    }
+    Ok(Arc::new(auth))
+}
+
 impl Engine {
     /// Opens the state, binds the webhook address, loads and starts all connectors. A connector
     /// that does not compile or start is a problem of its own and does not stop the others.
@@ -117,7 +150,7 @@ impl Engine {
             allow: settings.egress.allow.clone(),
             idle_per_host: settings.egress.idle_per_host,
         });
-        let auth = Arc::new(Authenticator::new(world.clone(), egress.clone(), Arc::clone(&bus)));
+        let auth = authenticator(&settings, &world, &egress, &bus).await?;
         let metrics = Arc::new(Metrics::default());
         let server = WebhookServer::new(
             Arc::clone(&bus),

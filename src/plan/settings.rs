@@ -30,6 +30,8 @@ pub struct Settings {
     pub webhook: WebhookSettings,
     /// `[bus]`.
     pub bus: BusSettings,
+    /// `[tokens]`: the secrets that hold the keys, the current one first; none: no encryption.
+    pub token_keys: Vec<String>,
     /// `[lints]`.
     pub lints: Levels,
 }
@@ -123,6 +125,7 @@ impl Default for Settings {
                 dead_letters: Duration::from_hours(90 * 24),
                 cache_bytes: 64 << 20,
             },
+            token_keys: Vec::new(),
             lints: Levels::default(),
         }
     }

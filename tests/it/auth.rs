@@ -5,3 +5,4 @@ mod choice;
 mod login;
 mod rig;
 mod signed;
+mod stored;

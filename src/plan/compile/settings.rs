@@ -12,7 +12,9 @@ use crate::{
     definition::{
         self,
         kinds::{Int, Plain, Size},
-        settings::{BusDef, BusType, EgressDef, LogDef, LogFormat, SettingsDef, WebhookLimitsDef},
+        settings::{
+            BusDef, BusType, EgressDef, LogDef, LogFormat, SettingsDef, TokensDef, WebhookLimitsDef,
+        },
         table::Given,
     },
     diagnostic::{Diagnostic, SourceFile, codes},
@@ -36,6 +38,11 @@ impl Sources for One {
     fn read(&self, _path: &std::path::Path) -> Option<Arc<SourceFile>> {
         Some(Arc::clone(&self.0))
     }
+}
+
+fn token_keys(def: &TokensDef) -> Vec<String> {
+    let old = def.old.value().into_iter().flatten().map(|old| &old.value);
+    def.key.value().into_iter().chain(old).map(|name| name.0.clone()).collect()
 }
 
 fn compile(context: &mut Context<'_>, def: &SettingsDef) -> Settings {
@@ -82,6 +89,7 @@ fn compile(context: &mut Context<'_>, def: &SettingsDef) -> Settings {
             Some(bus) => bus_settings(bus, default.bus),
             None => default.bus,
         },
+        token_keys: def.tokens.value().map_or_else(Vec::new, token_keys),
         lints: def.lints.value().map_or(default.lints, Levels::of_project),
     }
 }
