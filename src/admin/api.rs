@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::{
     engine::{BackfillStatus, ReplayReport, ReplayRequest, Status},
+    ingest::poll::state::{StateExport, StreamState},
     world::Timestamp,
 };
 
@@ -321,6 +322,31 @@ impl From<ReplayBody> for ReplayRequest {
             dry_run: body.dry_run,
         }
     }
+}
+
+/// `GET /api/v1/state`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StateList {
+    /// Each stream that polls, or did.
+    pub streams: Vec<StreamState>,
+}
+
+/// `POST /api/v1/state/import`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportBody {
+    /// What `GET /api/v1/state/{connector}` gave.
+    pub state: StateExport,
+    /// Replace what is there.
+    #[serde(default)]
+    pub replace: bool,
+}
+
+/// The answer to `POST /api/v1/state/import`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Imported {
+    /// How many entries were written; those that were there already are not counted.
+    pub entries: usize,
 }
 
 /// `POST /api/v1/backfills`.

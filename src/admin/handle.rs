@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     api::{
         BackfillBody, BackfillList, BodyView, BulkFailure, BulkReport, BulkRequest, Cancelled,
-        DeadFilter, DeadList, Discarded, Empty, Failure, ReplayBody, Replayed, ResumeRequest,
-        Resumed, StatusView, TraceView,
+        DeadFilter, DeadList, Discarded, Empty, Failure, ImportBody, Imported, ReplayBody,
+        Replayed, ResumeRequest, Resumed, StateList, StatusView, TraceView,
     },
     failure::ApiError,
     progress,
@@ -24,6 +24,7 @@ use crate::{
     bus::{Bus, DeadId, DeadSummary},
     engine::{Engine, ReloadReport},
     event::{Event, EventId},
+    ingest::poll::state,
 };
 
 /// A body that is whole or comes in lines.
@@ -70,6 +71,24 @@ pub async fn handle(
                 return Err(ApiError::bad_request("`from` must be before `to`"));
             }
             Ok(progress::replay(engine.clone(), request.into(), stop.clone()))
+        }
+        Route::States { connector, stream } => {
+            let streams = engine.poll_states(connector.as_deref(), stream.as_deref());
+            Ok(json(StatusCode::OK, &StateList { streams }))
+        }
+        Route::StateExport { connector, stream } => {
+            let export = state::export(&**engine.bus(), &connector, stream.as_deref());
+            Ok(json(StatusCode::OK, &export.map_err(ApiError::not_found)?))
+        }
+        Route::StateImport => {
+            let ImportBody { state, replace } = parse(body)?;
+            let imported = engine.import_state(&state, replace).await;
+            let entries = imported.map_err(ApiError::conflict)?;
+            Ok(json(StatusCode::OK, &Imported { entries }))
+        }
+        Route::StateRewind => {
+            let rewound = engine.rewind(&parse(body)?).await;
+            Ok(json(StatusCode::OK, &rewound.map_err(ApiError::conflict)?))
         }
         Route::Backfills => {
             Ok(json(StatusCode::OK, &BackfillList { backfills: engine.backfills() }))

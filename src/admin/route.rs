@@ -27,6 +27,24 @@ pub enum Route {
     Replay,
     /// `POST /api/v1/resume`
     Resume,
+    /// `GET /api/v1/state`
+    States {
+        /// Only this connector.
+        connector: Option<String>,
+        /// Only this stream.
+        stream: Option<String>,
+    },
+    /// `GET /api/v1/state/{connector}`
+    StateExport {
+        /// The connector's name.
+        connector: String,
+        /// Only this stream.
+        stream: Option<String>,
+    },
+    /// `POST /api/v1/state/import`
+    StateImport,
+    /// `POST /api/v1/state/rewind`
+    StateRewind,
     /// `GET /api/v1/backfills`
     Backfills,
     /// `POST /api/v1/backfills`
@@ -93,6 +111,16 @@ fn api_route(method: &Method, rest: &str, query: &mut Query) -> Result<Route, Ap
         ["reload"] => only(method, &Method::POST, Route::Reload),
         ["replay"] => only(method, &Method::POST, Route::Replay),
         ["resume"] => only(method, &Method::POST, Route::Resume),
+        ["state"] => {
+            let (connector, stream) = (query.take("connector"), query.take("stream"));
+            only(method, &Method::GET, Route::States { connector, stream })
+        }
+        ["state", "import"] if *method == Method::POST => Ok(Route::StateImport),
+        ["state", "rewind"] if *method == Method::POST => Ok(Route::StateRewind),
+        ["state", connector] => {
+            let (connector, stream) = ((*connector).to_owned(), query.take("stream"));
+            only(method, &Method::GET, Route::StateExport { connector, stream })
+        }
         ["backfills"] if *method == Method::POST => Ok(Route::Backfill),
         ["backfills"] => only(method, &Method::GET, Route::Backfills),
         ["backfills", connector, stream] => {
@@ -215,6 +243,18 @@ mod tests {
             (Method::POST, "/api/v1/reload".to_owned(), Route::Reload),
             (Method::POST, "/api/v1/replay".to_owned(), Route::Replay),
             (Method::POST, "/api/v1/resume".to_owned(), Route::Resume),
+            (
+                Method::GET,
+                "/api/v1/state?stream=orders".to_owned(),
+                Route::States { connector: None, stream: Some("orders".to_owned()) },
+            ),
+            (
+                Method::GET,
+                "/api/v1/state/shop".to_owned(),
+                Route::StateExport { connector: "shop".to_owned(), stream: None },
+            ),
+            (Method::POST, "/api/v1/state/import".to_owned(), Route::StateImport),
+            (Method::POST, "/api/v1/state/rewind".to_owned(), Route::StateRewind),
             (Method::GET, "/api/v1/backfills".to_owned(), Route::Backfills),
             (Method::POST, "/api/v1/backfills".to_owned(), Route::Backfill),
             (

@@ -29,6 +29,7 @@ mod schema;
 mod settings;
 mod sides;
 mod skeleton;
+mod state;
 mod status;
 mod subjects;
 mod test;
@@ -86,6 +87,8 @@ enum Verb {
     Replay(replay::Args),
     /// Read a range of a stream's past, beside its live poll
     Backfill(backfill::Args),
+    /// Show, rewind, export or import what polls remember
+    State(state::Args),
     /// Load changed connector files now
     Reload(reload::Args),
     /// Un-park what was held (refused credentials, say) once its cause is gone
@@ -170,6 +173,7 @@ fn dispatch(verb: Verb) -> Outcome {
         Verb::Dlq(args) => dlq::run(args),
         Verb::Replay(args) => replay::run(args),
         Verb::Backfill(args) => backfill::run(&args),
+        Verb::State(args) => state::run(&args),
         Verb::Reload(args) => reload::run(&args),
         Verb::Resume(args) => resume::run(args),
         Verb::Doctor(args) => doctor::run(&args),

@@ -16,6 +16,7 @@ mod polls;
 mod reload;
 mod replay;
 mod solo;
+mod state;
 mod status;
 mod tasks;
 mod watch;
@@ -23,6 +24,7 @@ mod watch;
 pub use backfill::{BackfillError, BackfillStatus};
 pub use replay::{ReplayReport, ReplayRequest};
 pub use solo::{Solo, SoloParts};
+pub use state::write_state;
 pub use status::{ConnectorStatus, DestinationStatus, ReloadReport, Status, StreamStatus};
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};

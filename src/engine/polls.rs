@@ -8,7 +8,7 @@ use std::{
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OwnedMutexGuard, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -52,6 +52,9 @@ pub struct PollRuntime {
     parents: Vec<Arc<PollRuntime>>,
     view: Mutex<PollView>,
     resumed: Notify,
+    /// Held while it runs.
+    busy: Arc<tokio::sync::Mutex<()>>,
+    interrupted: Notify,
     phase: watch::Sender<Phase>,
 }
 
@@ -75,7 +78,9 @@ impl PollRuntime {
         parents: Vec<Arc<Self>>,
     ) -> Self {
         let (view, phase) = (Mutex::default(), watch::Sender::new(Phase::Busy));
-        Self { poller, schedule, metrics, parents, view, resumed: Notify::new(), phase }
+        let busy = Arc::default();
+        let (resumed, interrupted) = (Notify::new(), Notify::new());
+        Self { poller, schedule, metrics, parents, view, resumed, busy, interrupted, phase }
     }
 
     /// How it stands.
@@ -88,6 +93,20 @@ impl PollRuntime {
         let was_held = self.view.lock().held.take().is_some();
         self.resumed.notify_waiters();
         was_held
+    }
+
+    /// Drops a run in hand, and keeps the poll from running until what is returned is dropped. What
+    /// the run has appended is durable.
+    pub async fn interrupt(&self) -> OwnedMutexGuard<()> {
+        const AGAIN: Duration = Duration::from_millis(20);
+        loop {
+            // It may be between taking the lock and listening.
+            self.interrupted.notify_waiters();
+            let busy = Arc::clone(&self.busy).lock_owned();
+            if let Ok(quiet) = tokio::time::timeout(AGAIN, busy).await {
+                return quiet;
+            }
+        }
     }
 
     fn key(&self) -> String {
@@ -130,8 +149,12 @@ impl PollRuntime {
             for parent in &self.parents {
                 parent.settled().await;
             }
-            // Boxed: a poll that waits for its time is small, a run is not.
-            Box::pin(self.turn(&mut stored, &mut failures)).await;
+            let _busy = self.busy.lock().await;
+            tokio::select! {
+                // Boxed: a poll that waits for its time is small, a run is not.
+                () = Box::pin(self.turn(&mut stored, &mut failures)) => {}
+                () = self.interrupted.notified() => self.view.lock().held = None,
+            }
         }
     }
 

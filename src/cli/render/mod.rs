@@ -21,8 +21,8 @@ pub use schema::schema_diff;
 pub use table::Style;
 pub use tried::tried;
 pub use views::{
-    backfills, bulk, connectors_in_detail, dead_letter, dead_list, doctor, reload, replay, status,
-    trace,
+    backfills, bulk, connectors_in_detail, dead_letter, dead_list, doctor, reload, replay, rewound,
+    states, status, trace,
 };
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};

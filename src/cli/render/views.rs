@@ -14,6 +14,7 @@ use crate::{
         BackfillStatus, ConnectorStatus, DestinationStatus, ReloadReport, ReplayReport,
         StreamStatus,
     },
+    ingest::poll::state::{Rewind, Rewound, StreamState},
     world::Timestamp,
 };
 
@@ -344,6 +345,57 @@ pub fn replay(report: &ReplayReport, is_dry_run: bool) -> String {
     if report.without_plan > 0 {
         let gone = counted(report.without_plan, "event");
         let _ = writeln!(out, "\n{gone} left out: their connector, stream or destination is gone");
+    }
+    out
+}
+
+/// Where polls stand.
+pub fn states(all: &[StreamState]) -> String {
+    let mut out = String::new();
+    for state in all {
+        let StreamState { connector, stream, partitions, parents, .. } = state;
+        let at = match (&state.cursor, partitions) {
+            (Some(cursor), _) => cursor.clone(),
+            (None, 0) => "at its start".to_owned(),
+            (None, _) => counted(*partitions, "partition"),
+        };
+        let _ = writeln!(out, "{connector}/{stream}  {at}");
+        if let Some((partition, cursor)) = &state.furthest_back {
+            let _ = writeln!(out, "  furthest back: {partition} at {cursor}");
+        }
+        if *parents > 0 {
+            let _ = writeln!(out, "  remembers {} for other streams", counted(*parents, "record"));
+        }
+        if let Some(problem) = &state.problem {
+            let _ = writeln!(out, "  {problem}");
+        }
+    }
+    if all.is_empty() {
+        out.push_str("nothing is remembered\n");
+    }
+    out
+}
+
+/// What a rewind did.
+pub fn rewound(wanted: &Rewind, rewound: &Rewound) -> String {
+    let Rewind { connector, stream, .. } = wanted;
+    let name = |at: &Option<String>| at.clone().unwrap_or_else(|| "its start".to_owned());
+    let mut out = match rewound.moved {
+        0 => format!("{connector}/{stream}: no cursor moved\n"),
+        1 => format!(
+            "{connector}/{stream}: from {} to {}\n",
+            name(&rewound.before),
+            name(&rewound.now)
+        ),
+        many => format!(
+            "{connector}/{stream}: {} moved to {}\n",
+            counted(many, "cursor"),
+            name(&rewound.now)
+        ),
+    };
+    if rewound.left > 0 {
+        let left = counted(rewound.left, "cursor");
+        let _ = writeln!(out, "  {left} stood there or further back, and were left alone");
     }
     out
 }

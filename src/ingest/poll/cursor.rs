@@ -176,7 +176,7 @@ pub(super) fn bound(plan: &CursorPlan, bound: &CursorStart, now: Timestamp) -> O
 }
 
 /// A time as a person writes it into a file: RFC 3339, or a date or time that is UTC.
-fn written_time(text: &str) -> Option<Instant> {
+pub(super) fn written_time(text: &str) -> Option<Instant> {
     let utc = |datetime: DateTime| TimeZone::UTC.to_timestamp(datetime).ok();
     text.parse::<Instant>()
         .ok()

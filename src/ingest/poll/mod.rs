@@ -29,6 +29,7 @@ mod request;
 mod run;
 mod sample;
 mod schedule;
+pub mod state;
 mod store;
 mod stored;
 #[cfg(test)]
