@@ -188,6 +188,18 @@ impl<'a> Node<'a> {
         self.entry().kind == Kind::Object
     }
 
+    /// A text's bytes (UTF-8) without quotes and escapes. `None`: it is no text.
+    pub fn unquoted(self) -> Option<Cow<'a, [u8]>> {
+        match self.entry().kind {
+            Kind::Plain => Some(Cow::Borrowed(self.quoted())),
+            Kind::Escaped => Some(match self.string() {
+                Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+                Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+            }),
+            _ => None,
+        }
+    }
+
     /// An array's items; of anything else none.
     pub fn items(self) -> impl Iterator<Item = Self> {
         self.children(Kind::Array, 0)
@@ -232,6 +244,11 @@ impl<'a> Node<'a> {
 
     fn parsed(self) -> Value {
         serde_json::from_slice(self.json()).unwrap_or_default()
+    }
+
+    /// As [`Node::members`], each name as a node: a text, whose escapes are still to be read.
+    pub fn named(self) -> impl Iterator<Item = (Self, Self)> {
+        self.names().map(|name| (name, name.at(name.at + 1)))
     }
 
     fn names(self) -> impl Iterator<Item = Self> {

@@ -21,7 +21,7 @@ const MAX_PLAIN_DIGITS: u64 = 400;
 pub(super) fn record_hash(record: &Record) -> String {
     let mut bytes = Vec::with_capacity(record.bytes().len() * 2);
     match record.root() {
-        Some(document) => encode(document, &mut bytes),
+        Some(document) => encode(document, &mut Vec::with_capacity(32), &mut bytes),
         None => bytes.push(b'n'),
     }
     let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
@@ -36,38 +36,48 @@ pub(super) fn integral(number: &Number) -> Option<i64> {
     })
 }
 
+/// A member: its name without escapes, its value.
+type Member<'a> = (Cow<'a, [u8]>, Node<'a>);
+
 /// Each value is a tag and, where its length varies, the length before the content: no two values
-/// share an encoding. Members are sorted by name. Depth is bounded by the parser's limit.
-fn encode(node: Node<'_>, out: &mut Vec<u8>) {
+/// share an encoding. Members are sorted by name. Depth is bounded by the parser's limit. `stack` is
+/// where the members of the objects stand that are being written, an inner one's behind its outer's.
+fn encode<'a>(node: Node<'a>, stack: &mut Vec<Member<'a>>, out: &mut Vec<u8>) {
+    if let Some(text) = node.unquoted() {
+        return encode_text(&text, out);
+    }
     match node.shape() {
         Shape::Null => out.push(b'n'),
         Shape::Bool(false) => out.push(b'f'),
         Shape::Bool(true) => out.push(b't'),
         Shape::Number(digits) => encode_number(digits, out),
-        Shape::Text(text) => encode_text(&text, out),
+        Shape::Text(text) => encode_text(text.as_bytes(), out),
         Shape::Array => {
             encode_length(b'a', node.items().count(), out);
-            node.items().for_each(|item| encode(item, out));
+            node.items().for_each(|item| encode(item, stack, out));
         }
-        Shape::Object => {
-            let members = sorted(node);
-            encode_length(b'o', members.len(), out);
-            for (name, member) in members {
-                encode_text(&name, out);
-                encode(member, out);
-            }
-        }
+        Shape::Object => encode_object(node, stack, out),
     }
 }
 
-/// The members by name; of a name that stands there more than once the last.
-fn sorted(object: Node<'_>) -> Vec<(Cow<'_, str>, Node<'_>)> {
-    let mut members: Vec<_> = object.members().collect();
-    // Stable, so the last of a name is the first of them once all are reversed.
-    members.reverse();
-    members.sort_by(|(a, _), (b, _)| a.cmp(b));
-    members.dedup_by(|(a, _), (b, _)| a == b);
-    members
+fn encode_object<'a>(object: Node<'a>, stack: &mut Vec<Member<'a>>, out: &mut Vec<u8>) {
+    let from = stack.len();
+    stack.extend(object.named().filter_map(|(name, value)| Some((name.unquoted()?, value))));
+    // Stable, so of a name that stands there more than once the last one comes last, and counts.
+    stack[from..].sort_by(|(a, _), (b, _)| a.cmp(b));
+    let last_of_name = |at: usize, stack: &[Member<'_>]| {
+        stack.get(at + 1).is_none_or(|(next, _)| *next != stack[at].0)
+    };
+    let to = stack.len();
+    let count = (from..to).filter(|at| last_of_name(*at, stack)).count();
+    encode_length(b'o', count, out);
+    for at in from..to {
+        if last_of_name(at, &stack[..to]) {
+            encode_text(&stack[at].0, out);
+            encode(stack[at].1, stack, out);
+        }
+    }
+    stack.truncate(from);
 }
 
 /// A number's text, the same for `1001`, `1001.0` and `1.001e3`: its digits, no zeros at its ends.
@@ -113,7 +123,7 @@ fn encode_number(digits: &str, out: &mut Vec<u8>) {
         let exact = canonical_number(digits);
         if exact != canonical_number(&number.to_string()) {
             out.push(b'x');
-            return encode_text(&exact, out);
+            return encode_text(exact.as_bytes(), out);
         }
     }
     if let Some(integer) = integral(&number) {
@@ -128,9 +138,9 @@ fn encode_number(digits: &str, out: &mut Vec<u8>) {
     }
 }
 
-fn encode_text(text: &str, out: &mut Vec<u8>) {
+fn encode_text(text: &[u8], out: &mut Vec<u8>) {
     encode_length(b's', text.len(), out);
-    out.extend_from_slice(text.as_bytes());
+    out.extend_from_slice(text);
 }
 
 fn encode_length(tag: u8, length: usize, out: &mut Vec<u8>) {
