@@ -63,6 +63,10 @@ impl Draft<'_> {
                 }
                 Ok((Bytes::from(form.finish()), "application/x-www-form-urlencoded"))
             }
+            RequestBody::Text(text) => {
+                let text = self.settled(text)?.expose().to_owned();
+                Ok((Bytes::from(text), "text/plain; charset=utf-8"))
+            }
             RequestBody::Json(tree) => {
                 for (_, leaf) in tree.leaves().into_iter().filter(|(_, leaf)| leaf.needs_secret()) {
                     self.settled(leaf)?;

@@ -24,7 +24,6 @@ use super::{
 const LATER: &[(&str, &str)] = &[
     ("batch", "deliveries of several events in one request"),
     ("breaker", "circuit breakers"),
-    ("decode", "polls of CSV, XML, JSON lines and archives"),
     ("detail", "one further request per listed record"),
     ("job", "asynchronous report jobs"),
     ("newer", "writes that keep the newer row"),

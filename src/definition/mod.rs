@@ -16,6 +16,7 @@ pub mod change;
 pub mod collections;
 pub mod connector;
 pub mod cursor;
+pub mod decode;
 pub mod destination;
 pub mod each;
 mod examples;

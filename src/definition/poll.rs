@@ -1,8 +1,9 @@
 //! `[stream.NAME.poll]`: one request, repeated over pages and windows.
 
 use super::{
-    collections::{Pairs, TreeDef},
+    collections::{OneOrMany, Pairs, TreeDef},
     cursor::CursorDef,
+    decode::{CsvDef, DecodeKind},
     each::EachEntry,
     kinds::{Expression, Int, Size, Span},
     on::RuleDef,
@@ -23,7 +24,7 @@ table! {
         query "query": Pairs<Expression>;
         /// Headers.
         headers "headers": Pairs<Expression>;
-        /// A JSON body.
+        /// The body: a table is JSON, a string is sent as the text it gives.
         body "body": TreeDef;
         /// A form as the body.
         form "form": Pairs<Expression>;
@@ -31,6 +32,10 @@ table! {
         records "records": Expression;
         /// What the requests are made for, one after the other: a sibling stream's records, or a list.
         each "each": Pairs<EachEntry>;
+        /// What the answer is written in, and packed in: the outermost first.
+        decode "decode": OneOrMany<DecodeKind> = "\"json\"";
+        /// How rows are written.
+        csv "csv": CsvDef;
         /// How pages follow each other.
         page "page": PageDef;
         /// What has been read, so that the next run goes on from there.

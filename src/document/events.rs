@@ -172,6 +172,9 @@ fn poll_rows(subject: &Subject<'_>, stream: &StreamPlan, poll: &PollPlan) -> Row
             let names = tree.leaves().into_iter().map(|(name, _)| name);
             add(&mut rows, "Body", Line::from("JSON with ").codes(names));
         }
+        Some(RequestBody::Text(text)) => {
+            add(&mut rows, "Body", Line::from("the text ").code(shown::address(text.source())));
+        }
         Some(RequestBody::Form(fields)) => add(&mut rows, "Form", shown::settings(subject, fields)),
         None => {}
     }
@@ -184,6 +187,9 @@ fn poll_rows(subject: &Subject<'_>, stream: &StreamPlan, poll: &PollPlan) -> Row
         None => Line::from("the items of the answer, or the one object"),
     };
     add(&mut rows, "Records", records);
+    if !poll.decode.is_plain() {
+        add(&mut rows, "Written in", poll.decode.to_string());
+    }
     add(&mut rows, "Pages", pages(&poll.page));
     match &poll.cursor {
         Some(cursor) => cursor_rows(cursor, &mut rows),

@@ -42,8 +42,7 @@ pub(super) async fn read(
             gzip(body, max_bytes).await
         }
         Coding::Unknown(name) => {
-            let what = format!("Content-Encoding `{name}` was not asked for");
-            Ok(Read { bytes: Bytes::new(), end: End::Undecodable(what) })
+            Ok(Read { bytes: Bytes::new(), end: End::Undecodable(not_asked_for(&name)) })
         }
     }?;
     let error = match read.end {
@@ -63,19 +62,19 @@ struct Read {
     end: End,
 }
 
-enum End {
+pub(super) enum End {
     Whole,
     TooLarge,
     Undecodable(String),
 }
 
-enum Coding {
+pub(super) enum Coding {
     Identity,
     Gzip,
     Unknown(String),
 }
 
-fn coding(headers: &HeaderMap) -> Coding {
+pub(super) fn coding(headers: &HeaderMap) -> Coding {
     let Some(value) = headers.get(CONTENT_ENCODING) else { return Coding::Identity };
     let name = value.to_str().unwrap_or("?").trim().to_ascii_lowercase();
     match name.as_str() {
@@ -118,42 +117,78 @@ fn joined(first: Bytes, rest: BytesMut) -> BytesMut {
 }
 
 async fn gzip(mut body: Incoming, max_bytes: usize) -> Result<Read, EgressError> {
-    let mut decoder = MultiGzDecoder::new(Capped { bytes: Vec::new(), max_bytes, full: false });
-    let mut wire_bytes = 0usize;
+    let mut unpacked = Unpacked::new(true, max_bytes);
     while let Some(data) = chunk(&mut body).await? {
-        wire_bytes += data.len();
-        let written = decoder.write_all(&data).and_then(|()| decoder.flush());
-        if decoder.get_ref().full || wire_bytes > max_bytes.saturating_add(ENVELOPE_BYTES) {
-            let bytes = std::mem::take(&mut decoder.get_mut().bytes).into();
-            return Ok(Read { bytes, end: End::TooLarge });
-        }
-        if let Err(error) = written {
-            return Ok(undecodable(&error));
+        if unpacked.push(&data).is_err() {
+            break;
         }
     }
-    if wire_bytes == 0 {
-        // The answer to a HEAD, or a 304, keeps the header of the body that it does not have.
-        return Ok(Read { bytes: Bytes::new(), end: End::Whole });
-    }
-    if let Err(error) = decoder.try_finish()
-        && !decoder.get_ref().full
-    {
-        return Ok(undecodable(&error));
-    }
-    let capped = std::mem::replace(
-        decoder.get_mut(),
-        Capped { bytes: Vec::new(), max_bytes: 0, full: false },
-    );
-    let end = if capped.full { End::TooLarge } else { End::Whole };
-    Ok(Read { bytes: capped.bytes.into(), end })
+    let (bytes, end) = unpacked.finish();
+    Ok(Read { bytes, end })
 }
 
-fn undecodable(error: &io::Error) -> Read {
-    Read { bytes: Bytes::new(), end: End::Undecodable(format!("gzip: {error}")) }
+/// The coding is one that was not asked for.
+pub(super) fn not_asked_for(name: &str) -> String {
+    format!("Content-Encoding `{name}` was not asked for")
+}
+
+/// A body that is put together under a limit, whether it comes compressed or not.
+pub(super) struct Unpacked {
+    decoder: Option<MultiGzDecoder<Capped>>,
+    plain: Capped,
+    wire_bytes: usize,
+    max_bytes: usize,
+    wrong: Option<io::Error>,
+}
+
+impl Unpacked {
+    pub fn new(gzipped: bool, max_bytes: usize) -> Self {
+        let capped = || Capped { bytes: Vec::new(), max_bytes, full: false };
+        let decoder = gzipped.then(|| MultiGzDecoder::new(capped()));
+        Self { decoder, plain: capped(), wire_bytes: 0, max_bytes, wrong: None }
+    }
+
+    /// Takes in the next bytes; an error: there is no use in any more of them.
+    pub fn push(&mut self, data: &[u8]) -> Result<(), ()> {
+        self.wire_bytes += data.len();
+        let Some(decoder) = &mut self.decoder else {
+            return self.plain.write_all(data).map_err(drop);
+        };
+        let written = decoder.write_all(data).and_then(|()| decoder.flush());
+        if self.wire_bytes > self.max_bytes.saturating_add(ENVELOPE_BYTES) {
+            decoder.get_mut().full = true;
+        }
+        if decoder.get_ref().full {
+            return Err(());
+        }
+        written.map_err(|error| self.wrong = Some(error))
+    }
+
+    /// What there is, and why no more.
+    pub fn finish(mut self) -> (Bytes, End) {
+        let Some(mut decoder) = self.decoder.take() else {
+            let end = if self.plain.full { End::TooLarge } else { End::Whole };
+            return (self.plain.bytes.into(), end);
+        };
+        // The answer to a HEAD, or a 304, keeps the header of the body that it does not have.
+        if self.wire_bytes > 0
+            && self.wrong.is_none()
+            && !decoder.get_ref().full
+            && let Err(error) = decoder.try_finish()
+        {
+            self.wrong = Some(error);
+        }
+        let capped = std::mem::take(decoder.get_mut());
+        match self.wrong {
+            _ if capped.full => (capped.bytes.into(), End::TooLarge),
+            Some(error) => (Bytes::new(), End::Undecodable(format!("gzip: {error}"))),
+            None => (capped.bytes.into(), End::Whole),
+        }
+    }
 }
 
 /// The next piece of data; trailers are of no interest.
-async fn chunk(body: &mut Incoming) -> Result<Option<Bytes>, EgressError> {
+pub(super) async fn chunk(body: &mut Incoming) -> Result<Option<Bytes>, EgressError> {
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| EgressError::broken(&error))?;
         match frame.into_data() {
@@ -166,6 +201,7 @@ async fn chunk(body: &mut Incoming) -> Result<Option<Bytes>, EgressError> {
 }
 
 /// Takes bytes up to a limit and refuses the first beyond it.
+#[derive(Default)]
 struct Capped {
     bytes: Vec<u8>,
     max_bytes: usize,

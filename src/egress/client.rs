@@ -4,17 +4,19 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Request, StatusCode,
+    HeaderMap, HeaderValue, Request, Response, StatusCode,
     header::{ACCEPT_ENCODING, USER_AGENT},
     uri::Scheme,
 };
+use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use super::{
     body::Unfit,
-    connection::{self, Connection, Failure},
+    connection::{self, Connection, Failure, Http1},
     dial::dial,
     error::EgressError,
+    flowing::Flowing,
     guard::{Cidr, Guard},
     identity::Identity,
     pool::{Kept, Key, Pool},
@@ -65,7 +67,7 @@ pub struct Egress {
     script: Option<Arc<Scripted>>,
 }
 
-struct Inner {
+pub(super) struct Inner {
     guard: Guard,
     tls: Tls,
     pool: Pool,
@@ -138,6 +140,29 @@ impl Egress {
         self.exchange(request, limits, Unfit::Cut).await
     }
 
+    /// As [`Egress::send`], with the body still to be read, piece by piece, however long it is. The
+    /// timeout is that of the answer's head, and then of each piece.
+    pub async fn open(
+        &self,
+        mut request: Request<Bytes>,
+        limits: ExchangeLimits,
+    ) -> Result<Flowing, EgressError> {
+        let key = key_of(&request)?;
+        if let Some(scripted) = &self.script {
+            let limits = ExchangeLimits { max_response_bytes: usize::MAX, ..limits };
+            let answer = scripted.exchange(request, limits, Unfit::Refuse).await?;
+            return Ok(Flowing::of_script(answer, limits.timeout));
+        }
+        let headers = request.headers_mut();
+        headers.entry(USER_AGENT).or_insert(AGENT);
+        headers.entry(ACCEPT_ENCODING).or_insert(GZIP);
+        let permit = self.inner.pool.permit(&key).await;
+        let begun = timeout(limits.timeout, Box::pin(self.inner.begin(&key, request))).await;
+        let (response, connection) = begun.unwrap_or(Err(EgressError::Timeout))?;
+        let home = (Arc::clone(&self.inner), key);
+        Flowing::of_network(response, connection, home, permit, limits.timeout)
+    }
+
     /// Closes connections that have been idle for long. Every exchange does so now and then; where
     /// none takes place, the owner may call this from time to time.
     pub fn close_idle(&self) {
@@ -172,6 +197,57 @@ impl std::fmt::Debug for Egress {
 }
 
 impl Inner {
+    /// A connection that can carry another exchange.
+    pub(super) fn keep(&self, key: &Key, connection: Box<Http1>) {
+        self.pool.keep(key, connection);
+    }
+
+    /// An answer's head, over a kept connection or a fresh one.
+    async fn begin(
+        &self,
+        key: &Key,
+        mut request: Request<Bytes>,
+    ) -> Result<(Response<Incoming>, Option<Box<Http1>>), EgressError> {
+        loop {
+            let (mut http1, mut http2) = (None, None);
+            let fresh = match self.pool.take(key) {
+                Some(Kept::Http1(mut connection)) => {
+                    if !connection.is_usable().await {
+                        continue;
+                    }
+                    http1 = Some(connection);
+                    false
+                }
+                Some(Kept::Http2(connection)) => {
+                    http2 = Some(connection);
+                    false
+                }
+                None => {
+                    let stream = dial(&self.guard, key.host(), key.port()).await?;
+                    let identity = request.extensions().get::<Identity>();
+                    match connection::open(stream, &key.uri(), &self.tls, identity).await? {
+                        Connection::Http1(connection) => http1 = Some(connection),
+                        Connection::Http2(fresh) => http2 = Some(self.pool.share(key, fresh)),
+                    }
+                    true
+                }
+            };
+            let begun = match (&mut http1, &mut http2) {
+                (Some(connection), _) => connection.begin(request).await,
+                (None, Some(connection)) => connection.begin(request).await,
+                (None, None) => return Err(connection::closed()),
+            };
+            match begun {
+                Ok(response) => return Ok((response, http1)),
+                Err(Failure::Failed(error)) => return Err(error),
+                Err(Failure::Unsent(_)) if fresh => {
+                    return Err(EgressError::Broken("closed before the request".to_owned()));
+                }
+                Err(Failure::Unsent(returned)) => request = *returned,
+            }
+        }
+    }
+
     async fn exchange(
         &self,
         key: &Key,

@@ -134,13 +134,7 @@ impl Http1 {
         max_bytes: usize,
         unfit: Unfit,
     ) -> Result<(Answer, bool), Failure> {
-        let uri = request.uri().clone();
-        let answer = self.sender.try_send_request(with_host(request));
-        let response = match self.drive(answer).await {
-            Some(Ok(response)) => response,
-            Some(Err(error)) => return Err(unanswered(error, &uri)),
-            None => return Err(Failure::Failed(closed())),
-        };
+        let response = self.begin(request).await?;
         let read = self.drive(body::read(response, max_bytes, unfit)).await;
         let (answer, whole) = read.unwrap_or_else(|| Err(closed())).map_err(Failure::Failed)?;
         let reusable = whole && (self.sender.is_ready() || self.is_usable().await);
@@ -148,9 +142,28 @@ impl Http1 {
         Ok((answer, reusable && !self.ended))
     }
 
+    /// One request; the answer's body is read by whoever drives on.
+    pub(super) async fn begin(
+        &mut self,
+        request: Request<Bytes>,
+    ) -> Result<Response<Incoming>, Failure> {
+        let uri = request.uri().clone();
+        let answer = self.sender.try_send_request(with_host(request));
+        match self.drive(answer).await {
+            Some(Ok(response)) => Ok(response),
+            Some(Err(error)) => Err(unanswered(error, &uri)),
+            None => Err(Failure::Failed(closed())),
+        }
+    }
+
+    /// An exchange has ended just now.
+    pub(super) fn rest(&mut self) {
+        self.idle_since = Instant::now();
+    }
+
     /// Polls `work` to its end, and the connection along with it, since nobody else does. `None`
     /// where the connection ended and `work` still waits.
-    async fn drive<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+    pub(super) async fn drive<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         let mut work = pin!(work);
         poll_fn(|cx| {
             if !self.ended && Pin::new(&mut self.driver).poll(cx).is_ready() {
@@ -166,7 +179,7 @@ impl Http1 {
     }
 }
 
-fn closed() -> EgressError {
+pub(super) fn closed() -> EgressError {
     EgressError::Broken("closed by the peer".to_owned())
 }
 
@@ -202,14 +215,22 @@ impl Http2 {
         max_bytes: usize,
         unfit: Unfit,
     ) -> Result<Answer, Failure> {
+        let response = self.begin(request).await?;
+        let read = body::read(response, max_bytes, unfit).await;
+        read.map(|(answer, _)| answer).map_err(Failure::Failed)
+    }
+
+    /// One request; the answer's body comes by itself.
+    pub(super) async fn begin(
+        &mut self,
+        request: Request<Bytes>,
+    ) -> Result<Response<Incoming>, Failure> {
         let uri = request.uri().clone();
         if self.sender.ready().await.is_err() {
             return Err(Failure::Unsent(Box::new(request)));
         }
         let answer = self.sender.try_send_request(request.map(Full::new));
-        let response: Response<Incoming> = answer.await.map_err(|error| unanswered(error, &uri))?;
-        let read = body::read(response, max_bytes, unfit).await;
-        read.map(|(answer, _)| answer).map_err(Failure::Failed)
+        answer.await.map_err(|error| unanswered(error, &uri))
     }
 }
 

@@ -16,6 +16,7 @@ mod client;
 mod connection;
 mod dial;
 mod error;
+mod flowing;
 mod guard;
 mod host;
 mod identity;
@@ -26,6 +27,7 @@ mod tls;
 
 pub use client::{Answer, Egress, EgressConfig, ExchangeLimits};
 pub use error::EgressError;
+pub use flowing::Flowing;
 pub use guard::Cidr;
 pub use identity::Identity;
 pub use retry_after::retry_after;

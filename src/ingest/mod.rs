@@ -4,6 +4,7 @@
 //! the same state is one event. Nothing is answered, and no cursor moves, before the bus has it.
 
 mod canonical;
+mod decode;
 mod naming;
 pub mod poll;
 pub mod webhook;

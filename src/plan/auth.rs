@@ -567,6 +567,7 @@ impl<'p> Listed<'p> {
         self.pairs("request.headers", headers);
         match body {
             Some(RequestBody::Json(tree)) => self.tree("request.body", tree),
+            Some(RequestBody::Text(text)) => self.expr("request.body", text),
             Some(RequestBody::Form(form)) => self.pairs("request.form", form),
             None => {}
         }

@@ -4,6 +4,7 @@
 mod auth;
 mod compile;
 mod cursor;
+mod decode;
 mod diff;
 mod each;
 mod lint;
@@ -20,6 +21,7 @@ pub use compile::{
     moment, read, schema_document, verify_preset,
 };
 pub use cursor::{CursorFormat, CursorPlan, CursorStart, Sorted};
+pub use decode::{CsvPlan, DecodePlan, Format, Wrapper};
 pub use diff::changed;
 pub use each::{EachFrom, EachPlan, Group, Keep, ParentPlan};
 pub use lint::{Levels, credentials_in};

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use http::Method;
 use serde_json::Value;
 
-use super::{AuthPlan, CursorPlan, PagePlan, RulePlan, VerifyPlan};
+use super::{AuthPlan, CursorPlan, DecodePlan, PagePlan, RulePlan, VerifyPlan};
 use crate::map::{Expr, Mapping, Schema, Tree};
 
 /// A connector, ready to run.
@@ -184,6 +184,8 @@ pub struct PollPlan {
     pub records: Option<RecordsPlan>,
     /// What the requests are made for; empty: there is one series of them.
     pub each: Vec<super::EachPlan>,
+    /// What an answer is written in.
+    pub decode: DecodePlan,
     /// How pages follow each other.
     pub page: PagePlan,
     /// What has been read so far.
@@ -205,6 +207,8 @@ pub struct PollPlan {
 pub enum RequestBody {
     /// A JSON document.
     Json(Tree),
+    /// The text as it is.
+    Text(Expr),
     /// `application/x-www-form-urlencoded`.
     Form(Vec<(String, Expr)>),
 }

@@ -12,6 +12,7 @@ impl PollPlan {
             Some(RequestBody::Json(tree)) => {
                 exprs.extend(tree.leaves().into_iter().map(|(_, expr)| expr));
             }
+            Some(RequestBody::Text(text)) => exprs.push(text),
             Some(RequestBody::Form(fields)) => exprs.extend(fields.iter().map(|(_, expr)| expr)),
             None => {}
         }

@@ -21,6 +21,8 @@ use crate::{
 
 /// What another request may do.
 const OTHER_RECORDS: &str = "the API may answer with other records";
+/// What another way of reading an answer may do.
+const DECODED: &str = "records may come out with other fields";
 
 pub(super) fn compare(
     pen: &mut Pen<'_>,
@@ -67,6 +69,7 @@ fn polls(
         auth,
         records,
         each,
+        decode,
         page,
         cursor,
         on,
@@ -99,6 +102,11 @@ fn polls(
     );
     records_of(pen, at, (old.records.as_ref(), records.as_ref()));
     each::compare(pen, at, &old.each, each);
+    let keys = ["poll.decode", "poll.csv"];
+    if old.decode != *decode {
+        let what = format!("{} → {decode}", old.decode);
+        pen.note_at(at, "poll.decode", &keys, rule::RECORDS, what, DECODED);
+    }
     pages(pen, at, &old.page, page);
     cursor::compare(pen, at, (old.cursor.as_ref(), cursor.as_ref()), stream);
     responses(pen, at, (&old.on, on));
@@ -161,9 +169,13 @@ fn bodies(pen: &mut Pen<'_>, at: &At, (old, new): (Option<&RequestBody>, Option<
                 pen.note(at, &key, rule::POLL_REQUEST, what, OTHER_RECORDS);
             }
         }
+        (Some(RequestBody::Text(old)), Some(RequestBody::Text(new))) => {
+            pen.expr(at, "poll.body", rule::POLL_REQUEST, (old, new), OTHER_RECORDS);
+        }
         (old, new) => {
             let word = |body: Option<&RequestBody>| match body {
                 None => "none",
+                Some(RequestBody::Text(_)) => "a text",
                 Some(RequestBody::Json(_)) => "a JSON document",
                 Some(RequestBody::Form(_)) => "a form",
             };

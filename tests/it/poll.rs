@@ -20,8 +20,8 @@ use tenon::{
     map::{Expr, Library, Place, Site},
     plan::{
         AuthKind, AuthPlan, ClientAuth, ConnectorPlan, ContentHash, CursorFormat, CursorPlan,
-        CursorStart, Dedupe, Grant, OAuth2Plan, PageBy, PagePlan, PollPlan, Rate, RecordsPlan,
-        Sorted, StreamPlan, TokenPlace,
+        CursorStart, DecodePlan, Dedupe, Grant, OAuth2Plan, PageBy, PagePlan, PollPlan, Rate,
+        RecordsPlan, Sorted, StreamPlan, TokenPlace,
     },
     world::{ScriptedClock, ScriptedEntropy, StaticSecrets, Timestamp, World},
 };
@@ -68,6 +68,7 @@ fn poll(url: &str) -> PollPlan {
             levels: 0,
         }),
         each: Vec::new(),
+        decode: DecodePlan::default(),
         page: PagePlan { by: PageBy::None, size: None, size_param: None, stop: None, max: None },
         cursor: None,
         on: Vec::new(),

@@ -1,6 +1,7 @@
 //! How a source is walked, from the connector file to what is durable: rules, cursors, pages.
 
 mod cursor;
+mod decode;
 mod like;
 mod on;
 mod page;

@@ -5,11 +5,12 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
+use bytes::Bytes;
+use http::{HeaderMap, Request};
 
 use crate::{
     auth::AuthError,
-    egress::{Answer, EgressError, ExchangeLimits, retry_after},
+    egress::{Answer, EgressError, ExchangeLimits, Flowing, retry_after},
     map::Env,
     plan::{AuthPlan, End, PollPlan, Then},
     world::Timestamp,
@@ -36,6 +37,8 @@ pub(super) struct Fetched {
 pub(super) enum Got {
     /// A page (2xx), or 304.
     Answer(Answer),
+    /// A page whose records come as they are read.
+    Flowing(Flowing),
     /// A rule says that its records are given up; what it says of it.
     Skip(String),
     /// A rule says that the run ends well here.
@@ -148,10 +151,8 @@ impl Poller {
         let limits =
             ExchangeLimits { timeout: poll.timeout, max_response_bytes: poll.max_response_bytes };
         let asked_for = describe(&poll.method, &asked.url);
-        let answer = match self.egress.send(request, limits).await {
-            Ok(answer) => answer,
-            Err(error) => return Err(no_answer(&error, &asked_for)),
-        };
+        let exchanged = self.exchange(poll, request, limits).await;
+        let (answer, flowing) = exchanged.map_err(|error| no_answer(&error, &asked_for))?;
         let verdict = match rule_for(poll, self.vars(), &answer) {
             Ok(None) => self.accept(answer, &asked_for),
             Ok(Some(ruling)) => self.obey(&ruling, &answer, &asked_for),
@@ -163,7 +164,28 @@ impl Poller {
             let renewable = self.auth.refused(&self.connector.name, plan, credential);
             return Err(Trouble::Unauthorized { message: message.clone(), renewable });
         }
-        verdict
+        match (verdict, flowing) {
+            (Ok(Got::Answer(_)), Some(flowing)) => Ok(Got::Flowing(flowing)),
+            (verdict, _) => verdict,
+        }
+    }
+
+    /// Sends a request. Of an answer that is read as it comes, only the head is there.
+    async fn exchange(
+        &self,
+        poll: &PollPlan,
+        request: Request<Bytes>,
+        limits: ExchangeLimits,
+    ) -> Result<(Answer, Option<Flowing>), EgressError> {
+        if !poll.decode.streams() {
+            return Ok((self.egress.send(request, limits).await?, None));
+        }
+        let flowing = self.egress.open(request, limits).await?;
+        if !flowing.status.is_success() {
+            return Ok((flowing.beginning(limits.max_response_bytes).await?, None));
+        }
+        let (status, headers) = (flowing.status, flowing.headers.clone());
+        Ok((Answer { status, headers, body: Bytes::new() }, Some(flowing)))
     }
 
     /// What a rule makes of an answer.

@@ -32,6 +32,7 @@ mod schedule;
 pub mod state;
 mod store;
 mod stored;
+mod stream;
 #[cfg(test)]
 mod testing;
 mod window;

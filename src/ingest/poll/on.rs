@@ -194,7 +194,7 @@ impl Run<'_> {
                 let empty = Arrived::nothing(self.poller.world.clock.now());
                 self.store(empty, window).await.map(|()| Flow::On)
             }
-            Got::Answer(_) => Ok(Flow::On),
+            Got::Answer(_) | Got::Flowing(_) => Ok(Flow::On),
         }
     }
 }

@@ -50,6 +50,8 @@ pub(super) enum Item {
 pub(super) enum RecordsError {
     /// The body is no JSON: where it stops being so.
     NotJson(String),
+    /// It is not what `decode` says it is.
+    Undecodable(String),
     /// The part of `records` before the first wildcard does not exist.
     Missing(Missing),
     /// What stands there has no items: the path and the type.
@@ -69,6 +71,7 @@ impl fmt::Display for RecordsError {
         const HINT: &str = "(write `| default([])` behind `records` if it may be so)";
         match self {
             Self::NotJson(problem) => write!(f, "the response is not JSON: {problem}"),
+            Self::Undecodable(problem) => write!(f, "decode: {problem}"),
             Self::Missing(missing) => write!(f, "records: {missing} {HINT}"),
             Self::NoList(path, kind) => {
                 write!(f, "records: expected an array at `{path}`, found {kind} {HINT}")

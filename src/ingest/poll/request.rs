@@ -24,6 +24,9 @@ use super::{cursor::CursorValue, page::Position, window::Window};
 /// All but RFC 3986's unreserved characters.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
+/// Of a body that is a text.
+const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
+
 /// What a request is made for.
 pub(super) struct Ask<'a> {
     /// The connector's variables.
@@ -204,6 +207,17 @@ fn body(plan: &PollPlan, env: &Env) -> Result<(Bytes, Option<&'static str>), Req
                 tree.json(env).map_err(|error| RequestError::Eval("body".to_owned(), error))?;
             let text = text.unwrap_or_else(|| b"{}".to_vec());
             Ok((text.into(), Some("application/json")))
+        }
+        Some(RequestBody::Text(text)) => {
+            let record =
+                text.json(env).map_err(|error| RequestError::Eval("body".to_owned(), error))?;
+            Ok(record.map_or((Bytes::new(), None), |record| {
+                match record.root().map(Node::shape) {
+                    // A text is sent as it is; what a lone expression gives else, as JSON.
+                    Some(Shape::Text(text)) => (text.into_owned().into(), Some(PLAIN_TEXT)),
+                    _ => (record.bytes().clone(), Some("application/json")),
+                }
+            }))
         }
         Some(RequestBody::Form(fields)) => {
             let mut pairs = Vec::with_capacity(fields.len());

@@ -9,7 +9,7 @@ use crate::{
         testing::{of_request, of_response},
     },
     map::Tree,
-    plan::{CursorFormat, CursorPlan, PagePlan, Sorted},
+    plan::{CursorFormat, CursorPlan, DecodePlan, PagePlan, Sorted},
 };
 
 fn plan(url: &str, by: PageBy) -> PollPlan {
@@ -22,6 +22,7 @@ fn plan(url: &str, by: PageBy) -> PollPlan {
         auth: None,
         records: None,
         each: Vec::new(),
+        decode: DecodePlan::default(),
         page: PagePlan { by, size: None, size_param: None, stop: None, max: None },
         cursor: None,
         on: Vec::new(),

@@ -29,7 +29,7 @@ use super::{
     page::{Facts, Pages, Pointer, Step},
     parents::Seen,
     path::{Plain, touches, walk},
-    records::{Page, RecordsError, take_apart},
+    records::{Page, RecordsError},
     request::{Ask, Asked, build, describe},
     stored::{Stored, Validator, cursor_key},
     window::{Progress, Window, windows},
@@ -377,6 +377,16 @@ impl Run<'_> {
         loop {
             let answer = match self.count(fetched)? {
                 Got::Answer(answer) => answer,
+                Got::Flowing(flowing) => {
+                    let step = self.stream(&asked, flowing, &mut pages, window, progress).await?;
+                    progress(self.report);
+                    if step != Step::Next {
+                        return Ok(if step == Step::Deep { Flow::Deep } else { Flow::On });
+                    }
+                    asked = self.ask(window, &pages)?;
+                    fetched = poller.fetch(poll, &asked).await;
+                    continue;
+                }
                 given_up => return self.give_up(given_up, window).await,
             };
             if answer.status == StatusCode::NOT_MODIFIED {
@@ -430,38 +440,50 @@ impl Run<'_> {
         let asked_for = describe(&self.poll.method, &asked.url);
         let wrong = |problem: String| PollFailure::Failed(format!("{asked_for}: {problem}"));
         let received_at = self.poller.world.clock.now();
-        let mut page = take_apart(self.poll.records.as_ref(), &answer.body, self.whole_body)
-            .map_err(|error| match error {
-                RecordsError::NotJson(_) => {
-                    let said = self.poller.message(&asked_for, &answer);
-                    PollFailure::Failed(format!("{error} ({said})"))
+        let mut page =
+            self.poller.page_of(self.poll, asked, &answer, self.whole_body).map_err(|error| {
+                match error {
+                    RecordsError::NotJson(_) => {
+                        let said = self.poller.message(&asked_for, &answer);
+                        PollFailure::Failed(format!("{error} ({said})"))
+                    }
+                    error => wrong(error.to_string()),
                 }
-                error => wrong(error.to_string()),
             })?;
-        let mut response = Map::new();
-        response.insert("status".to_owned(), answer.status.as_u16().into());
-        response.insert("headers".to_owned(), Value::Object(header_values(&answer.headers)));
-        response.insert("body".to_owned(), std::mem::take(&mut page.body));
-        let response = Arc::new(Value::Object(response));
+        let response = response_of(&answer, std::mem::take(&mut page.body));
         let bytes = answer.body.len();
-        let pointer = match &self.poll.page.by {
-            PageBy::Last { next, .. } => self.last_key(next, &page, bytes, &response),
-            _ => self.pointer(&answer, &response),
-        };
-        let facts = Facts {
-            items: page.items.len(),
-            content: page.content,
-            pointer: pointer.map_err(wrong)?,
-            stop: self.stop(&response, pages, page.items.len()).map_err(wrong)?,
-        };
-        let mut step =
-            pages.advance(&asked.url, &facts).map_err(|error| wrong(error.to_string()))?;
+        let count = page.items.len();
+        let mut step = self.advance(asked, &answer, &response, pages, (&page, count))?;
         if step != Step::Done && self.is_behind(window, &page, bytes, &response)? {
             step = Step::Done;
         }
         let done = step == Step::Done;
         let validator = self.validator_of(asked, &answer);
         Ok((Arrived { page, response, bytes, received_at, done, validator }, step))
+    }
+
+    /// Finds out where the page after this one is, which had `count` items.
+    pub(super) fn advance(
+        &self,
+        asked: &Asked,
+        answer: &Answer,
+        response: &Arc<Value>,
+        pages: &mut Pages<'_>,
+        (page, count): (&Page, usize),
+    ) -> Result<Step, PollFailure> {
+        let asked_for = describe(&self.poll.method, &asked.url);
+        let wrong = |problem: String| PollFailure::Failed(format!("{asked_for}: {problem}"));
+        let pointer = match &self.poll.page.by {
+            PageBy::Last { next, .. } => self.last_key(next, page, answer.body.len(), response),
+            _ => self.pointer(answer, response),
+        };
+        let facts = Facts {
+            items: count,
+            content: page.content,
+            pointer: pointer.map_err(wrong)?,
+            stop: self.stop(response, pages, count).map_err(wrong)?,
+        };
+        pages.advance(&asked.url, &facts).map_err(|error| wrong(error.to_string()))
     }
 
     pub(super) fn response_env(&self, response: &Arc<Value>) -> Env {
@@ -538,6 +560,15 @@ async fn ahead(
             Ok(fetch.await)
         }
     }
+}
+
+/// `response` as expressions see it.
+pub(super) fn response_of(answer: &Answer, body: Value) -> Arc<Value> {
+    let mut response = Map::new();
+    response.insert("status".to_owned(), answer.status.as_u16().into());
+    response.insert("headers".to_owned(), Value::Object(header_values(&answer.headers)));
+    response.insert("body".to_owned(), body);
+    Arc::new(Value::Object(response))
 }
 
 pub(super) fn failed(problem: impl std::fmt::Display) -> PollFailure {

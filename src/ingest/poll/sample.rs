@@ -20,7 +20,6 @@ use super::{
     group::Units,
     page::Pages,
     parents::{Writes, parents_prefix},
-    records::take_apart,
     request::{Ask, build},
     run::{Part, failed},
     window::{Window, windows},
@@ -54,12 +53,15 @@ impl Poller {
         let position = pages.position();
         let ask = Ask { vars, now, window: &window, position, each: each.as_ref() };
         let asked = build(poll, &ask).map_err(failed)?;
-        let answer = match self.fetch(poll, &asked).await.got? {
-            Got::Answer(answer) => answer,
+        let (answer, page) = match self.fetch(poll, &asked).await.got? {
+            Got::Answer(answer) => {
+                let page = self.page_of(poll, &asked, &answer, true).map_err(failed)?;
+                (answer, page)
+            }
+            Got::Flowing(flowing) => self.first_of(poll, &asked, flowing, max).await?,
             Got::Skip(_) | Got::Stop(_) => return Ok(Vec::new()),
             Got::Restart(message) => return Err(PollFailure::Failed(message)),
         };
-        let page = take_apart(poll.records.as_ref(), &answer.body, true).map_err(failed)?;
         let response = json!({
             "status": answer.status.as_u16(),
             "headers": header_values(&answer.headers),

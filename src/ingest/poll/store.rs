@@ -29,6 +29,49 @@ const RECORDS_PER_TURN: u64 = 128;
 /// How many records without a name are logged one by one; the count tells of the rest.
 const LOGGED_UNNAMED: u64 = 5;
 
+/// Records on their way into the bus.
+pub(super) struct Intake {
+    env: Env,
+    received_at: Timestamp,
+    events: Vec<NewEvent>,
+    /// What is remembered of them for the streams that are read for each of them.
+    parents: Writes,
+    /// Of their records.
+    bytes: usize,
+    /// What was taken in since the last part was appended.
+    tally: PollReport,
+    /// Of all parts.
+    pub(super) records: u64,
+}
+
+impl Intake {
+    /// With the names that expressions see besides the record; for about so many records.
+    pub fn new(env: Env, received_at: Timestamp, records: usize) -> Self {
+        let events = Vec::with_capacity(records);
+        Self {
+            env,
+            received_at,
+            events,
+            parents: Writes::new(),
+            bytes: 0,
+            tally: PollReport::default(),
+            records: 0,
+        }
+    }
+
+    /// Whether what was named is worth appending.
+    pub fn is_full(&self) -> bool {
+        self.bytes >= PART_BYTES
+    }
+
+    /// Lets others run now and then.
+    pub async fn rest(&self) {
+        if self.records.is_multiple_of(RECORDS_PER_TURN) {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
 impl Run<'_> {
     /// Names a page's records and makes them durable, with the cursor where it moves.
     pub(super) async fn store(
@@ -38,54 +81,86 @@ impl Run<'_> {
     ) -> Result<(), PollFailure> {
         let Arrived { page, response, bytes, received_at, done, validator } = arrived;
         let env = self.response_env(&response);
-        let cursor_plan = self.poll.cursor.as_ref();
-        let (mut events, mut tally) = (Vec::with_capacity(page.items.len()), PollReport::default());
-        let (mut opened, mut parents) = (Vec::new(), Writes::new());
+        let mut intake = Intake::new(env, received_at, page.items.len());
+        let mut opened = Vec::new();
         for item in page.items {
             self.explode.open(item, bytes, &mut opened).map_err(failed)?;
-            for Opened { record, up } in opened.drain(..) {
-                tally.items += 1;
-                if tally.items.is_multiple_of(RECORDS_PER_TURN) {
-                    tokio::task::yield_now().await;
-                }
-                let at = match cursor_plan {
-                    Some(plan) => cursor_of(plan, &record, &env)?,
-                    None => None,
-                };
-                let env = up.map_or_else(|| env.clone(), |up| env.clone().with("up", up));
-                let incoming =
-                    Incoming { record, origin: Origin::Poll, received_at, traceparent: None, env };
-                let place = place_of(cursor_plan, window, at.as_ref());
-                if place == Place::Beyond {
-                    tally.filtered += 1;
-                    continue;
-                }
-                let event = if place == Place::Before {
-                    tally.filtered += 1;
-                    None
-                } else {
-                    self.name(incoming, &mut tally)
-                };
-                if let (Some(seen), Some(event)) = (self.seen, &event) {
-                    self.poller.remember(seen, &event.event, self.each.as_ref(), &mut parents);
-                }
-                let id = event.as_ref().map(|event| event.event.id);
-                if let Some(at) = at {
-                    self.progress.observe(at, id);
-                }
-                if id.is_some_and(|id| self.progress.remembers(id)) {
-                    tally.duplicates += 1;
-                } else if self.seen.is_none_or(|seen| !seen.only()) {
-                    events.extend(event);
-                }
+            for opened in opened.drain(..) {
+                self.take_in(opened, window, &mut intake)?;
+                intake.rest().await;
             }
         }
         self.explode.end_page().map_err(failed)?;
+        let state = self.state_after(window, done, received_at, validator);
+        self.append_all(&mut intake, state).await?;
+        self.report.pages += 1;
+        Ok(())
+    }
+
+    /// Names one record.
+    pub(super) fn take_in(
+        &mut self,
+        opened: Opened,
+        window: &Window,
+        intake: &mut Intake,
+    ) -> Result<(), PollFailure> {
+        let Opened { record, up } = opened;
+        let (cursor_plan, tally) = (self.poll.cursor.as_ref(), &mut intake.tally);
+        tally.items += 1;
+        intake.records += 1;
+        let at = match cursor_plan {
+            Some(plan) => cursor_of(plan, &record, &intake.env)?,
+            None => None,
+        };
+        let env = intake.env.clone();
+        let env = match up {
+            Some(up) => env.with("up", up),
+            None => env,
+        };
+        let received_at = intake.received_at;
+        let incoming =
+            Incoming { record, origin: Origin::Poll, received_at, traceparent: None, env };
+        let place = place_of(cursor_plan, window, at.as_ref());
+        if place == Place::Beyond {
+            tally.filtered += 1;
+            return Ok(());
+        }
+        let event = if place == Place::Before {
+            tally.filtered += 1;
+            None
+        } else {
+            self.name(incoming, tally)
+        };
+        if let (Some(seen), Some(event)) = (self.seen, &event) {
+            let parents = &mut intake.parents;
+            self.poller.remember(seen, &event.event, self.each.as_ref(), parents);
+        }
+        let id = event.as_ref().map(|event| event.event.id);
+        if let Some(at) = at {
+            self.progress.observe(at, id);
+        }
+        intake.bytes += event.as_ref().map_or(0, |event| event.event.record.bytes().len());
+        if id.is_some_and(|id| self.progress.remembers(id)) {
+            tally.duplicates += 1;
+        } else if self.seen.is_none_or(|seen| !seen.only()) {
+            intake.events.extend(event);
+        }
+        Ok(())
+    }
+
+    /// Makes durable what was named, with the state where there is some, and counts it.
+    pub(super) async fn append_all(
+        &mut self,
+        intake: &mut Intake,
+        state: Writes,
+    ) -> Result<(), PollFailure> {
+        intake.bytes = 0;
+        let mut tally = std::mem::take(&mut intake.tally);
+        let (events, parents) =
+            (std::mem::take(&mut intake.events), std::mem::take(&mut intake.parents));
         tally.accepted += self.only_parents(&parents);
         self.poller.write_parents(parents).await?;
-        let state = self.state_after(window, done, received_at, validator);
         tally.accepted += self.append(events, state, &mut tally.duplicates).await?;
-        self.report.pages += 1;
         self.report.add(&tally);
         Ok(())
     }
@@ -118,7 +193,7 @@ impl Run<'_> {
     }
 
     /// What is written with the page's last part; nothing where the state stays.
-    fn state_after(
+    pub(super) fn state_after(
         &mut self,
         window: &Window,
         done: bool,

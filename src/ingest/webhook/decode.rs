@@ -10,7 +10,11 @@ use http::{
 use serde_json::{Map, Value};
 
 use super::{answer::Refusal, body::Held, verify::VerifiedBody};
-use crate::event::Record;
+use crate::{
+    event::Record,
+    ingest::decode::{rows_of, xml_to_json},
+    plan::CsvPlan,
+};
 
 /// What decoding may cost.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +26,8 @@ pub(super) struct DecodeLimits {
 }
 
 /// Undoes `Content-Encoding`, then reads what `Content-Type` says: JSON (also where it says
-/// nothing) byte for byte as the producer sent it, or a form as an object.
+/// nothing) byte for byte as the producer sent it, a form as an object, XML as [`xml_to_json`] has it,
+/// and rows of text, with their names in the first, as a list of objects.
 pub(super) fn decode(
     body: VerifiedBody,
     headers: &HeaderMap,
@@ -36,6 +41,11 @@ pub(super) fn decode(
             Record::parse(bytes, limits.max_json_depth).map_err(|_| Refusal::Undecodable)
         }
         Media::Form => Ok(Record::from_value(form(&bytes))),
+        Media::Xml => xml_to_json(&bytes).map(Record::from_value).map_err(|_| Refusal::Undecodable),
+        Media::Csv => {
+            let rows = rows_of(&bytes, &CsvPlan::default(), limits.max_body_bytes);
+            rows.map(Record::from_value).map_err(|_| Refusal::Undecodable)
+        }
     }
 }
 
@@ -44,6 +54,8 @@ pub(super) fn decode(
 pub(super) enum Media {
     Json,
     Form,
+    Xml,
+    Csv,
 }
 
 /// What `Content-Type` says. Some producers call their JSON plain text.
@@ -59,7 +71,10 @@ pub(super) fn media_of(headers: &HeaderMap) -> Result<Media, Refusal> {
     match essence.to_ascii_lowercase().as_str() {
         "application/x-www-form-urlencoded" => Ok(Media::Form),
         "" | "text/plain" => Ok(Media::Json),
+        "application/xml" | "text/xml" => Ok(Media::Xml),
+        "text/csv" => Ok(Media::Csv),
         other if other.ends_with("+json") => Ok(Media::Json),
+        other if other.ends_with("+xml") => Ok(Media::Xml),
         _ => Err(Refusal::UnsupportedMedia),
     }
 }

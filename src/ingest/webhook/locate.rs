@@ -195,6 +195,7 @@ fn document(request: &RequestParts<'_>, body: &Bytes) -> Result<Value, Reject> {
     }
     let body = match media_of(request.headers).map_err(|_| Reject::NoSignature)? {
         Media::Form => form(body),
+        Media::Xml | Media::Csv => return Err(Reject::NoSignature),
         Media::Json => {
             let record = Record::parse(body.clone(), MAX_DEPTH).map_err(|_| Reject::NoSignature)?;
             Value::clone(record.value())

@@ -23,6 +23,7 @@ mod auth;
 mod connector;
 mod context;
 mod cursor;
+mod decode;
 mod destination;
 mod each;
 mod events;

@@ -9,13 +9,13 @@ use super::{
     auth::{self, Auths},
     connector::Whole,
     context::{Context, complete},
-    cursor,
+    cursor, decode,
     destination::{duration, method_of, rates},
     each, on, page, sites, url,
 };
 use crate::{
     definition::{
-        collections::Pairs,
+        collections::{Pairs, TreeDef},
         kinds::Expression,
         poll::{MethodDef, PollDef},
         source::SourceDef,
@@ -85,6 +85,7 @@ pub(super) fn compile(
     uses.add(url.iter().chain(pairs));
     match &body {
         Some(RequestBody::Json(tree)) => uses.add(tree.leaves().into_iter().map(|(_, expr)| expr)),
+        Some(RequestBody::Text(text)) => uses.add([text]),
         Some(RequestBody::Form(fields)) => uses.add(fields.iter().map(|(_, expr)| expr)),
         None => {}
     }
@@ -92,6 +93,7 @@ pub(super) fn compile(
     let uses = if context.has_errors() && !before { None } else { Some(uses) };
 
     let each = each::compile(context, stream, uses.as_ref(), &path);
+    let decode = decode::compile(context, def);
     let records = def.records.get().map(|given| records(context, given, &path));
     let page = page::compile(context, stream, def, source, uses.as_ref(), &path);
     let cursor =
@@ -110,6 +112,7 @@ pub(super) fn compile(
         body,
         records: complete(records)?,
         each: each?,
+        decode,
         page: page?,
         cursor: complete(cursor)?,
         on: rules?,
@@ -161,7 +164,12 @@ fn request_body(context: &mut Context<'_>, def: &PollDef, path: &str) -> Option<
     }
     let site = &sites::REQUEST;
     if let Some(body) = def.body.get() {
-        return context.tree(body, site, &format!("{path}.body")).map(RequestBody::Json);
+        let path = format!("{path}.body");
+        if let TreeDef::Leaf(text) = &body.value {
+            let text = At { value: text.clone(), at: body.at, key: body.key };
+            return context.expr(&text, site, &path).map(RequestBody::Text);
+        }
+        return context.tree(body, site, &path).map(RequestBody::Json);
     }
     let form = def.form.value()?;
     Some(RequestBody::Form(context.pairs(&form.0, site, &format!("{path}.form"))))
