@@ -167,7 +167,7 @@ impl Unzip {
     /// Goes on as far as it can without more. What is left.
     fn step<'d>(&mut self, data: &'d [u8], emit: Emit<'_>) -> Result<&'d [u8], DecodeError> {
         match std::mem::replace(&mut self.at, At::Header) {
-            At::Header => self.header(data),
+            At::Header => self.header(data, emit),
             At::Directory => {
                 self.at = At::Directory;
                 Ok(&[])
@@ -178,7 +178,7 @@ impl Unzip {
         }
     }
 
-    fn header<'d>(&mut self, data: &'d [u8]) -> Result<&'d [u8], DecodeError> {
+    fn header<'d>(&mut self, data: &'d [u8], emit: Emit<'_>) -> Result<&'d [u8], DecodeError> {
         let Some(signature) = u32_at(data, 0) else { return Ok(data) };
         if DIRECTORY.contains(&signature) {
             self.at = At::Directory;
@@ -212,6 +212,10 @@ impl Unzip {
             unpacked: 0,
         };
         self.at = match (u16_at(data, 8), file.size) {
+            (Some(0), Some(0)) => {
+                file.end(emit)?;
+                At::Header
+            }
             (Some(0), Some(_)) => At::Stored(file),
             (Some(0), None) => {
                 return Err(bad(

@@ -28,7 +28,7 @@ pub(super) use xml::to_json as xml_to_json;
 /// More than this many times its size no honest file unpacks to (deflate's own bound is 1032).
 const MAX_RATIO: u64 = 250;
 /// So much may be unpacked before the ratio counts.
-const FREE_BYTES: u64 = 64 << 20;
+const FREE_BYTES: u64 = 16 << 20;
 /// Packed bytes unpacked at once: at most a thousand times as much comes out.
 const PACKED_STEP: usize = 4 << 10;
 

@@ -69,7 +69,7 @@ async fn what_cannot_be_decoded_is_refused() {
         (("content-encoding", "gzip"), cut_gzip, 400),
         (("content-encoding", "br"), ORDER.into(), 415),
         (("content-encoding", "gzip, gzip"), ORDER.into(), 415),
-        (("content-type", "application/xml"), ORDER.into(), 415),
+        (("content-type", "application/xml"), ORDER.into(), 400),
         (("content-type", "text/html"), ORDER.into(), 415),
         (("content-type", "multipart/form-data; boundary=x"), ORDER.into(), 415),
         (("content-type", "application/json; charset=utf-8"), ORDER.into(), 202),
@@ -87,6 +87,35 @@ async fn what_cannot_be_decoded_is_refused() {
     shop/orders duplicate 3
     shop/orders undecodable 13
     ");
+}
+
+#[tokio::test]
+async fn xml_is_a_record_and_rows_are_a_list_of_them() {
+    let rig = Rig::new(
+        r#"
+[stream.notes]
+key = "$.note.id"
+
+[stream.notes.webhook]
+path   = "/notes"
+verify = "none"
+
+[stream.rows]
+key = "$.id"
+
+[stream.rows.webhook]
+path   = "/rows"
+verify = "none"
+events = "$[*]"
+"#,
+    );
+    let xml = [("content-type", "text/xml; charset=utf-8")];
+    let note = "<note><id>7</id></note>";
+    assert_eq!(rig.post("/notes", &xml, note).await.status, 202);
+    let csv = [("content-type", "text/csv")];
+    assert_eq!(rig.post("/rows", &csv, "id,n\n1,x\n2,y\n").await.status, 202);
+    let keys: Vec<_> = rig.events().iter().map(|event| event.key.clone()).collect();
+    assert_eq!(keys, ["7", "1", "2"]);
 }
 
 #[tokio::test]
