@@ -214,3 +214,35 @@ fn verify_of(connector: &Table, streams: &[(&String, &Table)]) -> String {
         shared.into_iter().chain(own).filter_map(|hook| hook.get("verify")?.as_str()).collect();
     schemes.into_iter().collect::<Vec<_>>().join(", ")
 }
+
+/// What docs/coverage.md says is used somewhere stands there, and every connector is named.
+#[test]
+fn what_covers_the_census_is_there() {
+    let docs = root().join("docs");
+    let page = fs::read_to_string(docs.join("coverage.md")).unwrap();
+    let mut wrong = Vec::new();
+    let links = page.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+    for (link, _) in links {
+        let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+        let Ok(text) = fs::read_to_string(docs.join(file)) else {
+            wrong.push(format!("{link}: no such file"));
+            continue;
+        };
+        let slug = |line: &str| {
+            let kept = line.trim_start_matches('#').trim().to_lowercase();
+            let kept = kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-'));
+            kept.collect::<String>().replace(' ', "-")
+        };
+        let headings = text.lines().filter(|line| line.starts_with('#'));
+        if !heading.is_empty() && !headings.map(slug).any(|known| known == heading) {
+            wrong.push(format!("{link}: no such heading"));
+        }
+    }
+    for row in page.lines().filter(|line| line.starts_with('|') && !line.starts_with("|--")) {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        if cells.iter().any(|cell| cell.is_empty() && cells.last() == Some(cell)) {
+            wrong.push(format!("{row}: used by nothing"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
