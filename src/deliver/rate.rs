@@ -7,7 +7,11 @@
 //! a 1024th of the window are remembered together, as if all were given with the last of them: never
 //! too many, and the memory stays bounded.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::atomic::{AtomicI64, Ordering},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 
@@ -22,18 +26,35 @@ pub struct Limiter {
     windows: Mutex<Vec<Window>>,
     /// Without rates nothing is locked.
     unlimited: bool,
+    /// Milliseconds since 1970: until then nothing is given, because the peer said so.
+    paused_until: AtomicI64,
 }
 
 impl Limiter {
     /// All of `rates` hold; none means no limit.
     pub fn new(rates: &[Rate]) -> Self {
         let windows: Vec<_> = rates.iter().map(Window::new).collect();
-        Self { unlimited: windows.is_empty(), windows: Mutex::new(windows) }
+        let unlimited = windows.is_empty();
+        Self { unlimited, windows: Mutex::new(windows), paused_until: AtomicI64::new(i64::MIN) }
+    }
+
+    /// Gives nothing before that time: the peer says that its own budget is spent.
+    pub fn pause_until(&self, at: Timestamp) {
+        self.paused_until.fetch_max(at.0, Ordering::Relaxed);
+    }
+
+    /// Until when the peer asked for peace, if it still does.
+    pub fn paused(&self, now: Timestamp) -> Option<Timestamp> {
+        let until = Timestamp(self.paused_until.load(Ordering::Relaxed));
+        (until > now).then_some(until)
     }
 
     /// Takes one, or says when one will be there (if nobody else takes it first). Nothing is taken
     /// from any window unless all have one.
     pub fn take(&self, now: Timestamp) -> Result<(), Timestamp> {
+        if let Some(until) = self.paused(now) {
+            return Err(until);
+        }
         if self.unlimited {
             return Ok(());
         }
@@ -127,6 +148,15 @@ mod tests {
         assert_eq!(take(1_001), Err(Timestamp(10_000)));
         assert_eq!(take(9_999), Err(Timestamp(10_000)));
         assert_eq!(take(10_000), Ok(()));
+    }
+
+    #[test]
+    fn a_pause_holds_for_everybody_and_is_never_shortened() {
+        let limiter = Limiter::new(&[]);
+        limiter.pause_until(Timestamp(500));
+        limiter.pause_until(Timestamp(300));
+        assert_eq!(limiter.take(Timestamp(400)), Err(Timestamp(500)));
+        assert_eq!(limiter.take(Timestamp(500)), Ok(()));
     }
 
     #[test]

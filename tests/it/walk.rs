@@ -5,3 +5,4 @@ mod decode;
 mod like;
 mod on;
 mod page;
+mod rate;

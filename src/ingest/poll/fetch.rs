@@ -21,6 +21,7 @@ use super::{
     answer::{
         MAX_RETRY_AFTER, MAX_TRIES, MAX_WAIT_IN_RUN, MAX_WAITS, Verdict, excerpt, judge, wait,
     },
+    budget::spent_until,
     on::{Ruling, rule_for},
     request::{Asked, describe},
 };
@@ -146,13 +147,17 @@ impl Poller {
             let credential = applied.map_err(|error| Trouble::Final(auth_failure(error)))?;
             carried = Some((plan, credential));
         }
-        self.await_rate().await;
+        self.await_rate().await.map_err(Trouble::Final)?;
         *requests += 1;
         let limits =
             ExchangeLimits { timeout: poll.timeout, max_response_bytes: poll.max_response_bytes };
         let asked_for = describe(&poll.method, &asked.url);
         let exchanged = self.exchange(poll, request, limits).await;
         let (answer, flowing) = exchanged.map_err(|error| no_answer(&error, &asked_for))?;
+        let now = self.world.clock.now();
+        if let Some(until) = spent_until(answer.status, &answer.headers, now) {
+            self.limiter.pause_until(until);
+        }
         let verdict = match rule_for(poll, self.vars(), &answer) {
             Ok(None) => self.accept(answer, &asked_for),
             Ok(Some(ruling)) => self.obey(&ruling, &answer, &asked_for),
@@ -213,11 +218,19 @@ impl Poller {
     }
 
     /// Waits for the source's rate, however long: giving up a run would only spend it again.
-    async fn await_rate(&self) {
+    /// What the API itself said of its budget ends the run where it is no matter of seconds.
+    async fn await_rate(&self) -> Result<(), PollFailure> {
         let clock = &self.world.clock;
         while let Err(at) = self.limiter.take(clock.now()) {
+            let now = clock.now();
+            let told = self.limiter.paused(now).map(|until| until.since(now));
+            if let Some(wait) = told.filter(|wait| *wait > MAX_WAIT_IN_RUN) {
+                let message = "the API says that its budget is spent".to_owned();
+                return Err(PollFailure::Later { message, retry_after: Some(wait) });
+            }
             clock.sleep_until(at).await;
         }
+        Ok(())
     }
 
     /// What an answer means where no rule is for it.

@@ -10,6 +10,7 @@
 
 mod answer;
 mod backfill;
+mod budget;
 mod condition;
 mod cursor;
 mod explode;
