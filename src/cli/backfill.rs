@@ -6,7 +6,7 @@ use super::{Exit, Outcome, Trouble, block_on, client::Daemon, render, when};
 use crate::{
     admin::api::{BackfillBody, BackfillList, Cancelled, StatusView},
     engine::BackfillStatus,
-    world::{Clock as _, SystemClock},
+    world::{Clock as _, SystemClock, Timestamp},
 };
 
 /// How often the daemon is asked how far it is.
@@ -113,7 +113,7 @@ async fn follow(daemon: &Daemon, begun: BackfillStatus) -> Result<BackfillStatus
 
 /// A time as RFC 3339; what is none goes as it is, for cursors that are numbers or texts.
 fn bound(text: &str) -> String {
-    when::parse(text, SystemClock.now()).map_or_else(|_| text.to_owned(), |time| time.rfc3339())
+    when::parse(text, SystemClock.now()).map_or_else(|_| text.to_owned(), Timestamp::rfc3339)
 }
 
 /// The stream that is meant, among those that run.

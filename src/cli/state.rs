@@ -9,7 +9,7 @@ use crate::{
     engine::write_state,
     ingest::poll::state::{self, Rewind, RewindTo, Rewound, StateExport, StreamState},
     plan::Settings,
-    world::{Clock as _, SystemClock, SystemDisk},
+    world::{Clock as _, SystemClock, SystemDisk, Timestamp},
 };
 
 /// So many entries are imported at once.
@@ -164,16 +164,13 @@ async fn show(args: &Show) -> Outcome {
         let (connector, stream) = split(name);
         (Some(connector), stream)
     });
-    let streams: Vec<StreamState> = match args.place.open()? {
-        Some(bus) => {
-            let streams = state::states(&*bus, connector, stream);
-            bus.close().await;
-            streams
-        }
-        None => {
-            let path = format!("/api/v1/state{}", query(connector, stream));
-            args.place.daemon.get::<StateList>(&path).await?.streams
-        }
+    let streams: Vec<StreamState> = if let Some(bus) = args.place.open()? {
+        let streams = state::states(&*bus, connector, stream);
+        bus.close().await;
+        streams
+    } else {
+        let path = format!("/api/v1/state{}", query(connector, stream));
+        args.place.daemon.get::<StateList>(&path).await?.streams
     };
     if args.json {
         render::json(&streams)?;
@@ -194,7 +191,7 @@ async fn rewind(args: &RewindArgs) -> Outcome {
     let to = match &args.to {
         Some(text) => {
             let time = when::parse(text, SystemClock.now());
-            RewindTo::Value(time.map_or_else(|_| text.clone(), |time| time.rfc3339()))
+            RewindTo::Value(time.map_or_else(|_| text.clone(), Timestamp::rfc3339))
         }
         None => RewindTo::Start,
     };
@@ -221,16 +218,13 @@ async fn rewind(args: &RewindArgs) -> Outcome {
 
 async fn export(args: &Export) -> Outcome {
     let (connector, stream) = split(&args.name);
-    let export: StateExport = match args.place.open()? {
-        Some(bus) => {
-            let export = state::export(&*bus, connector, stream);
-            bus.close().await;
-            export.map_err(Trouble::new)?
-        }
-        None => {
-            let path = format!("/api/v1/state/{connector}{}", query(None, stream));
-            args.place.daemon.get(&path).await?
-        }
+    let export: StateExport = if let Some(bus) = args.place.open()? {
+        let export = state::export(&*bus, connector, stream);
+        bus.close().await;
+        export.map_err(Trouble::new)?
+    } else {
+        let path = format!("/api/v1/state/{connector}{}", query(None, stream));
+        args.place.daemon.get(&path).await?
     };
     render::json(&export)?;
     Ok(Exit::Fine)

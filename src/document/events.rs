@@ -279,9 +279,9 @@ fn cursor_rows(cursor: &CursorPlan, rows: &mut Rows) {
         CursorFormat::Integer => "whole numbers".to_owned(),
         CursorFormat::Text => "texts".to_owned(),
     };
-    let also: String =
-        cursor.also.iter().map(|format| format!(", also read as {}", word(format))).collect();
-    let format = format!("{}{also}", word(&cursor.format));
+    let mut formats = vec![word(&cursor.format)];
+    formats.extend(cursor.also.iter().map(|format| format!("also read as {}", word(format))));
+    let format = formats.join(", ");
     let moves = match cursor.sorted {
         Sorted::Ascending => "moves page by page, since the API answers in ascending order",
         Sorted::Descending => {

@@ -302,7 +302,7 @@ async fn to_its_end(shared: &Arc<Shared>, job: &Job) {
         let mut status = before.with(&report);
         let wait = match failure {
             None => {
-                status.state = "done".to_owned();
+                "done".clone_into(&mut status.state);
                 status.problem = None;
                 None
             }
@@ -314,7 +314,7 @@ async fn to_its_end(shared: &Arc<Shared>, job: &Job) {
                 Some(backoff.max(retry_after.unwrap_or_default()))
             }
             Some(PollFailure::Held(message) | PollFailure::Failed(message)) => {
-                status.state = "failed".to_owned();
+                "failed".clone_into(&mut status.state);
                 status.problem = Some(message);
                 None
             }

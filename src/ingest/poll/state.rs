@@ -140,8 +140,8 @@ pub fn states(bus: &dyn Bus, connector: Option<&str>, stream: Option<&str>) -> V
         let Some((area, connector, stream, rest)) = parts(key) else { return };
         let names = (connector.to_owned(), stream.to_owned());
         let (state, furthest) = all.entry(names).or_default();
-        state.connector = connector.to_owned();
-        state.stream = stream.to_owned();
+        connector.clone_into(&mut state.connector);
+        stream.clone_into(&mut state.stream);
         state.bytes += value.len() as u64;
         match (area, rest) {
             ("parent", _) => state.parents += 1,
@@ -242,16 +242,13 @@ pub fn import(bus: &dyn Bus, export: &StateExport, replace: bool) -> Result<Writ
 pub fn rewind(bus: &dyn Bus, wanted: &Rewind) -> Result<(Writes, Rewound), String> {
     let Rewind { connector, stream, partition, to, forward } = wanted;
     let mut keys = Vec::new();
-    match partition {
-        Some(partition) => {
-            let key = partition_key(connector, stream, partition);
-            keys.extend(bus.state(&key).map(|value| (key, value)));
-        }
-        None => {
-            let own = cursor_key(connector, stream);
-            keys.extend(bus.state(&own).map(|value| (own.clone(), value)));
-            keys.extend(bus.state_under(&format!("{own}/")));
-        }
+    if let Some(partition) = partition {
+        let key = partition_key(connector, stream, partition);
+        keys.extend(bus.state(&key).map(|value| (key, value)));
+    } else {
+        let own = cursor_key(connector, stream);
+        keys.extend(bus.state(&own).map(|value| (own.clone(), value)));
+        keys.extend(bus.state_under(&format!("{own}/")));
     }
     let stream_name = format!("`{connector}/{stream}`");
     let name = partition.as_ref().map_or_else(

@@ -203,16 +203,13 @@ impl Progress {
         }
         let edge = self.edge.take();
         let text = edge.as_ref().map_or_else(String::new, CursorValue::text);
-        let next = match self.sorted {
-            Sorted::Descending => {
-                let end = edge.map(|at| at.ceil(&plan.format));
-                let moved = end.is_some() && (window.end.is_none() || end < window.end);
-                moved.then(|| Window { end, ..window.clone() })
-            }
-            _ => {
-                let start = edge.map(|at| at.floor(&plan.format));
-                (start > window.start).then(|| Window { start, ..window.clone() })
-            }
+        let next = if self.sorted == Sorted::Descending {
+            let end = edge.map(|at| at.ceil(&plan.format));
+            let moved = end.is_some() && (window.end.is_none() || end < window.end);
+            moved.then(|| Window { end, ..window.clone() })
+        } else {
+            let start = edge.map(|at| at.floor(&plan.format));
+            (start > window.start).then(|| Window { start, ..window.clone() })
         };
         next.ok_or(Shallow::Stuck(text))
     }
