@@ -261,7 +261,7 @@ async fn import(args: &Import) -> Outcome {
         }
         None => import_into(&args.place.daemon, &export, args.replace).await?,
     };
-    let told = render::counted(entries as u64, "entry");
+    let told = render::counted(entries as u64, "key");
     render::note(&format!("`{}`: {told} written", export.connector));
     Ok(Exit::Fine)
 }
