@@ -171,7 +171,7 @@ fn users_of(subject: &Subject<'_>, secret: &str) -> Vec<String> {
     }
     for stream in &subject.plan.streams {
         if let Some(webhook) = &stream.webhook
-            && webhook.secrets.iter().map(|one| &one.value).chain(&webhook.user).any(|e| uses(&e))
+            && webhook.settings().any(|e| uses(&e))
         {
             users.push(format!("the webhook of {}", stream.name));
         }

@@ -147,6 +147,18 @@ pub struct WebhookPlan {
     pub max_body_bytes: usize,
 }
 
+impl WebhookPlan {
+    /// Every expression of it that may name a secret: its own, and those of the scheme's `keys`.
+    pub fn settings(&self) -> impl Iterator<Item = &Expr> {
+        let keys = self.verify.keys.iter();
+        let keys = keys.flat_map(|keys| {
+            std::iter::once(&keys.url).chain(keys.body.iter().map(|(_, expr)| expr))
+        });
+        let secrets = self.secrets.iter().map(|secret| &secret.value);
+        secrets.chain(&self.user).chain(&self.verify_token).chain(&self.url).chain(keys)
+    }
+}
+
 /// One of several live secrets.
 #[derive(Clone, Debug)]
 pub struct SecretPlan {

@@ -106,18 +106,7 @@ impl VerifyPlan {
 
     /// The expressions that look at the request once it is verified.
     pub fn expressions(&self) -> impl Iterator<Item = &Expr> {
-        let challenges = self.challenges.iter().flat_map(|challenge| {
-            let leaves: Vec<&Expr> = match &challenge.answer {
-                ChallengeAnswer::Empty => Vec::new(),
-                ChallengeAnswer::Text(text) => vec![text],
-                ChallengeAnswer::Json(json) => json.leaves().into_iter().map(|(_, e)| e).collect(),
-            };
-            let own = std::iter::once(&challenge.when)
-                .chain(&challenge.verify_token)
-                .chain(challenge.visit.as_ref().map(|visit| &visit.url))
-                .chain(challenge.sign.as_ref().map(|(text, _)| text));
-            own.chain(leaves).collect::<Vec<_>>()
-        });
+        let challenges = self.challenges.iter().flat_map(ChallengePlan::expressions);
         self.require.iter().chain(&self.once).chain(challenges)
     }
 }
@@ -559,6 +548,22 @@ pub struct ChallengePlan {
     pub status: u16,
     /// The answer's body.
     pub answer: ChallengeAnswer,
+}
+
+impl ChallengePlan {
+    /// Everything of it that looks at the request.
+    pub fn expressions(&self) -> Vec<&Expr> {
+        let mut all = vec![&self.when];
+        all.extend(&self.verify_token);
+        all.extend(self.sign.as_ref().map(|(text, _)| text));
+        all.extend(self.visit.as_ref().map(|visit| &visit.url));
+        match &self.answer {
+            ChallengeAnswer::Empty => {}
+            ChallengeAnswer::Text(text) => all.push(text),
+            ChallengeAnswer::Json(json) => all.extend(json.leaves().into_iter().map(|(_, e)| e)),
+        }
+        all
+    }
 }
 
 /// A URL out of a request, and where it may lead.

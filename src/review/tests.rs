@@ -343,6 +343,31 @@ const EDITS: &[Edit] = &[
         )],
         &["webhook.challenge"],
     ),
+    (
+        &[(
+            "{{ timestamp }}.{{ body }}\"",
+            "{{ timestamp }}.{{ body }}{{ url }}\"\nurls = [\"with_port\"]",
+        )],
+        &["webhook.verify"],
+    ),
+    (
+        &[(
+            "signed    = \"{{ timestamp }}.{{ body }}\"",
+            "signed = \"{{ timestamp }}\"\ncovers_body = false",
+        )],
+        &["webhook.open"],
+    ),
+    (
+        &[(
+            "signed    = \"{{ timestamp }}.{{ body }}\"",
+            "signed = \"{{ timestamp }}.{{ body }}\"\nonce = \"{{ request.body.id }}\"\nrequire = \"{{ request.body.live }}\"",
+        )],
+        &["webhook.verify"],
+    ),
+    (
+        &[("verify  = \"acme\"", "verify  = \"acme\"\nurl = \"https://hooks.example/shop\"")],
+        &["webhook.verify"],
+    ),
     (&[("secret.HOOK }}", "secret.ERP_ID }}")], &["webhook.secret", "secret.removed"]),
     (
         &[(

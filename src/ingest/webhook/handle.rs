@@ -254,8 +254,20 @@ impl WebhookServer {
         checked.map_err(|reject| {
             let basic = plan.algorithm == Algorithm::Basic;
             let refusal = Refusal::BadSignature { status: plan.on_fail, basic };
-            Refused::at(endpoint, refusal, reject.word())
+            Refused::at(endpoint, refusal, self.told(endpoint, reject))
         })
+    }
+
+    /// Why a request is not believed, for the operator.
+    fn told(&self, endpoint: &Endpoint, reject: Reject) -> String {
+        let hook = &endpoint.hook;
+        let is_guessed = hook.url.is_none() && self.limits.public_url.is_none();
+        if reject == Reject::Mismatch && hook.verify.needs_url() && is_guessed {
+            return "mismatch; the URL is signed, and was taken from the Host header: set the \
+                    webhook's `url`, or `public_url` in tenon.toml"
+                .to_owned();
+        }
+        reject.word().to_owned()
     }
 
     /// All events of the request in one atomic record; answered once it is durable.

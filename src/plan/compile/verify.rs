@@ -93,6 +93,12 @@ fn compile(context: &mut Context<'_>, name: &str, def: &VerifyDef) -> Option<Ver
     let challenges: Vec<Option<ChallengePlan>> =
         items(&def.challenge).iter().map(|given| challenge(context, given, &path)).collect();
     let urls: Vec<UrlForm> = items(&def.urls).iter().map(|form| url_form(form.value)).collect();
+    // Said even where something else is wrong with the table.
+    for (given, challenge) in items(&def.challenge).iter().zip(&challenges) {
+        if let Some(challenge) = challenge {
+            open::handshake(context, given, challenge, algorithm);
+        }
+    }
     let plan = VerifyPlan {
         name: name.to_owned(),
         algorithm,

@@ -7,7 +7,6 @@ use super::{
 };
 use crate::{
     definition::{
-        collections::items,
         table::{At, Loc},
         verify::{ChallengeDef, VerifyDef},
     },
@@ -23,8 +22,6 @@ pub(super) fn check(context: &mut Context<'_>, name: &str, def: &VerifyDef, plan
     digest_is_signed(context, def, plan);
     once_is_signed(context, name, def, plan);
     token_is_bound(context, def, plan);
-    let challenges = items(&def.challenge).iter().zip(&plan.challenges);
-    challenges.for_each(|(given, challenge)| handshake(context, given, challenge, plan));
 }
 
 fn open(context: &mut Context<'_>, at: Loc, message: &str, why: &str, help: &str) {
@@ -142,22 +139,22 @@ fn token_is_bound(context: &mut Context<'_>, def: &VerifyDef, plan: &VerifyPlan)
 }
 
 /// What is answered before verification must give nothing away and do nothing.
-fn handshake(
+pub(super) fn handshake(
     context: &mut Context<'_>,
     given: &At<ChallengeDef>,
     challenge: &ChallengePlan,
-    plan: &VerifyPlan,
+    algorithm: Algorithm,
 ) {
     let def = &given.value;
     if challenge.sign.is_some()
-        && !plan.algorithm.is_hmac()
+        && !algorithm.is_hmac()
         && let Some(at) = def.sign.get()
     {
         context.error(
             codes::MISPLACED_KEY,
             at.key,
             "`sign` has no effect here",
-            format!("\"{}\" has no secret to sign with", plan.algorithm.word()),
+            format!("\"{}\" has no secret to sign with", algorithm.word()),
         );
     }
     if challenge.verified {
@@ -172,8 +169,8 @@ fn handshake(
             |member: &Option<String>| member.as_deref().is_none_or(|member| member == "body");
         expr.uses().iter().any(|(name, member)| name == "request" && body(member))
     };
-    if looks_at_body(&challenge.when) {
-        let at = def.when.get().map_or(given.key, |when| when.at);
+    if challenge.expressions().into_iter().any(looks_at_body) {
+        let at = def.verified.key().unwrap_or(given.key);
         let why = "what nobody signed is not read";
         let help = "decide by `request.method`, `request.query` or `request.headers`; if the provider signs the handshake, leave `verified` out";
         open(context, at, "the body of a request that is not verified", why, help);
