@@ -267,6 +267,74 @@ pub struct Discarded {
     pub id: String,
 }
 
+/// `POST /api/v1/auth/begin`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoginBegin {
+    /// The connector's name.
+    pub connector: String,
+    /// Its `[auth.NAME]` table; none means the only one that takes a login.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<String>,
+    /// Where the page redirects to, on this machine.
+    pub redirect: String,
+}
+
+/// The answer to `POST /api/v1/auth/begin`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoginBegun {
+    /// The table's name.
+    pub auth: String,
+    /// The page to be opened.
+    pub url: String,
+}
+
+/// `POST /api/v1/auth/finish`. Not `Debug`: the code is as good as a token.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoginFinish {
+    /// The connector's name.
+    pub connector: String,
+    /// The table's name.
+    pub auth: String,
+    /// As the redirect has it.
+    pub code: String,
+    /// As the redirect has it.
+    pub state: String,
+    /// `iss` of the redirect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+}
+
+/// The answer to `POST /api/v1/auth/finish`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoginFinished {
+    /// How many holds were lifted.
+    pub resumed: usize,
+}
+
+/// `GET /api/v1/auth`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoginList {
+    /// By connector and name.
+    pub logins: Vec<LoginView>,
+}
+
+/// A table that a person logs in for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoginView {
+    /// The connector's name.
+    pub connector: String,
+    /// The table's name.
+    pub auth: String,
+    /// `logged_in`, `logged_out` or `unreadable`.
+    pub state: String,
+    /// When somebody has to log in again, where that is known.
+    pub expires_at: Option<Timestamp>,
+    /// Why the stored tokens cannot be read.
+    pub message: Option<String>,
+}
+
 /// `POST /api/v1/resume`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

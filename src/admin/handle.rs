@@ -12,8 +12,9 @@ use tokio_util::sync::CancellationToken;
 use super::{
     api::{
         BackfillBody, BackfillList, BodyView, BulkFailure, BulkReport, BulkRequest, Cancelled,
-        DeadFilter, DeadList, Discarded, Empty, Failure, ImportBody, Imported, ReplayBody,
-        Replayed, ResumeRequest, Resumed, StateList, StatusView, TraceView,
+        DeadFilter, DeadList, Discarded, Empty, Failure, ImportBody, Imported, LoginBegin,
+        LoginBegun, LoginFinish, LoginFinished, LoginList, LoginView, ReplayBody, Replayed,
+        ResumeRequest, Resumed, StateList, StatusView, TraceView,
     },
     failure::ApiError,
     progress,
@@ -21,10 +22,12 @@ use super::{
     views,
 };
 use crate::{
+    auth::Redirected,
     bus::{Bus, DeadId, DeadSummary},
-    engine::{Engine, ReloadReport},
+    engine::{Engine, Login, ReloadReport},
     event::{Event, EventId},
     ingest::poll::state,
+    world::Secret,
 };
 
 /// A body that is whole or comes in lines.
@@ -36,6 +39,24 @@ const DEFAULT_BULK_LIMIT: usize = 1000;
 const MAX_BULK_LIMIT: usize = 10_000;
 /// After this long a bulk request answers with what it did so far.
 const BULK_TIME: Duration = Duration::from_secs(20);
+
+fn logins(engine: &Engine) -> LoginList {
+    let view = |login: Login| {
+        let (state, expires_at, message) = match login.state {
+            Ok(Some(state)) => ("logged_in", state.expires_at, None),
+            Ok(None) => ("logged_out", None, None),
+            Err(error) => ("unreadable", None, Some(error.to_string())),
+        };
+        LoginView {
+            connector: login.connector.to_string(),
+            auth: login.auth.to_string(),
+            state: state.to_owned(),
+            expires_at,
+            message,
+        }
+    };
+    LoginList { logins: engine.logins().into_iter().map(view).collect() }
+}
 
 /// Does what is asked. `body` is the request's, whole.
 pub async fn handle(
@@ -64,6 +85,20 @@ pub async fn handle(
             let name = request.name.as_deref();
             let resumed = engine.resume(&request.connector, name).map_err(ApiError::not_found)?;
             Ok(json(StatusCode::OK, &Resumed { resumed }))
+        }
+        Route::Logins => Ok(json(StatusCode::OK, &logins(engine))),
+        Route::LoginBegin => {
+            let LoginBegin { connector, auth, redirect } = parse(body)?;
+            let begun = engine.begin_login(&connector, auth.as_deref(), &redirect);
+            let (auth, url) = begun.map_err(ApiError::bad_request)?;
+            Ok(json(StatusCode::OK, &LoginBegun { auth: auth.to_string(), url }))
+        }
+        Route::LoginFinish => {
+            let LoginFinish { connector, auth, code, state, issuer } = parse(body)?;
+            let back = Redirected { code: Secret::new(code), state, issuer };
+            let finished = engine.finish_login(&connector, &auth, &back).await;
+            let resumed = finished.map_err(ApiError::bad_request)?;
+            Ok(json(StatusCode::OK, &LoginFinished { resumed }))
         }
         Route::Replay => {
             let request: ReplayBody = parse(body)?;

@@ -45,6 +45,12 @@ pub enum Route {
     StateImport,
     /// `POST /api/v1/state/rewind`
     StateRewind,
+    /// `GET /api/v1/auth`
+    Logins,
+    /// `POST /api/v1/auth/begin`
+    LoginBegin,
+    /// `POST /api/v1/auth/finish`
+    LoginFinish,
     /// `GET /api/v1/backfills`
     Backfills,
     /// `POST /api/v1/backfills`
@@ -121,6 +127,9 @@ fn api_route(method: &Method, rest: &str, query: &mut Query) -> Result<Route, Ap
             let (connector, stream) = ((*connector).to_owned(), query.take("stream"));
             only(method, &Method::GET, Route::StateExport { connector, stream })
         }
+        ["auth"] => only(method, &Method::GET, Route::Logins),
+        ["auth", "begin"] => only(method, &Method::POST, Route::LoginBegin),
+        ["auth", "finish"] => only(method, &Method::POST, Route::LoginFinish),
         ["backfills"] if *method == Method::POST => Ok(Route::Backfill),
         ["backfills"] => only(method, &Method::GET, Route::Backfills),
         ["backfills", connector, stream] => {
@@ -255,6 +264,9 @@ mod tests {
             ),
             (Method::POST, "/api/v1/state/import".to_owned(), Route::StateImport),
             (Method::POST, "/api/v1/state/rewind".to_owned(), Route::StateRewind),
+            (Method::GET, "/api/v1/auth".to_owned(), Route::Logins),
+            (Method::POST, "/api/v1/auth/begin".to_owned(), Route::LoginBegin),
+            (Method::POST, "/api/v1/auth/finish".to_owned(), Route::LoginFinish),
             (Method::GET, "/api/v1/backfills".to_owned(), Route::Backfills),
             (Method::POST, "/api/v1/backfills".to_owned(), Route::Backfill),
             (

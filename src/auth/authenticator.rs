@@ -1,5 +1,7 @@
 //! The token cache, and who may refresh.
 
+mod person;
+
 use std::{
     collections::VecDeque,
     fmt,
@@ -16,10 +18,14 @@ use http::Request;
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::Xxh3;
 
+pub use person::LoginState;
+use person::{LoggedIn, seed_of};
+
 use super::{
+    code::Pending,
     credential::{Carried, Credential, LOOK_UP_EVERY, look_up, redacted},
     login,
-    oauth2::{self, Asking, Granted},
+    oauth2::{self, Asking, Granted, With},
     sign::{Moment, hmac, jwt, sigv4},
     stored::{self, Kept, Protection, Seed},
     vault::{Locked, Vault},
@@ -101,6 +107,8 @@ struct Entry {
     handed_out: Mutex<VecDeque<Secret>>,
     /// The client certificate, and until when it is not looked up again.
     identity: Mutex<Option<(Timestamp, Identity)>>,
+    /// A person's login that is not finished.
+    pending: Mutex<Option<Pending>>,
     /// Whoever holds it asks the token endpoint.
     turn: tokio::sync::Mutex<Turn>,
     /// How often the endpoint was asked, so that those who waited know that somebody was answered.
@@ -124,6 +132,7 @@ impl Entry {
             fingerprint,
             current: Mutex::new(None),
             handed_out: Mutex::default(),
+            pending: Mutex::new(None),
             identity: Mutex::new(None),
             turn: tokio::sync::Mutex::default(),
             rounds: AtomicU64::new(0),
@@ -447,24 +456,41 @@ impl Authenticator {
         plan: &OAuth2Plan,
         asked: Asked<'_>,
     ) -> Result<Granted, AuthError> {
-        let refresh_token = match &plan.grant {
-            Grant::ClientCredentials | Grant::JwtBearer { .. } => None,
+        let (seed, used) = match &plan.grant {
+            Grant::ClientCredentials | Grant::JwtBearer { .. } => {
+                return self.ask(entry, plan, asked, With::Plan).await;
+            }
             Grant::RefreshToken { refresh_token } => {
-                Some(self.refresh_token(turn, asked, refresh_token)?)
+                self.refresh_token(turn, asked, refresh_token)?
+            }
+            Grant::AuthorizationCode { .. } => {
+                let seed = seed_of(plan, asked.env)?;
+                match self.logged_in(turn, asked, seed)? {
+                    LoggedIn::Refresh(token) => (seed, token),
+                    LoggedIn::Access(granted) => return Ok(granted),
+                }
             }
         };
-        let used = refresh_token.as_ref().map(|(_, token)| token);
-        let asking = Asking::new(plan, used, asked.env, &Moment::of(&self.world))?;
+        let granted = self.ask(entry, plan, asked, With::Refresh(&used)).await?;
+        self.save_rotated(turn, asked, seed, &used, &granted).await?;
+        Ok(granted)
+    }
+
+    /// One request to the token endpoint.
+    async fn ask(
+        &self,
+        entry: &Entry,
+        plan: &OAuth2Plan,
+        asked: Asked<'_>,
+        with: With<'_>,
+    ) -> Result<Granted, AuthError> {
+        let asking = Asking::new(plan, with, asked.env, &Moment::of(&self.world))?;
         let Asking { mut request, hidden } = asking;
         if let Some(identity) = self.identity(entry, asked.plan, asked.env)? {
             request.extensions_mut().insert(identity);
         }
         let answer = self.egress.send(request, TOKEN_LIMITS).await;
-        let granted = oauth2::granted(plan, asked.env, &hidden, answer, self.world.clock.now())?;
-        if let Some((seed, used)) = &refresh_token {
-            self.save_rotated(turn, asked, *seed, used, &granted).await?;
-        }
-        Ok(granted)
+        oauth2::granted(plan, asked.env, &hidden, answer, self.world.clock.now())
     }
 
     /// Asks as the file says. Where the login is itself authenticated and that is refused, once more

@@ -13,6 +13,7 @@
 
 mod answer;
 mod authenticator;
+mod code;
 mod credential;
 mod login;
 mod oauth2;
@@ -20,6 +21,7 @@ mod sign;
 mod stored;
 mod vault;
 
-pub use authenticator::{AuthError, Authenticator, Resealed};
+pub use authenticator::{AuthError, Authenticator, LoginState, Resealed};
+pub use code::{Begun, Redirected};
 pub use credential::Carried;
 pub use vault::Vault;

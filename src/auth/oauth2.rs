@@ -14,6 +14,7 @@ use url::form_urlencoded::{self, Serializer};
 use super::{
     answer,
     authenticator::AuthError,
+    code::Pending,
     credential::{basic, look_up},
     sign::{Moment, jwt},
 };
@@ -33,6 +34,8 @@ const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlen
 pub(super) struct Granted {
     pub(super) access_token: Secret,
     pub(super) life: Duration,
+    /// Whether the answer, or the file, says how long it lives.
+    pub(super) is_timed: bool,
     /// A new refresh token, where one came.
     pub(super) refresh_token: Option<Secret>,
 }
@@ -45,11 +48,21 @@ pub(super) struct Asking {
 
 type Form = Serializer<'static, String>;
 
+/// With what a token is asked for.
+#[derive(Clone, Copy)]
+pub(super) enum With<'a> {
+    /// What the plan says.
+    Plan,
+    /// A refresh token.
+    Refresh(&'a Secret),
+    /// What a person brought back from a page.
+    Code { code: &'a Secret, pending: &'a Pending },
+}
+
 impl Asking {
-    /// `refresh_token` makes it the grant of that name, whatever the plan's.
     pub(super) fn new(
         plan: &OAuth2Plan,
-        refresh_token: Option<&Secret>,
+        with: With<'_>,
         env: &Env,
         moment: &Moment,
     ) -> Result<Self, AuthError> {
@@ -59,14 +72,22 @@ impl Asking {
             .parse()
             .map_err(|_| AuthError::Held("`token_url` is no URL".to_owned()))?;
         let client_id = plan.client_id.as_ref().map(|id| look_up(id, env)).transpose()?;
-        let mut hidden: Vec<Secret> = refresh_token.into_iter().cloned().collect();
+        let mut hidden: Vec<Secret> = Vec::new();
         let mut form = Form::new(String::new());
-        match (refresh_token, &plan.grant) {
-            (Some(token), _) => {
+        match (with, &plan.grant) {
+            (With::Refresh(token), _) => {
                 form.append_pair("grant_type", "refresh_token");
                 form.append_pair("refresh_token", token.expose());
+                hidden.push(token.clone());
             }
-            (None, Grant::JwtBearer { assertion }) => {
+            (With::Code { code, pending }, _) => {
+                form.append_pair("grant_type", "authorization_code");
+                form.append_pair("code", code.expose());
+                form.append_pair("redirect_uri", &pending.redirect);
+                form.append_pair("code_verifier", pending.verifier.expose());
+                hidden.extend([code.clone(), pending.verifier.clone()]);
+            }
+            (With::Plan, Grant::JwtBearer { assertion }) => {
                 let mut filled_in = vec![("aud", token_url.expose().to_owned())];
                 filled_in.extend(client_id.iter().map(|id| ("iss", id.expose().to_owned())));
                 let token = jwt::token(assertion, &filled_in, env, moment)?;
@@ -74,11 +95,11 @@ impl Asking {
                 form.append_pair("assertion", token.expose());
                 hidden.push(token);
             }
-            (None, Grant::ClientCredentials | Grant::RefreshToken { .. }) => {
+            (With::Plan, _) => {
                 form.append_pair("grant_type", "client_credentials");
             }
         }
-        if !plan.scopes.is_empty() {
+        if !plan.scopes.is_empty() && !matches!(with, With::Code { .. }) {
             form.append_pair("scope", &plan.scopes.join(" "));
         }
         for (name, value) in &plan.params {
@@ -175,5 +196,6 @@ pub(super) fn granted(
         None => text("access_token").ok_or_else(|| answer::missing(WHO, "access_token", &body))?,
     };
     let life = answer::life(plan.life.as_ref(), body.get("expires_in"), &env, now)?;
-    Ok(Granted { access_token, life, refresh_token: text("refresh_token") })
+    let is_timed = plan.life.is_some() || body.get("expires_in").is_some();
+    Ok(Granted { access_token, life, is_timed, refresh_token: text("refresh_token") })
 }

@@ -4,6 +4,7 @@
 //! files, something that needs attention), 2 usage or I/O, 130 interrupted. A reader that has seen
 //! enough (`tenon status | head`) ends a verb quietly.
 
+mod auth;
 mod backfill;
 mod changelog;
 mod check;
@@ -93,6 +94,9 @@ enum Verb {
     Reload(reload::Args),
     /// Un-park what was held (refused credentials, say) once its cause is gone
     Resume(resume::Args),
+    /// Log in for a connector whose API wants a person to, or show who has to
+    #[command(subcommand)]
+    Auth(auth::Args),
     /// Verify, and on demand repair, a state folder while no daemon uses it
     Doctor(doctor::Args),
     /// Print the JSON Schema of connectors, or the settings file
@@ -172,6 +176,7 @@ fn dispatch(verb: Verb) -> Outcome {
         Verb::Trace(args) => trace::run(&args),
         Verb::Dlq(args) => dlq::run(args),
         Verb::Replay(args) => replay::run(args),
+        Verb::Auth(args) => auth::run(&args),
         Verb::Backfill(args) => backfill::run(&args),
         Verb::State(args) => state::run(&args),
         Verb::Reload(args) => reload::run(&args),

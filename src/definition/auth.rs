@@ -39,6 +39,12 @@ table! {
         client_secret "client_secret": Expression;
         /// `oauth2` with `refresh_token`: the first refresh token; later ones are kept in state.
         refresh_token "refresh_token": Expression;
+        /// `oauth2` with `authorization_code`: the page that a person opens.
+        authorize_url "authorize_url": Expression;
+        /// `oauth2` with `authorization_code`: further parameters of that page, such as `access_type`.
+        authorize_params "authorize_params": Pairs<Expression>;
+        /// `oauth2` with `authorization_code`: who must have answered (RFC 9207).
+        issuer "issuer": Expression;
         /// `oauth2`: what the token may do.
         scopes "scopes": Vec<At<Plain>>;
         /// `oauth2`: further form fields of the token request, such as `audience`.
@@ -185,7 +191,9 @@ choice! {
         RefreshToken "refresh_token",
         /// With a token that is signed here.
         JwtBearer "jwt_bearer",
-    } later ["authorization_code"]
+        /// By a person, with `tenon auth login`.
+        AuthorizationCode "authorization_code",
+    }
 }
 
 choice! {
@@ -309,6 +317,9 @@ pub fn keys_of(kind: AuthType) -> (&'static [&'static str], &'static [&'static s
                 "client_auth",
                 "client_secret",
                 "refresh_token",
+                "authorize_url",
+                "authorize_params",
+                "issuer",
                 "scopes",
                 "params",
                 "jwt",
@@ -338,5 +349,8 @@ pub fn grant_keys(grant: GrantDef) -> (&'static [&'static str], &'static [&'stat
         GrantDef::ClientCredentials => (&["client_id"], &[]),
         GrantDef::RefreshToken => (&["client_id", "refresh_token"], &[]),
         GrantDef::JwtBearer => (&["jwt"], &["client_id"]),
+        GrantDef::AuthorizationCode => {
+            (&["client_id", "authorize_url"], &["authorize_params", "issuer"])
+        }
     }
 }

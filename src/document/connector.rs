@@ -215,6 +215,9 @@ fn auth_facts(subject: &Subject<'_>, auth: &AuthPlan) -> Block {
                 Grant::ClientCredentials => "client credentials",
                 Grant::RefreshToken { .. } => "a refresh token, whose successors are kept in state",
                 Grant::JwtBearer { .. } => "an assertion that is signed here",
+                Grant::AuthorizationCode { .. } => {
+                    "a person's login (`tenon auth login`), whose tokens are kept in state"
+                }
             };
             row("Way", Line::from(format!("OAuth 2 with {grant}")));
             row("Token from", Line::new().code(shown::address(plan.token_url.source())));

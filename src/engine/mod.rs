@@ -11,6 +11,7 @@ mod backfill;
 mod connector;
 mod destination;
 mod load;
+mod login;
 mod pipeline;
 mod polls;
 mod reload;
@@ -22,6 +23,7 @@ mod tasks;
 mod watch;
 
 pub use backfill::{BackfillError, BackfillStatus};
+pub use login::Login;
 pub use replay::{ReplayReport, ReplayRequest};
 pub use solo::{Solo, SoloParts};
 pub use state::write_state;

@@ -104,6 +104,15 @@ pub enum Grant {
         /// What it says.
         assertion: Box<AssertionPlan>,
     },
+    /// By a person, once; the tokens are kept in state.
+    AuthorizationCode {
+        /// The page that is opened.
+        authorize_url: Expr,
+        /// Its further parameters.
+        authorize_params: Vec<(String, Expr)>,
+        /// Who must have answered.
+        issuer: Option<Expr>,
+    },
 }
 
 impl Grant {
@@ -113,6 +122,7 @@ impl Grant {
             Self::ClientCredentials => "client_credentials",
             Self::RefreshToken { .. } => "refresh_token",
             Self::JwtBearer { .. } => "jwt_bearer",
+            Self::AuthorizationCode { .. } => "authorization_code",
         }
     }
 }
@@ -454,7 +464,7 @@ impl AuthPlan {
     /// Whether each use may replace what is stored, so that nobody but the daemon may use it.
     pub fn rotates(&self) -> bool {
         matches!(&self.kind, AuthKind::OAuth2(plan)
-            if matches!(plan.grant, Grant::RefreshToken { .. }))
+            if matches!(plan.grant, Grant::RefreshToken { .. } | Grant::AuthorizationCode { .. }))
     }
 
     /// Whether a token has to be asked for.
@@ -548,6 +558,11 @@ impl<'p> Listed<'p> {
             Grant::ClientCredentials => {}
             Grant::RefreshToken { refresh_token } => self.expr("refresh_token", refresh_token),
             Grant::JwtBearer { assertion } => self.assertion("jwt", assertion),
+            Grant::AuthorizationCode { authorize_url, authorize_params, issuer } => {
+                self.expr("authorize_url", authorize_url);
+                self.pairs("authorize_params", authorize_params);
+                issuer.iter().for_each(|issuer| self.expr("issuer", issuer));
+            }
         }
         if let ClientAuth::PrivateKeyJwt(assertion) = client_auth {
             self.assertion("client_jwt", assertion);

@@ -128,6 +128,7 @@ fn grants(pen: &mut Pen<'_>, at: &At, (old, new): (&Grant, &Grant)) {
     let effect = match new {
         Grant::ClientCredentials => "the client has to be allowed to get tokens for itself",
         Grant::RefreshToken { .. } => "somebody has to get a first refresh token",
+        Grant::AuthorizationCode { .. } => "somebody has to log in: `tenon auth login`",
         Grant::JwtBearer { .. } => "the issuer has to know the public key",
     };
     let what = format!("{} → {}", old.word(), new.word());

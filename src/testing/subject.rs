@@ -59,6 +59,18 @@ impl Subject {
                 *destination = Arc::new(DestinationPlan { kind, ..(**destination).clone() });
             }
         }
+        for auth in plan.auths.values_mut() {
+            if let AuthKind::OAuth2(oauth) = &auth.kind
+                && matches!(oauth.grant, Grant::AuthorizationCode { .. })
+            {
+                // Somebody has logged in.
+                let mut oauth = oauth.clone();
+                let refresh_token = Expr::constant("test-refresh-token".into());
+                oauth.grant = Grant::RefreshToken { refresh_token };
+                let kind = AuthKind::OAuth2(oauth);
+                *auth = Arc::new(AuthPlan { kind, ..(**auth).clone() });
+            }
+        }
         let all: Vec<Arc<str>> = plan.destinations.keys().cloned().collect();
         for stream in &mut plan.streams {
             if stream.to.is_empty() {

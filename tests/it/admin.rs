@@ -331,3 +331,68 @@ fn a_second_signal_does_not_wait_for_laggards() {
     daemon.signal("-TERM");
     assert_eq!(daemon.child.wait().expect("it ends").code(), Some(130));
 }
+
+/// A connector whose destination wants a person to log in at ISSUER.
+const GUARDED: &str = r#"name = "shop"
+version = "1.0.0"
+stream.orders.key = "$.id"
+stream.orders.webhook = { path = "/shop/orders", verify = "none" }
+destination.erp = { type = "http", url = "ISSUER/orders", auth = "erp" }
+
+[auth.erp]
+type = "oauth2"
+grant = "authorization_code"
+client_id = "tenon"
+authorize_url = "https://login.example/authorize"
+token_url = "ISSUER/token"
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_logs_in_and_what_was_held_goes_on() {
+    let issuer = crate::support::MockServer::start(|seen| match seen.path() {
+        "/token" if seen.text().contains("code=c0de") => crate::support::Reply::json(
+            json!({"access_token": "t0ken-s3cret", "refresh_token": "r-s3cret"}),
+        ),
+        "/orders" if seen.header("authorization") == Some("Bearer t0ken-s3cret") => {
+            crate::support::Reply::status(204)
+        }
+        _ => crate::support::Reply::status(403),
+    })
+    .await;
+    let text = GUARDED.replace("ISSUER", issuer.url("").trim_end_matches('/'));
+    let asked = tokio::task::spawn_blocking(move || {
+        let daemon = Daemon::start(&text);
+        daemon.post(&json!({"id": 1}));
+        let held = |status: &Value| status.to_string().contains("tenon auth login shop erp");
+        daemon.until("GET /api/v1/status", held);
+        let ran = daemon.tenon("auth status");
+        assert_eq!(ran.code, 1, "{}{}", ran.stdout, ran.stderr);
+        assert_eq!(ran.stdout, "shop  erp  run `tenon auth login shop erp`\n");
+
+        let mut login = program::tenon(Path::new("."));
+        login.env("TENON_ADMIN", daemon.admin.to_string()).args(["auth", "login", "shop"]);
+        let mut login = login.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut page = String::new();
+        BufReader::new(login.stdout.take().unwrap()).read_line(&mut page).unwrap();
+        let page = url::Url::parse(page.trim()).unwrap();
+        let parameter = |name: &str| {
+            page.query_pairs().find(|(known, _)| known == name).unwrap().1.into_owned()
+        };
+        let back = url::Url::parse(&parameter("redirect_uri")).unwrap();
+        let to = SocketAddr::from(([127, 0, 0, 1], back.port().unwrap()));
+        assert_eq!(Daemon::ask(to, "GET /favicon.ico", "", "").0, 404);
+        assert_eq!(Daemon::ask(to, "GET /callback?code=c0de&state=other", "", "").0, 400);
+        let line = format!("GET /callback?code=c0de&state={}", parameter("state"));
+        let (status, said) = Daemon::ask(to, &line, "", "");
+        assert!(status == 200 && said.contains("You are logged in"), "{said}");
+        let ended = login.wait_with_output().unwrap();
+        let note = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert!(ended.status.success(), "{note}");
+        assert!(note.contains("logged in: auth erp of `shop`, 1 hold lifted"), "{note}");
+        assert_eq!(daemon.tenon("auth status").stdout, "shop  erp  logged in\n");
+        let done = |status: &Value| status.to_string().contains("\"backlog\":0");
+        daemon.until("GET /api/v1/status", done);
+    });
+    asked.await.unwrap();
+    assert!(issuer.seen().iter().any(|seen| seen.path() == "/orders"));
+}

@@ -3,6 +3,7 @@
 mod certificate;
 mod choice;
 mod login;
+mod person;
 mod rig;
 mod signed;
 mod stored;

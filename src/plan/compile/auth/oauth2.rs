@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Keys that only some grants use.
-const OF_GRANTS: &[&str] = &["refresh_token", "jwt"];
+const OF_GRANTS: &[&str] = &["refresh_token", "jwt", "authorize_url", "authorize_params", "issuer"];
 
 pub(super) fn compile(
     context: &mut Context<'_>,
@@ -42,12 +42,13 @@ pub(super) fn compile(
     let life = token::life(context, &def.ttl, path);
     let place = token::place(context, &def.placed, path);
     let assertion = token::assertion(context, &def.jwt, &of("jwt"));
+    let by_person = by_person(context, def, path);
     if has_keys {
         check_grant(context, def);
     }
     let client_auth = client_auth(context, def, path, has_keys);
     Some(OAuth2Plan {
-        grant: grant(def, refresh, assertion)?,
+        grant: grant(def, refresh, assertion, by_person)?,
         client_auth: client_auth?,
         token_url: token_url?,
         client_id: complete((!def.client_id.is_absent()).then_some(client_id))?,
@@ -60,14 +61,34 @@ pub(super) fn compile(
     })
 }
 
+/// `authorization_code`, where its keys are there.
+fn by_person(context: &mut Context<'_>, def: &AuthDef, path: &str) -> Option<Grant> {
+    let site = &sites::SETTINGS;
+    let of = |key: &str| format!("{path}.{key}");
+    if let Some(url) = def.authorize_url.get() {
+        url::check(context, url);
+    }
+    let authorize_url = context.maybe(&def.authorize_url, site, &of("authorize_url"));
+    let params = def.authorize_params.value().map_or(&[][..], |pairs| pairs.0.as_slice());
+    let authorize_params = context.pairs(params, site, &of("authorize_params"));
+    let issuer = def.issuer.get().map(|issuer| context.expr(issuer, site, &of("issuer")));
+    Some(Grant::AuthorizationCode {
+        authorize_url: authorize_url?,
+        authorize_params,
+        issuer: complete(issuer)?,
+    })
+}
+
 fn grant(
     def: &AuthDef,
     refresh: Option<Expr>,
     assertion: Option<super::super::super::AssertionPlan>,
+    by_person: Option<Grant>,
 ) -> Option<Grant> {
     Some(match def.grant.value()? {
         GrantDef::ClientCredentials => Grant::ClientCredentials,
         GrantDef::RefreshToken => Grant::RefreshToken { refresh_token: refresh? },
+        GrantDef::AuthorizationCode => by_person?,
         GrantDef::JwtBearer => Grant::JwtBearer { assertion: Box::new(assertion?) },
     })
 }
