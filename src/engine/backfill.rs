@@ -322,7 +322,6 @@ async fn to_its_end(shared: &Arc<Shared>, job: &Job) {
         if wait.is_none() {
             status.ended_at = Some(shared.world.clock.now());
         }
-        *job.status.lock() = status.clone();
         log(&status);
         if let Err(error) = store(&*shared.bus, &status).await {
             tracing::warn!(backfill = status.key(), %error, "the backfill's state is not durable");
@@ -333,8 +332,11 @@ async fn to_its_end(shared: &Arc<Shared>, job: &Job) {
             {
                 tracing::warn!(backfill = status.key(), %error, "the backfill left its state");
             }
+            // Last: who sees that it is done finds nothing left of it.
+            *job.status.lock() = status;
             return;
         };
+        *job.status.lock() = status;
         let clock = &shared.world.clock;
         clock.sleep_until(clock.now().plus(wait)).await;
     }
