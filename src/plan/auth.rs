@@ -433,7 +433,9 @@ impl AuthPlan {
             if let AuthKind::Mtls = self.kind {
                 all.expr("certificate", &identity.certificate);
                 all.expr("private_key", &identity.private_key);
-                identity.ca.iter().for_each(|ca| all.expr("ca", ca));
+                if let Some(ca) = &identity.ca {
+                    all.expr("ca", ca);
+                }
             } else {
                 all.word("identity", &identity.name);
             }
@@ -486,7 +488,9 @@ impl<'p> Listed<'p> {
     }
 
     fn pairs(&mut self, key: &str, pairs: &'p [(String, Expr)]) {
-        pairs.iter().for_each(|(name, expr)| self.expr(&format!("{key}.{name}"), expr));
+        for (name, expr) in pairs {
+            self.expr(&format!("{key}.{name}"), expr);
+        }
     }
 
     fn fields(&mut self, key: &str, fields: &'p [(String, Tree)]) {
@@ -511,7 +515,9 @@ impl<'p> Listed<'p> {
     fn key(&mut self, at: &str, key: &'p SigningKey) {
         let SigningKey { secret, strip, decode } = key;
         self.expr(at, secret);
-        strip.iter().for_each(|strip| self.word(&format!("{at}.strip"), strip));
+        if let Some(strip) = strip {
+            self.word(&format!("{at}.strip"), strip);
+        }
         if *decode != Encoding::Raw {
             self.word(&format!("{at}.decode"), encoding(*decode));
         }
@@ -530,7 +536,9 @@ impl<'p> Listed<'p> {
             TokenPlace::Bearer => {}
             TokenPlace::Header { name, value } => {
                 self.word("as.header", name);
-                value.iter().for_each(|value| self.expr("as.value", value));
+                if let Some(value) = value {
+                    self.expr("as.value", value);
+                }
             }
             TokenPlace::Query { name } => self.word("as.query", name),
             TokenPlace::Cookie { name } => self.word("as.cookie", name),
@@ -552,8 +560,12 @@ impl<'p> Listed<'p> {
         self.word("grant", grant.word());
         self.word("client_auth", client_auth.word());
         self.expr("token_url", token_url);
-        client_id.iter().for_each(|id| self.expr("client_id", id));
-        client_secret.iter().for_each(|secret| self.expr("client_secret", secret));
+        if let Some(id) = client_id {
+            self.expr("client_id", id);
+        }
+        if let Some(secret) = client_secret {
+            self.expr("client_secret", secret);
+        }
         match grant {
             Grant::ClientCredentials => {}
             Grant::RefreshToken { refresh_token } => self.expr("refresh_token", refresh_token),
@@ -561,15 +573,21 @@ impl<'p> Listed<'p> {
             Grant::AuthorizationCode { authorize_url, authorize_params, issuer } => {
                 self.expr("authorize_url", authorize_url);
                 self.pairs("authorize_params", authorize_params);
-                issuer.iter().for_each(|issuer| self.expr("issuer", issuer));
+                if let Some(issuer) = issuer {
+                    self.expr("issuer", issuer);
+                }
             }
         }
         if let ClientAuth::PrivateKeyJwt(assertion) = client_auth {
             self.assertion("client_jwt", assertion);
         }
-        scopes.iter().for_each(|scope| self.word("scopes", scope));
+        for scope in scopes {
+            self.word("scopes", scope);
+        }
         self.pairs("params", params);
-        token.iter().for_each(|token| self.expr("token", token));
+        if let Some(token) = token {
+            self.expr("token", token);
+        }
         self.life(life.as_ref());
         self.place(place);
     }
@@ -586,7 +604,9 @@ impl<'p> Listed<'p> {
             Some(RequestBody::Form(form)) => self.pairs("request.form", form),
             None => {}
         }
-        auth.iter().for_each(|auth| self.word("request.auth", &auth.name));
+        if let Some(auth) = auth {
+            self.word("request.auth", &auth.name);
+        }
         self.expr("token", token);
         self.life(life.as_ref());
         self.place(place);
@@ -607,7 +627,9 @@ impl<'p> Listed<'p> {
         let SigV4Plan { access_key, secret_key, session_token, region, service } = plan;
         self.expr("access_key", access_key);
         self.expr("secret_key", secret_key);
-        session_token.iter().for_each(|token| self.expr("session_token", token));
+        if let Some(token) = session_token {
+            self.expr("session_token", token);
+        }
         self.expr("region", region);
         self.expr("service", service);
     }

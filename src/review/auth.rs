@@ -96,14 +96,7 @@ fn setting(
     let rules = Presence::all(rule::AUTH_SETTING);
     match (old, new) {
         (Some(Setting::Word(was)), Some(Setting::Word(is))) => {
-            pen.value(
-                at,
-                &written,
-                rule::AUTH_SETTING,
-                (was, is),
-                |it| it.clone(),
-                || effect.into(),
-            );
+            pen.value(at, &written, rule::AUTH_SETTING, (was, is), String::clone, || effect.into());
         }
         (Some(Setting::Expr(was)), Some(Setting::Expr(is))) => {
             pen.expr(at, &written, rule::AUTH_SETTING, (was, is), effect);

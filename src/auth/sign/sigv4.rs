@@ -161,7 +161,9 @@ fn canonical_request(
     } else {
         utf8_percent_encode(path, RESERVED_IN_PATHS).to_string()
     };
-    let headers: String = headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
+    let headers: Vec<String> =
+        headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
+    let headers = headers.concat();
     let query = request.uri().query().unwrap_or_default();
     format!("{}\n{path}\n{query}\n{headers}\n{names}\n{body_hash}", request.method())
 }

@@ -85,9 +85,10 @@ pub(super) fn resolve(
         }
     }
     let all_given = vars.iter().all(|var| auths.choices.values.contains_key(var));
-    let name = match all_given {
-        true => Arc::from(chosen(context, &expr, given, auths.choices.values.clone())?),
-        false => offered.first()?.clone(),
+    let name = if all_given {
+        Arc::from(chosen(context, &expr, given, auths.choices.values.clone())?)
+    } else {
+        offered.first()?.clone()
     };
     if all_given {
         context.auths_offered.extend(offered.iter().map(ToString::to_string));

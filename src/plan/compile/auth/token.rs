@@ -103,6 +103,7 @@ fn fields(
     complete(given.get().map(|_| context.fields(fields, site, path))).map(Option::unwrap_or_default)
 }
 
+#[allow(clippy::option_option)] // Absent, wrong and right are three things.
 pub(super) fn life(
     context: &mut Context<'_>,
     given: &Given<TtlDef>,
@@ -125,8 +126,7 @@ pub(super) fn place(
     path: &str,
 ) -> Option<TokenPlace> {
     let (def, at) = match given.get() {
-        None => return Some(TokenPlace::Bearer),
-        Some(At { value: PlaceDef::Bearer, .. }) => return Some(TokenPlace::Bearer),
+        None | Some(At { value: PlaceDef::Bearer, .. }) => return Some(TokenPlace::Bearer),
         Some(At { value: PlaceDef::Table(def), at, .. }) => (def, *at),
     };
     one_of_them(context, def, at)?;
