@@ -1,6 +1,7 @@
-//! The bus at size: start-up with a million unsettled events, and what ten million claims cost.
+//! At size: start-up with a million unsettled events, what ten million claims cost, and a poll that is
+//! read for each of 200,000 parents.
 //!
-//! `cargo bench --bench scale -- start` or `-- claims` runs one of the two.
+//! `cargo bench --bench scale -- start`, `-- claims` or `-- partitions` runs one of them.
 
 use std::{
     sync::Arc,
@@ -9,10 +10,18 @@ use std::{
 
 use bytes::Bytes;
 use tenon::{
+    auth::Authenticator,
     bus::{Append, Bus, Claim, EmbeddedBus, EmbeddedOptions, LaneOptions, NewEvent},
+    deliver::Limiter,
+    diagnostic::SourceFile,
+    egress::{Answer, Egress, EgressError, ExchangeLimits, Peer, Script},
     event::{Event, EventId, Lane, Origin, Record},
-    plan::Settings,
-    world::{Clock as _, SystemClock, SystemDisk, Timestamp},
+    ingest::poll::Poller,
+    plan::{Settings, Sources, compile_file},
+    world::{
+        BoxFuture, Clock as _, StaticSecrets, SystemClock, SystemDisk, SystemEntropy, Timestamp,
+        World,
+    },
 };
 
 /// As the daemon has it.
@@ -22,6 +31,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const UNSETTLED: u64 = 1_000_000;
 const CLAIMS: u64 = 10_000_000;
 const BATCH: u64 = 1_000;
+const PARTITIONS: u64 = 200_000;
 /// Of the bench's own child.
 const FILL: &str = "fill-claims";
 
@@ -31,12 +41,16 @@ fn main() {
     if let Some(folder) = arguments.next() {
         return runtime.block_on(fill_claims(folder.as_ref()));
     }
-    let only = std::env::args().find(|a| ["start", "claims"].contains(&a.as_str()));
-    if only.as_deref() != Some("claims") {
+    let only = std::env::args().find(|a| ["start", "claims", "partitions"].contains(&a.as_str()));
+    let runs = |name: &str| only.as_deref().is_none_or(|only| only == name);
+    if runs("start") {
         runtime.block_on(start());
     }
-    if only.as_deref() != Some("start") {
+    if runs("claims") {
         runtime.block_on(claims());
+    }
+    if runs("partitions") {
+        runtime.block_on(partitions());
     }
 }
 
@@ -151,6 +165,120 @@ async fn fill_claims(folder: &std::path::Path) {
         CLAIMS as f64 / took.as_secs_f64(),
         (resident_kib() - before) as f64 / 1024.0
     );
+}
+
+/// Answers as an API with so many projects, each with one task.
+struct Tracker;
+
+impl Script for Tracker {
+    fn answer(
+        &self,
+        _: &Peer,
+        request: http::Request<Bytes>,
+        _: ExchangeLimits,
+    ) -> BoxFuture<'_, Result<Answer, EgressError>> {
+        let uri = request.uri();
+        let body = match uri.path().strip_prefix("/projects/") {
+            None => {
+                let page = uri.query().and_then(|query| query.split("page=").nth(1));
+                let page: u64 = page.and_then(|page| page.parse().ok()).unwrap_or(1);
+                let first = (page - 1) * BATCH;
+                let ids = first..(first + BATCH).min(PARTITIONS);
+                let items: Vec<String> =
+                    ids.map(|id| format!(r#"{{"id":{id},"name":"project {id}"}}"#)).collect();
+                format!("[{}]", items.join(","))
+            }
+            Some(rest) => {
+                let id = rest.split('/').next().unwrap_or_default();
+                format!(r#"[{{"id":"{id}","at":1700000000}}]"#)
+            }
+        };
+        let answer = Answer {
+            status: http::StatusCode::OK,
+            headers: http::HeaderMap::new(),
+            body: Bytes::from(body),
+        };
+        Box::pin(async move { Ok(answer) })
+    }
+}
+
+/// The connector that reads it.
+const TRACKER: &str = r#"
+name = "tracker"
+[source]
+base        = "https://tracker.example"
+concurrency = 16
+[schedule]
+every = "1h"
+[stream.projects]
+key = "$.id"
+to  = []
+[stream.projects.poll]
+path = "/projects"
+page = { by = "page", param = "page", size = 1000 }
+[stream.tasks]
+key = "$.id"
+[stream.tasks.poll]
+path = "/projects/{{ each.project.id }}/tasks"
+each = { project = "projects" }
+[stream.tasks.poll.cursor]
+field       = "$.at"
+format      = "epoch_s"
+start       = "2020-01-01"
+start_param = "since"
+[destination.log]
+type = "stdout"
+"#;
+
+struct OneFile(Arc<SourceFile>);
+
+impl Sources for OneFile {
+    fn read(&self, _: &std::path::Path) -> Option<Arc<SourceFile>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+/// A poll that is read for each of 200,000 parents, on the bus that the daemon has: what a parent and
+/// a cursor cost, and what a run does.
+async fn partitions() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus: Arc<dyn Bus> = open(folder.path());
+    let world = World {
+        clock: Arc::new(SystemClock),
+        entropy: Arc::new(SystemEntropy::new()),
+        secrets: Arc::new(StaticSecrets::new([])),
+    };
+    let file = OneFile(Arc::new(SourceFile { path: "t.toml".into(), text: TRACKER.to_owned() }));
+    let compiled = compile_file("".as_ref(), "t.toml".as_ref(), &file);
+    let plan = compiled.plan.expect("the connector compiles");
+    let egress = Egress::scripted(Arc::new(Tracker));
+    let auth = Arc::new(Authenticator::new(world.clone(), egress.clone(), Arc::clone(&bus)));
+    let poller = |stream: usize| Poller {
+        connector: Arc::clone(&plan),
+        stream: Arc::clone(&plan.streams[stream]),
+        world: world.clone(),
+        egress: egress.clone(),
+        auth: Arc::clone(&auth),
+        bus: Arc::clone(&bus),
+        limiter: Arc::new(Limiter::new(&[])),
+    };
+    let before = resident_kib();
+    for (what, stream) in [
+        ("parents", 0),
+        ("partitions, first run", 1),
+        ("partitions, second run", 1),
+        ("partitions, third run", 1),
+    ] {
+        let began = Instant::now();
+        let report = poller(stream).run(&|_| {}).await.expect("the run is fine");
+        println!(
+            "{what}: {} requests, {} accepted in {:.1?}; {} MiB more resident than before all",
+            report.requests,
+            report.accepted,
+            began.elapsed(),
+            resident_kib().saturating_sub(before) / 1024
+        );
+    }
 }
 
 fn resident_kib() -> u64 {
