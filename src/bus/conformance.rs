@@ -33,6 +33,7 @@ pub const CHECKS: &[Check] = &[
     ("events are taken in order and settle once", |s| Box::pin(order(s))),
     ("an id is accepted once within its window", |s| Box::pin(duplicates(s))),
     ("a claim for ever holds while the revision is the last", |s| Box::pin(forever(s))),
+    ("what was taken in is known", |s| Box::pin(known(s))),
     ("state is written with a batch and by itself", |s| Box::pin(state(s))),
     ("destinations settle separately, opened or not", |s| Box::pin(lanes(s))),
     ("a lane by key leases one event of a key at a time", |s| Box::pin(by_key(s))),
@@ -183,6 +184,15 @@ async fn forever(subject: &Subject) {
     assert_eq!(subject.append(vec![of("1")]).await, [Accepted::Duplicate]);
     assert!(matches!(subject.append(vec![of("2")]).await[..], [Accepted::New(_)]));
     assert!(subject.bus.health().dedupe_keys >= 1);
+}
+
+async fn known(subject: &Subject) {
+    let bus = &subject.bus;
+    let (taken, other) = (subject.event("known", "1"), subject.event("known", "2"));
+    assert_eq!(bus.known(&[taken.clone()]).await, [false]);
+    subject.append(vec![taken.clone()]).await;
+    let unclaimed = NewEvent { claim: Claim::None, ..taken.clone() };
+    assert_eq!(bus.known(&[other, unclaimed, taken]).await, [false, false, true]);
 }
 
 async fn state(subject: &Subject) {

@@ -148,6 +148,19 @@ impl Inner {
         Accepted::New(Seq(seq))
     }
 
+    /// Whether the event's id is claimed.
+    fn is_claimed(&self, new: &NewEvent, now: Timestamp) -> bool {
+        let event = &new.event;
+        match new.claim {
+            Claim::None => false,
+            Claim::Window(_) => self.claims.get(&event.id).is_some_and(|until| *until > now),
+            Claim::Forever => {
+                let key = (event.connector.clone(), event.stream.clone(), event.key.clone());
+                self.forever.get(&key) == Some(&event.id)
+            }
+        }
+    }
+
     /// Claims the event's id. Whether it was free.
     fn claim(&mut self, new: &NewEvent, now: Timestamp) -> bool {
         let event = &new.event;
@@ -257,6 +270,12 @@ impl Bus for MemoryBus {
     fn append(&self, batch: Append) -> BoxFuture<'_, Result<Vec<Accepted>, AppendError>> {
         let result = self.inner.lock().append(batch, self.clock.now());
         Box::pin(std::future::ready(result))
+    }
+
+    fn known<'a>(&'a self, events: &'a [NewEvent]) -> BoxFuture<'a, Vec<bool>> {
+        let (inner, now) = (self.inner.lock(), self.clock.now());
+        let known = events.iter().map(|event| inner.is_claimed(event, now)).collect();
+        Box::pin(std::future::ready(known))
     }
 
     fn open(&self, lane: &Lane, options: LaneOptions) -> LaneId {

@@ -320,6 +320,12 @@ pub trait Bus: Send + Sync + 'static {
     /// even where every event of it is a duplicate.
     fn append(&self, batch: Append) -> BoxFuture<'_, Result<Vec<Accepted>, AppendError>>;
 
+    /// Whether each of these events was taken in before, and would be refused as a duplicate. For whoever
+    /// would rather not make the event: an answer of no promises nothing.
+    fn known<'a>(&'a self, events: &'a [NewEvent]) -> BoxFuture<'a, Vec<bool>> {
+        Box::pin(std::future::ready(vec![false; events.len()]))
+    }
+
     /// Opens a lane, or gives the id it has. All leases that a previous opener held are returned
     /// to the lane (a reload drains through this).
     fn open(&self, lane: &Lane, options: LaneOptions) -> LaneId;

@@ -24,7 +24,6 @@ use super::{
 const LATER: &[(&str, &str)] = &[
     ("batch", "deliveries of several events in one request"),
     ("breaker", "circuit breakers"),
-    ("detail", "one further request per listed record"),
     ("job", "asynchronous report jobs"),
     ("newer", "writes that keep the newer row"),
     ("rollout", "shadow, canary and flags"),

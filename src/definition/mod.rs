@@ -18,6 +18,7 @@ pub mod connector;
 pub mod cursor;
 pub mod decode;
 pub mod destination;
+pub mod detail;
 pub mod each;
 mod examples;
 pub mod format;

@@ -4,6 +4,7 @@ use super::{
     collections::{OneOrMany, Pairs, TreeDef},
     cursor::CursorDef,
     decode::{CsvDef, DecodeKind},
+    detail::DetailDef,
     each::EachEntry,
     kinds::{Expression, Int, Size, Span},
     on::RuleDef,
@@ -32,6 +33,8 @@ table! {
         records "records": Expression;
         /// What the requests are made for, one after the other: a sibling stream's records, or a list.
         each "each": Pairs<EachEntry>;
+        /// One more request for each listed record; a list of several, each with a name.
+        detail "detail": OneOrMany<DetailDef>;
         /// What the answer is written in, and packed in: the outermost first.
         decode "decode": OneOrMany<DecodeKind> = "\"json\"";
         /// How rows are written.

@@ -83,6 +83,42 @@ impl fmt::Display for NameError {
 
 impl std::error::Error for NameError {}
 
+/// The event that a record is by key and revision, were there nothing else to it. For asking whether it
+/// is known: no more of it holds than its id and its key.
+pub fn presumed(
+    connector: &ConnectorPlan,
+    stream: &StreamPlan,
+    record: &Record,
+    env: &Env,
+) -> Result<NewEvent, NameError> {
+    let env = env.clone().with_record("record", record.clone());
+    let (key, (revision, order)) = identity(stream, record, &env)?;
+    let event = Event {
+        id: EventId::derive(&connector.name, &stream.name, &key, &revision),
+        connector: Arc::clone(&connector.name),
+        stream: Arc::clone(&stream.name),
+        key,
+        revision,
+        order,
+        tenant: None,
+        received_at: Timestamp(0),
+        origin: Origin::Poll,
+        delete: false,
+        to: Vec::new(),
+        record: record.clone(),
+        with: None,
+        traceparent: None,
+    };
+    Ok(NewEvent { event: Arc::new(event), claim: claim_of(stream) })
+}
+
+fn claim_of(stream: &StreamPlan) -> Claim {
+    match stream.dedupe {
+        Dedupe::Window(window) => Claim::Window(window),
+        Dedupe::Forever => Claim::Forever,
+    }
+}
+
 /// `when` → key → revision → tenant → with → delete → claim. `Ok(None)`: `when` says it is not ours.
 pub fn name_event(
     connector: &ConnectorPlan,
@@ -116,11 +152,7 @@ pub fn name_event(
         with: with_of(stream, &env)?,
         traceparent,
     };
-    let claim = match stream.dedupe {
-        Dedupe::Window(window) => Claim::Window(window),
-        Dedupe::Forever => Claim::Forever,
-    };
-    Ok(Some(NewEvent { event: Arc::new(event), claim }))
+    Ok(Some(NewEvent { event: Arc::new(event), claim: claim_of(stream) }))
 }
 
 /// A revision's text, and its number where it restores order.

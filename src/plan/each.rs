@@ -74,3 +74,12 @@ pub struct ParentPlan {
     /// Whether the stream exists for them alone: `to = []`. Its records become no events.
     pub only: bool,
 }
+
+/// A request that is made for each listed record.
+#[derive(Clone, Debug)]
+pub struct DetailPlan {
+    /// Under which name its answer is joined to `with`; `None`: it is the record.
+    pub name: Option<String>,
+    /// The request: one page, no cursor. `records` leads to the document.
+    pub poll: super::PollPlan,
+}

@@ -23,7 +23,7 @@ pub use compile::{
 pub use cursor::{CursorFormat, CursorPlan, CursorStart, Sorted};
 pub use decode::{CsvPlan, DecodePlan, Format, Wrapper};
 pub use diff::changed;
-pub use each::{EachFrom, EachPlan, Group, Keep, ParentPlan};
+pub use each::{DetailPlan, EachFrom, EachPlan, Group, Keep, ParentPlan};
 pub use lint::{Levels, credentials_in};
 pub use on::{End, RulePlan, Then, WaitPlan};
 pub use page::{PageBy, PagePlan};

@@ -196,6 +196,8 @@ pub struct PollPlan {
     pub records: Option<RecordsPlan>,
     /// What the requests are made for; empty: there is one series of them.
     pub each: Vec<super::EachPlan>,
+    /// What is asked for each listed record.
+    pub detail: Vec<super::DetailPlan>,
     /// What an answer is written in.
     pub decode: DecodePlan,
     /// How pages follow each other.

@@ -16,6 +16,7 @@ impl PollPlan {
             Some(RequestBody::Form(fields)) => exprs.extend(fields.iter().map(|(_, expr)| expr)),
             None => {}
         }
+        exprs.extend(self.detail.iter().flat_map(|detail| detail.poll.request_exprs()));
         exprs
     }
 }

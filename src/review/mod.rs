@@ -18,6 +18,7 @@ mod auth;
 mod connector;
 mod cursor;
 mod destination;
+mod detail;
 mod each;
 mod fields;
 mod gate;

@@ -7,7 +7,7 @@ use http::Method;
 use super::{
     cursor,
     destination::credentials,
-    each,
+    detail, each,
     fields::{self, Shape},
     pen::{At, Pen, Presence, changed},
     rule,
@@ -69,6 +69,7 @@ fn polls(
         auth,
         records,
         each,
+        detail,
         decode,
         page,
         cursor,
@@ -102,6 +103,7 @@ fn polls(
     );
     records_of(pen, at, (old.records.as_ref(), records.as_ref()));
     each::compare(pen, at, &old.each, each);
+    detail::compare(pen, at, &old.detail, detail);
     let keys = ["poll.decode", "poll.csv"];
     if old.decode != *decode {
         let what = format!("{} → {decode}", old.decode);

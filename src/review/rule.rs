@@ -302,6 +302,12 @@ rules! {
         "state is kept under the values of the partition: another name begins at its start, and what is older than the dedupe window is delivered again";
     EACH_CHOICE "poll.each.choice" Operational Operators "which of them are read, and how many a request takes",
         "each has its own state; one that comes back goes on where it was";
+    DETAIL "poll.detail" Breaking Consumers "which document the record is, or what is joined to it",
+        "what reads the record or `with` finds something else there";
+    DETAIL_ADDED "poll.detail.added" Additive Consumers "one more document is joined to the record",
+        "the record stays what it is";
+    DETAIL_REQUEST "poll.detail.request" Operational Operators "how a record's document is asked for",
+        "the API may answer with another one";
     PAGE_BY "page.by" Operational Operators "by what a page is asked for",
         "the API has to page that way";
     PAGE_NONE "page.none" Breaking Consumers "pages after the first are no longer asked for",

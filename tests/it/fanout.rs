@@ -566,3 +566,85 @@ each = { y = "b", x = "a" }
         )
     );
 }
+
+const ORDERS_IN_DETAIL: &str = r#"
+[stream.orders]
+key      = "$.id"
+revision = "$.rev"
+with     = { listed = "{{ up.short }}" }
+
+[stream.orders.poll]
+path        = "/orders"
+records     = "$.orders[*]"
+concurrency = 2
+detail      = { path = "/orders/{{ record.id }}", record = "$.order" }
+on          = [{ status = 404, then = "skip" }]
+"#;
+
+#[tokio::test(start_paused = true)]
+async fn a_listed_record_gives_way_to_its_own_document_which_is_fetched_once() {
+    let second = Arc::new(Mutex::new(1));
+    let revision = Arc::clone(&second);
+    let server = MockServer::start(move |seen| {
+        let rev = |id: i64| if id == 2 { *revision.lock() } else { 1 };
+        match seen.path().strip_prefix("/orders/") {
+            None => {
+                let item = |id| json!({ "id": id, "rev": rev(id), "short": format!("s{id}") });
+                Reply::json(json!({ "orders": [item(1), item(2), item(3), item(4)] }))
+            }
+            Some("3") => Reply::status(404),
+            Some(id) => {
+                let id: i64 = id.parse().unwrap();
+                Reply::json(json!({ "order": { "id": id, "rev": rev(id), "total": "1.50" } }))
+            }
+        }
+    })
+    .await;
+    let rig = Rig::new(&server, ORDERS_IN_DETAIL);
+    let report = rig.fine("orders").await;
+    assert_eq!((report.requests, report.accepted, report.skipped), (5, 3, 1));
+    let events = rig.events("orders");
+    let keys: Vec<_> = events.iter().map(|event| event.key.as_str()).collect();
+    assert_eq!(keys, ["1", "2", "4"]);
+    assert_eq!(events[1].record.value()["total"], "1.50");
+    assert_eq!(**events[1].with.clone().unwrap().value(), json!({ "listed": "s2" }));
+    // What was taken in before is not asked for again; what was given up is.
+    *second.lock() = 2;
+    let report = rig.fine("orders").await;
+    assert_eq!((report.accepted, report.duplicates, report.skipped), (1, 2, 1));
+    let asked = &targets(&server)[6..];
+    assert_eq!(asked.len(), 2);
+    assert!(asked.contains(&"/orders/2".to_owned()) && asked.contains(&"/orders/3".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_details_are_joined_under_their_names() {
+    let server = MockServer::start(|seen| match seen.path() {
+        "/orders" => Reply::json(json!([{ "id": 1, "customer": 9 }])),
+        "/orders/1/lines" => Reply::json(json!({ "lines": [{ "sku": "a" }] })),
+        "/customers/9" => Reply::json(json!({ "name": "Ada" })),
+        _ => Reply::status(404),
+    })
+    .await;
+    let rig = Rig::new(
+        &server,
+        r#"
+[stream.orders]
+key  = "$.id"
+with = { customer_id = "{{ record.customer }}" }
+[stream.orders.poll]
+path   = "/orders"
+detail = [
+  { name = "lines", path = "/orders/{{ record.id }}/lines" },
+  { name = "customer", path = "/customers/{{ record.customer }}" },
+]
+"#,
+    );
+    assert_eq!(rig.fine("orders").await.accepted, 1);
+    let event = rig.events("orders").remove(0);
+    assert_eq!(**event.record.value(), json!({ "id": 1, "customer": 9 }));
+    let expected = json!({
+        "customer_id": 9, "lines": { "lines": [{ "sku": "a" }] }, "customer": { "name": "Ada" }
+    });
+    assert_eq!(**event.with.clone().unwrap().value(), expected);
+}

@@ -68,6 +68,7 @@ fn poll(url: &str) -> PollPlan {
             levels: 0,
         }),
         each: Vec::new(),
+        detail: Vec::new(),
         decode: DecodePlan::default(),
         page: PagePlan { by: PageBy::None, size: None, size_param: None, stop: None, max: None },
         cursor: None,

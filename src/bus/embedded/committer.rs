@@ -131,7 +131,7 @@ impl Committer {
     fn work(&mut self, ops: Vec<Op>, settlements: Vec<SettleOp>) {
         self.carried.extend(settlements);
         let (mut group, mut bytes) = (Vec::new(), 0);
-        let (mut letter_ops, mut flushed) = (Vec::new(), Vec::new());
+        let (mut letter_ops, mut flushed, mut asked) = (Vec::new(), Vec::new(), Vec::new());
         for op in ops {
             match op {
                 Op::Append(op) => {
@@ -148,6 +148,7 @@ impl Committer {
                     letter_ops.push(LetterOp::Discard { id, now, reply });
                 }
                 Op::Flush(done) => flushed.push(done),
+                Op::Known { events, now, reply } => asked.push((events, now, reply)),
             }
         }
         if !group.is_empty() || !self.carried.is_empty() {
@@ -159,6 +160,20 @@ impl Committer {
         for done in flushed {
             let _ = done.send(());
         }
+        for (events, now, reply) in asked {
+            let known = events.iter().map(|(event, forever)| self.knows(event, *forever, now));
+            // Whoever asked may have gone.
+            drop(reply.send(known.collect()));
+        }
+    }
+
+    /// Whether an event would be a duplicate.
+    fn knows(&self, event: &crate::event::Event, forever: bool, now: Timestamp) -> bool {
+        if !forever {
+            return self.books.claims.holds(event.id, second_of(now));
+        }
+        let slot = forever_slot(&event.connector, &event.stream, &event.key);
+        self.books.forever.get(&slot) == Some(&forever_mark(event.id))
     }
 
     /// Makes appends, and the settlements that wait, durable as one group, and answers.

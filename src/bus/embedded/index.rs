@@ -9,6 +9,11 @@ use std::{
 /// sled's own cache; blocks are read once, at start.
 const CACHE_BYTES: u64 = 16 << 20;
 
+/// sled copies a page for each key that it writes, and frees the copies behind a batch: of hundreds of
+/// thousands of cursors that is gigabytes. They do not depend on each other, so they may be written in
+/// parts; what the position does not promise yet is read from the journal again.
+const STATE_A_BATCH: usize = 256;
+
 /// A tree in sled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shelf {
@@ -84,14 +89,18 @@ impl Index {
     /// Applies changes and makes them durable.
     pub fn apply(&self, writes: &[Write]) -> Result<(), String> {
         for (shelf, tree) in &self.shelves {
-            let mut batch = sled::Batch::default();
-            for write in writes.iter().filter(|w| w.shelf == *shelf) {
-                match &write.value {
-                    Some(value) => batch.insert(write.key.as_slice(), value.as_slice()),
-                    None => batch.remove(write.key.as_slice()),
+            let mine: Vec<&Write> = writes.iter().filter(|w| w.shelf == *shelf).collect();
+            let at_once = if *shelf == Shelf::State { STATE_A_BATCH } else { mine.len().max(1) };
+            for part in mine.chunks(at_once) {
+                let mut batch = sled::Batch::default();
+                for write in part {
+                    match &write.value {
+                        Some(value) => batch.insert(write.key.as_slice(), value.as_slice()),
+                        None => batch.remove(write.key.as_slice()),
+                    }
                 }
+                tree.apply_batch(batch).map_err(|e| e.to_string())?;
             }
-            tree.apply_batch(batch).map_err(|e| e.to_string())?;
         }
         self.db.flush().map(drop).map_err(|e| e.to_string())
     }

@@ -310,6 +310,27 @@ impl Bus for EmbeddedBus {
         })
     }
 
+    fn known<'a>(&'a self, events: &'a [NewEvent]) -> BoxFuture<'a, Vec<bool>> {
+        Box::pin(async move {
+            let unknown = || vec![false; events.len()];
+            let (reply, answer) = oneshot::channel();
+            let asked = events.iter().filter(|new| new.claim != Claim::None);
+            let asked: Vec<_> =
+                asked.map(|new| (Arc::clone(&new.event), new.claim == Claim::Forever)).collect();
+            if asked.is_empty() {
+                return unknown();
+            }
+            let now = self.shared.clock.now();
+            if self.shared.queue.push(Op::Known { events: asked, now, reply }).is_err() {
+                return unknown();
+            }
+            let Ok(found) = answer.await else { return unknown() };
+            let mut found = found.into_iter();
+            let known = |new: &NewEvent| new.claim != Claim::None && found.next() == Some(true);
+            events.iter().map(known).collect()
+        })
+    }
+
     fn open(&self, lane: &Lane, options: LaneOptions) -> LaneId {
         self.shared.core.lock().lanes.open(lane, options)
     }

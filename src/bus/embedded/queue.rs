@@ -86,6 +86,12 @@ pub(super) enum Op {
     },
     /// Answers once all before it is written.
     Flush(mpsc::Sender<()>),
+    /// Whether each is claimed; `true` asks for the newest revision of its key.
+    Known {
+        events: Vec<(Arc<Event>, bool)>,
+        now: Timestamp,
+        reply: oneshot::Sender<Vec<bool>>,
+    },
 }
 
 /// How the journal's thread ends.

@@ -16,6 +16,7 @@ use crate::{
 };
 
 use super::{
+    detail::Detail,
     path::{Found, Hop, Missing, kind},
     records::{Item, RecordsError, plain_of},
 };
@@ -26,6 +27,8 @@ pub(super) struct Opened {
     pub record: Record,
     /// `up`.
     pub up: Option<Arc<Value>>,
+    /// What more belongs to it.
+    pub detail: Detail,
 }
 
 /// How items become records.
@@ -67,7 +70,7 @@ impl Explode {
         let slice = match item {
             Item::Slice(slice) | Item::Named(_, slice) if !self.hops.is_empty() => slice,
             item => {
-                opened.push(Opened { record: item.open(page_bytes)?, up });
+                opened.push(Opened { record: item.open(page_bytes)?, up, detail: Detail::None });
                 return Ok(());
             }
         };
@@ -79,7 +82,7 @@ impl Explode {
         self.hops = hops;
         for (node, up) in found {
             let record = Item::Slice(slice.slice_ref(node.json())).open(page_bytes)?;
-            opened.push(Opened { record, up });
+            opened.push(Opened { record, up, detail: Detail::None });
         }
         Ok(())
     }

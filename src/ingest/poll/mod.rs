@@ -13,6 +13,7 @@ mod backfill;
 mod budget;
 mod condition;
 mod cursor;
+mod detail;
 mod explode;
 mod fanout;
 mod fetch;

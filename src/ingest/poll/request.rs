@@ -39,6 +39,8 @@ pub(super) struct Ask<'a> {
     pub position: &'a Position,
     /// What it is made for, with `each`.
     pub each: Option<&'a Arc<Value>>,
+    /// The listed record that it is made for, with `detail`.
+    pub record: Option<&'a Record>,
 }
 
 /// A request for a page.
@@ -120,8 +122,12 @@ fn names(plan: &PollPlan, ask: &Ask<'_>) -> Env {
         .with("now", Arc::new(Value::from(ask.now.rfc3339())))
         .with("window", Arc::new(Value::Object(window)))
         .with("page", Arc::new(Value::Object(page)));
-    match ask.each {
+    let env = match ask.each {
         Some(each) => env.with("each", Arc::clone(each)),
+        None => env,
+    };
+    match ask.record {
+        Some(record) => env.with_record("record", record.clone()),
         None => env,
     }
 }

@@ -420,7 +420,8 @@ impl Run<'_> {
     fn ask(&self, window: &Window, pages: &Pages<'_>) -> Result<Asked, PollFailure> {
         let vars = self.poller.vars();
         let each = self.each.as_ref();
-        let ask = Ask { vars, now: self.now, window, position: pages.position(), each };
+        let ask =
+            Ask { vars, now: self.now, window, position: pages.position(), each, record: None };
         build(self.poll, &ask).map_err(failed)
     }
 

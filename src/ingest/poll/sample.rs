@@ -51,7 +51,7 @@ impl Poller {
         let window = windows.next().unwrap_or_else(Window::open);
         let (pages, vars) = (Pages::new(&poll.page), self.vars());
         let position = pages.position();
-        let ask = Ask { vars, now, window: &window, position, each: each.as_ref() };
+        let ask = Ask { vars, now, window: &window, position, each: each.as_ref(), record: None };
         let asked = build(poll, &ask).map_err(failed)?;
         let (answer, page) = match self.fetch(poll, &asked).await.got? {
             Got::Answer(answer) => {

@@ -14,6 +14,7 @@ use crate::{
 use super::{
     PollFailure, PollReport,
     cursor::CursorValue,
+    detail::{Detail, join},
     explode::Opened,
     parents::{Seen, Writes},
     path::kind,
@@ -82,18 +83,37 @@ impl Run<'_> {
         let Arrived { page, response, bytes, received_at, done, validator } = arrived;
         let env = self.response_env(&response);
         let mut intake = Intake::new(env, received_at, page.items.len());
-        let mut opened = Vec::new();
-        for item in page.items {
-            self.explode.open(item, bytes, &mut opened).map_err(failed)?;
-            for opened in opened.drain(..) {
-                self.take_in(opened, window, &mut intake)?;
-                intake.rest().await;
+        let (mut opened, mut items) = (Vec::new(), page.items.into_iter());
+        loop {
+            while opened.len() < self.at_once()
+                && let Some(item) = items.next()
+            {
+                self.explode.open(item, bytes, &mut opened).map_err(failed)?;
             }
+            if opened.is_empty() {
+                break;
+            }
+            self.take_all(&mut opened, window, &mut intake).await?;
         }
         self.explode.end_page().map_err(failed)?;
         let state = self.state_after(window, done, received_at, validator);
         self.append_all(&mut intake, state).await?;
         self.report.pages += 1;
+        Ok(())
+    }
+
+    /// Names records, once what belongs to them is fetched.
+    pub(super) async fn take_all(
+        &mut self,
+        opened: &mut Vec<Opened>,
+        window: &Window,
+        intake: &mut Intake,
+    ) -> Result<(), PollFailure> {
+        self.fetch_details(opened, window, &intake.env).await?;
+        for opened in opened.drain(..) {
+            self.take_in(opened, window, intake)?;
+            intake.rest().await;
+        }
         Ok(())
     }
 
@@ -104,12 +124,12 @@ impl Run<'_> {
         window: &Window,
         intake: &mut Intake,
     ) -> Result<(), PollFailure> {
-        let Opened { record, up } = opened;
+        let Opened { record, up, detail } = opened;
         let (cursor_plan, tally) = (self.poll.cursor.as_ref(), &mut intake.tally);
         tally.items += 1;
         intake.records += 1;
         let at = match cursor_plan {
-            Some(plan) => cursor_of(plan, &record, &intake.env)?,
+            Some(plan) => cursor_of(plan, detail.listed().unwrap_or(&record), &intake.env)?,
             None => None,
         };
         let env = intake.env.clone();
@@ -125,22 +145,29 @@ impl Run<'_> {
             tally.filtered += 1;
             return Ok(());
         }
-        let event = if place == Place::Before {
+        let mut event = if place == Place::Before {
             tally.filtered += 1;
+            None
+        } else if detail.is_over() {
             None
         } else {
             self.name(incoming, tally)
         };
+        if let (Some(event), Detail::Fetched { with, .. }) = (&mut event, &detail)
+            && !with.is_empty()
+        {
+            join(event, with);
+        }
         if let (Some(seen), Some(event)) = (self.seen, &event) {
             let parents = &mut intake.parents;
             self.poller.remember(seen, &event.event, self.each.as_ref(), parents);
         }
-        let id = event.as_ref().map(|event| event.event.id);
+        let id = event.as_ref().map(|event| event.event.id).or(detail.known());
         if let Some(at) = at {
             self.progress.observe(at, id);
         }
         intake.bytes += event.as_ref().map_or(0, |event| event.event.record.bytes().len());
-        if id.is_some_and(|id| self.progress.remembers(id)) {
+        if detail.known().is_some() || id.is_some_and(|id| self.progress.remembers(id)) {
             tally.duplicates += 1;
         } else if self.seen.is_none_or(|seen| !seen.only()) {
             intake.events.extend(event);
@@ -163,6 +190,23 @@ impl Run<'_> {
         tally.accepted += self.append(events, state, &mut tally.duplicates).await?;
         self.report.add(&tally);
         Ok(())
+    }
+
+    /// How many records are opened before they are named: with `detail` as many as are asked for at once.
+    pub(super) fn at_once(&self) -> usize {
+        if self.poll.detail.is_empty() { 1 } else { self.poll.concurrency }
+    }
+
+    /// Whether a record is not left out for where it stands.
+    pub(super) fn is_within(
+        &self,
+        record: &Record,
+        window: &Window,
+        env: &Env,
+    ) -> Result<bool, PollFailure> {
+        let Some(plan) = &self.poll.cursor else { return Ok(true) };
+        let at = cursor_of(plan, record, env)?;
+        Ok(!matches!(place_of(Some(plan), window, at.as_ref()), Place::Before | Place::Beyond))
     }
 
     /// Of a stream that is only a parent, the records that are new or changed.

@@ -21,6 +21,7 @@ use crate::{
 
 use super::{
     PollFailure, PollReport, Poller,
+    detail::Detail,
     explode::Opened,
     page::{Pages, Step},
     parents::Writes,
@@ -49,20 +50,23 @@ impl Run<'_> {
         let response = response_of(&answer, Value::Null);
         let mut reading = Reading::new(self.poll, &flowing);
         let mut intake = Intake::new(self.response_env(&response), received_at, 0);
-        let (mut hash, mut last) = (Xxh3::new(), None);
+        let (mut hash, mut last, mut opened) = (Xxh3::new(), None, Vec::new());
         while let Some(records) = reading.more(self.poll, asked, &mut flowing).await? {
             for record in records {
                 hash.update(record.bytes());
                 hash.update(b"\n");
                 last = Some(record.clone());
-                self.take_in(Opened { record, up: None }, window, &mut intake)?;
-                intake.rest().await;
+                opened.push(Opened { record, up: None, detail: Detail::None });
+                if opened.len() >= self.at_once() {
+                    self.take_all(&mut opened, window, &mut intake).await?;
+                }
                 if intake.is_full() {
                     self.append_all(&mut intake, Writes::new()).await?;
                     progress(self.report);
                 }
             }
         }
+        self.take_all(&mut opened, window, &mut intake).await?;
         let count = usize::try_from(intake.records).unwrap_or(usize::MAX);
         // Of its items, only the last counts for what comes next.
         let items = last.into_iter().map(Item::Parsed).collect();

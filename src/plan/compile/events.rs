@@ -151,6 +151,8 @@ fn compile(
     context.each_names.clear();
     if let Some(poll) = &plan.poll {
         let levels = poll.records.as_ref().map_or(0, |records| records.levels);
+        // A document that becomes the record is enclosed by the one that was listed.
+        let levels = levels + usize::from(poll.detail.iter().any(|detail| detail.name.is_none()));
         up::check(context, def, &plan.ingest_exprs().collect::<Vec<_>>(), levels);
     }
     Some(plan)

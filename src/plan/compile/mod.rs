@@ -25,6 +25,7 @@ mod context;
 mod cursor;
 mod decode;
 mod destination;
+mod detail;
 mod each;
 mod events;
 mod fixed;

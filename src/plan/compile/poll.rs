@@ -11,7 +11,7 @@ use super::{
     context::{Context, complete},
     cursor, decode,
     destination::{duration, method_of, rates},
-    each, on, page, sites, url,
+    detail, each, on, page, sites, url,
 };
 use crate::{
     definition::{
@@ -103,7 +103,7 @@ pub(super) fn compile(
         def.concurrency.or(&source.concurrency).value().map_or(1, |int| int.0 as usize);
     let max = def.max_response.or(&source.max_response).value();
     let max = max.map_or(DEFAULT_MAX_RESPONSE_BYTES, |size| size.0);
-    Some(PollPlan {
+    let plan = PollPlan {
         method: def.method.value().map_or(Method::GET, |method| method_of(*method)),
         auth: auth::resolve(context, def.auth.or(&source.auth), auths),
         url: url?,
@@ -120,13 +120,16 @@ pub(super) fn compile(
         max_response_bytes: usize::try_from(max).unwrap_or(usize::MAX),
         rate: rates(&source.rate),
         concurrency,
-    })
+        detail: Vec::new(),
+    };
+    let detail = detail::compile(context, (def, source), &plan, &path)?;
+    Some(PollPlan { detail, ..plan })
 }
 
-type Entry = (String, At<Expression>);
+pub(super) type Entry = (String, At<Expression>);
 
 /// The source's entries, each replaced by the stream's of the same name, then the stream's others.
-fn merge<'d>(
+pub(super) fn merge<'d>(
     source: &'d Given<Pairs<Expression>>,
     own: &'d Given<Pairs<Expression>>,
     same: fn(&str, &str) -> bool,
@@ -175,7 +178,11 @@ fn request_body(context: &mut Context<'_>, def: &PollDef, path: &str) -> Option<
     Some(RequestBody::Form(context.pairs(&form.0, site, &format!("{path}.form"))))
 }
 
-fn records(context: &mut Context<'_>, given: &At<Expression>, path: &str) -> Option<RecordsPlan> {
+pub(super) fn records(
+    context: &mut Context<'_>,
+    given: &At<Expression>,
+    path: &str,
+) -> Option<RecordsPlan> {
     let text = given.value.text.as_str();
     if !text.starts_with('$') {
         let slug = text.trim_matches(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '.');

@@ -26,6 +26,9 @@ pub(super) static SIGNED_REQUEST: Site = site(SIGNED_NAMES, None);
 pub(super) static SIGNATURE: Site = site(SIGNATURE_NAMES, None);
 /// Requests of a poll.
 pub(super) static REQUEST: Site = site(&["vars", "now", "window", "page", "each"], None);
+/// Requests for a listed record.
+pub(super) static DETAIL: Site =
+    site(&["vars", "now", "window", "page", "each", "record"], Some("record"));
 /// Lists that are known before anything is asked.
 pub(super) static FIXED: Site = site(&["vars"], None);
 /// `over` of `each`: `$` is a record of the parent.

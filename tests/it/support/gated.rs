@@ -9,7 +9,8 @@ use parking_lot::Mutex;
 use tenon::{
     bus::{
         Accepted, Append, AppendError, Backlog, Bus, BusHealth, DeadId, DeadLetter, DeadSummary,
-        Delivery, HistoryPage, LaneId, LaneOptions, MemoryBus, Seq, Settlement, StoreError, Trace,
+        Delivery, HistoryPage, LaneId, LaneOptions, MemoryBus, NewEvent, Seq, Settlement,
+        StoreError, Trace,
     },
     event::{EventId, Lane},
     world::{BoxFuture, Timestamp},
@@ -103,6 +104,10 @@ impl Bus for GatedBus {
 
     fn state_under(&self, prefix: &str) -> Vec<(String, Vec<u8>)> {
         self.inner.state_under(prefix)
+    }
+
+    fn known<'a>(&'a self, events: &'a [NewEvent]) -> BoxFuture<'a, Vec<bool>> {
+        self.inner.known(events)
     }
 
     fn state_page(&self, prefix: &str, after: Option<&str>, max: usize) -> Vec<(String, Vec<u8>)> {
