@@ -189,7 +189,7 @@ async fn forever(subject: &Subject) {
 async fn known(subject: &Subject) {
     let bus = &subject.bus;
     let (taken, other) = (subject.event("known", "1"), subject.event("known", "2"));
-    assert_eq!(bus.known(&[taken.clone()]).await, [false]);
+    assert_eq!(bus.known(std::slice::from_ref(&taken)).await, [false]);
     subject.append(vec![taken.clone()]).await;
     let unclaimed = NewEvent { claim: Claim::None, ..taken.clone() };
     assert_eq!(bus.known(&[other, unclaimed, taken]).await, [false, false, true]);

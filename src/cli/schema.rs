@@ -258,11 +258,12 @@ mod tests {
         settings
     }
 
-    /// The file's lines without the `#` before a setting. Prose begins with a space and a capital.
+    /// The file's lines without the `#` before a setting or a table. Prose begins with a space and a capital.
     fn uncommented() -> String {
         let is_setting = |line: &&str| {
             let name = line.trim_start_matches("# ").split(' ').next().unwrap_or_default();
-            line.contains(" = ") && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+            let is_key = name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+            line.starts_with("# [") || (line.contains(" = ") && is_key)
         };
         DEFAULT_CONFIG
             .lines()
@@ -274,9 +275,10 @@ mod tests {
     fn the_default_config_says_what_the_defaults_are() {
         let mut stated = settings(uncommented());
         assert!(uncommented().contains("\nlisten "));
-        // These two have no default; the file shows an example.
+        // These have no default; the file shows an example.
         assert!(stated.public_url.take().is_some());
         assert!(stated.secrets.take().is_some());
+        assert_eq!(std::mem::take(&mut stated.token_keys).len(), 2);
         let defaults = format!("{:?}", Settings::default());
         assert_eq!(format!("{stated:?}"), defaults);
         assert_eq!(format!("{:?}", settings(DEFAULT_CONFIG.to_owned())), defaults);

@@ -201,10 +201,10 @@ impl<'a> Checker<'a> {
             }
             ast::Expr::Call(node) => self.call(node),
             ast::Expr::List(node) => {
-                node.items.iter().for_each(|item| self.expr(item, Use::WORKED))
+                node.items.iter().for_each(|item| self.expr(item, Use::WORKED));
             }
             ast::Expr::Tuple(node) => {
-                node.items.iter().for_each(|item| self.expr(item, Use::WORKED))
+                node.items.iter().for_each(|item| self.expr(item, Use::WORKED));
             }
             ast::Expr::Map(node) => {
                 node.keys.iter().chain(&node.values).for_each(|item| self.expr(item, Use::WORKED));

@@ -68,7 +68,7 @@ impl Typed for &Flow<'_> {
     }
 }
 
-impl<'a> Flow<'a> {
+impl Flow<'_> {
     /// A number of any length: as a tree would hold it where that says the same, else as text.
     pub fn digits(text: &str) -> Self {
         match number_of(text) {
@@ -98,7 +98,7 @@ impl<'a> Flow<'a> {
             Self::Owned(value) => push(value, out),
             Self::Node(node) => node.write(out),
             Self::Written(record) => out.extend_from_slice(record.bytes()),
-            Self::Many(values) => list(values, out, |value, out| push(value, out)),
+            Self::Many(values) => list(values, out, push),
             Self::Nodes(nodes) => list(nodes, out, |node, out| node.write(out)),
         }
         true
@@ -154,8 +154,9 @@ impl<'a> Flow<'a> {
         match self {
             Self::Many(values) => Some(values.iter().map(|value| Flow::Borrowed(value)).collect()),
             Self::Nodes(nodes) => Some(nodes.iter().copied().map(Flow::Node).collect()),
-            Self::Borrowed(Value::Array(items)) => Some(items.iter().map(Flow::Borrowed).collect()),
-            Self::Owned(Value::Array(items)) => Some(items.iter().map(Flow::Borrowed).collect()),
+            Self::Borrowed(Value::Array(items)) | Self::Owned(Value::Array(items)) => {
+                Some(items.iter().map(Flow::Borrowed).collect())
+            }
             Self::Node(node) => items_of(*node),
             Self::Written(record) => record.root().and_then(items_of),
             Self::Missing | Self::Borrowed(_) | Self::Owned(_) => None,

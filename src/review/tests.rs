@@ -234,7 +234,7 @@ const EDITS: &[Edit] = &[
             "grant         = \"client_credentials\"",
             "grant = \"refresh_token\"\nrefresh_token = \"{{ secret.ERP_ID }}\"",
         )],
-        &["auth.login"],
+        &["auth.login", "auth.setting"],
     ),
     (&[("\"orders.read\"]", "\"orders.read\", \"stock.read\"]")], &["auth.scopes_added"]),
     (&[(", \"orders.read\"]", "]")], &["auth.scopes_removed"]),
@@ -418,6 +418,37 @@ const EDITS: &[Edit] = &[
         )],
         &["cursor.removed"],
     ),
+    (
+        &[("lookback    = \"10m\"", "lookback    = \"10m\"\nuntil       = \"2026-01-01\"")],
+        &["cursor.until"],
+    ),
+    (
+        &[("query   = {", "on      = [{ status = 404, then = \"fail\" }]\nquery   = {")],
+        &["poll.on"],
+    ),
+    (
+        &[("query   = {", "on      = [{ status = 404, then = \"skip\" }]\nquery   = {")],
+        &["poll.gives_up"],
+    ),
+    (
+        &[("status = \"any\" }", "status = \"{{ each.state }}\" }\neach    = { state = [\"a\"] }")],
+        &["poll.each", "poll.request"],
+    ),
+    (
+        &[("query   = {", "detail  = { path = \"/orders/{{ record.id }}\" }\nquery   = {")],
+        &["poll.detail"],
+    ),
+    (
+        &[(
+            "query   = {",
+            "detail  = [{ name = \"items\", path = \"/orders/{{ record.id }}/items\" }]\nquery   = {",
+        )],
+        &["poll.detail.added"],
+    ),
+    (
+        &[("[stream.orders.poll]", "[stream.orders.vars]\nkind = \"a\"\n[stream.orders.poll]")],
+        &["stream.var"],
+    ),
     (&[("rate = \"2/s\"", "rate = \"5/s\"")], &["poll.limit"]),
     (&[("every = \"5m\"", "every = \"1h\"")], &["schedule"]),
     // Destinations.
@@ -505,6 +536,13 @@ fn other_edits() -> Vec<(Side, Side, &'static [&'static str])> {
     let poll = &BASE
         [BASE.find("[stream.orders.poll]").unwrap()..BASE.find("[stream.orders.map]").unwrap()];
     let cursor = &poll[poll.find("[stream.orders.poll.cursor]").unwrap()..];
+    let each = |values: &str| {
+        let one = format!("status = \"{{{{ each.state }}}}\" }}\neach = {{ state = {values} }}");
+        BASE.replace("status = \"any\" }", &one)
+    };
+    let detail = |path: &str| {
+        BASE.replace("query   = {", &format!("detail = {{ path = \"{path}\" }}\nquery   = {{"))
+    };
     let webhook_at = BASE.find("[stream.orders.webhook]").unwrap();
     let webhook = &BASE[webhook_at..BASE.find("[stream.orders.poll]").unwrap()];
     let more = BASE.replace(
@@ -526,6 +564,12 @@ fn other_edits() -> Vec<(Side, Side, &'static [&'static str])> {
         (whole(&more), whole(BASE), &["stream.removed"]),
         (whole(&without(poll)), whole(BASE), &["poll.added", "host.added"]),
         (whole(BASE), whole(&without(poll)), &["poll.removed"]),
+        (
+            whole(&detail("/orders/{{ record.id }}")),
+            whole(&detail("/v2/orders/{{ record.id }}")),
+            &["poll.detail.request"],
+        ),
+        (whole(&each("[\"a\"]")), whole(&each("[\"a\", \"b\"]")), &["poll.each.choice"]),
         (whole(&without(cursor)), whole(BASE), &["cursor.added"]),
         (whole(&without(webhook)), whole(BASE), &["webhook.added", "secret.added"]),
         (whole(&without("order       = \"key\"\n")), whole(BASE), &["destination.order_added"]),

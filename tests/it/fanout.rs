@@ -377,12 +377,11 @@ each = { board = "boards", kind = ["open", "closed"] }
 async fn several_in_a_request_share_a_window_and_newcomers_begin_at_the_start() {
     let ids = Arc::new(Mutex::new(vec![1, 2, 3, 4, 5]));
     let listed = Arc::clone(&ids);
-    let server = MockServer::start(move |seen| match seen.path() {
-        "/products" => {
+    let server = MockServer::start(move |seen| {
+        if seen.path() == "/products" {
             let item = |id: &i32| json!({ "id": id });
             Reply::json(listed.lock().iter().map(item).collect::<Vec<_>>())
-        }
-        _ => {
+        } else {
             let asked = seen.param("ids").unwrap();
             let item = |id: &str| json!({ "id": id, "at": 1_700_000_000 });
             Reply::json(asked.split(',').map(item).collect::<Vec<_>>())

@@ -68,6 +68,7 @@ const FREE: Chunk = Chunk { tags: [[0; 10]; CHUNK], until_s: [0; CHUNK] };
 
 /// One open-addressed table.
 #[derive(Default)]
+#[expect(clippy::vec_box, reason = "a chunk moves from table to table as it is")]
 struct Shard {
     chunks: Vec<Box<Chunk>>,
     used: usize,
@@ -75,6 +76,7 @@ struct Shard {
 
 /// What a table that is built anew leaves behind, and the next one uses.
 #[derive(Default)]
+#[expect(clippy::vec_box, reason = "a chunk moves from table to table as it is")]
 struct Spare {
     chunks: Vec<Box<Chunk>>,
     live: Vec<(Tag, u32)>,

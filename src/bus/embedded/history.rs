@@ -78,7 +78,8 @@ pub(super) fn page(
                 }
                 if page.events.len() >= HISTORY_PAGE_EVENTS || bytes > PAGE_BYTES {
                     page.next = page.events.last().map(|(seq, _)| *seq);
-                } else if let Ok(event) = slot.event.to_event() {
+                } else {
+                    let event = slot.event.to_event();
                     bytes += event.record.bytes().len();
                     page.events.push((Seq(seq), Arc::new(event)));
                     last_record = at;
@@ -165,9 +166,7 @@ fn find_event(
         if slot.event.id != id {
             return;
         }
-        let Ok(event) = slot.event.to_event() else {
-            return;
-        };
+        let event = slot.event.to_event();
         let seq = seq_at(segment, record + slot.offset as u32);
         open.extend(event.to.iter().map(|d| (seq, Arc::clone(d))));
         let steps = vec![steps::accepted(&event)];

@@ -173,5 +173,5 @@ fn read_event(file: &dyn DiskFile, offset: u64) -> io::Result<Arc<Event>> {
         read += file.read_at(&mut bytes[read..], offset + read as u64)?;
     }
     let slot = append::decode_slot(&bytes[..read]).map_err(|_| bad())?;
-    slot.event.to_event().map(Arc::new).map_err(|_| bad())
+    Ok(Arc::new(slot.event.to_event()))
 }

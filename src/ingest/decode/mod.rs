@@ -95,7 +95,7 @@ impl Unpack {
 /// What reads the files that come out of the archives, or the body itself.
 enum Reading {
     Lines(Lines),
-    Rows(Rows),
+    Rows(Box<Rows>),
     /// Documents: the one still open, and those that are whole.
     Whole {
         open: Vec<u8>,
@@ -128,7 +128,7 @@ impl Decoder {
         });
         let reading = match &plan.format {
             Format::JsonLines => Reading::Lines(Lines::default()),
-            Format::Csv(csv) => Reading::Rows(Rows::new(csv)),
+            Format::Csv(csv) => Reading::Rows(Box::new(Rows::new(csv))),
             _ => Reading::Whole { open: Vec::new(), done: Vec::new() },
         };
         let end = Reader { reading, records: Vec::new(), max_bytes, wire_bytes: 0, plain_bytes: 0 };
@@ -171,7 +171,7 @@ fn feed(unpack: &mut [Unpack], end: &mut Reader, piece: Piece<'_>) -> Result<(),
         Piece::Data(data) => first.push(data, &mut |piece| match piece {
             // A gzip file is one file, whatever it is made of.
             Piece::End => feed(inner, end, Piece::End),
-            data => feed(inner, end, data),
+            data @ Piece::Data(_) => feed(inner, end, data),
         }),
         Piece::End => {
             first.finish(&mut |piece| feed(inner, end, piece))?;

@@ -206,10 +206,10 @@ impl FanOut<'_> {
     /// The end of the run: what it did is stored, and said where something failed.
     async fn arrive(mut self, unchanged: u64, report: &mut PollReport) -> Result<(), PollFailure> {
         // Nothing got through: that is about the source, and the run goes on where it was.
-        if let (false, Some(strike)) = (self.succeeded, self.strikes.last()) {
-            if let Some(failure) = strike.failure.clone().filter(|_| self.failed == 0) {
-                return Err(failure);
-            }
+        if let (false, Some(strike)) = (self.succeeded, self.strikes.last())
+            && let Some(failure) = strike.failure.clone().filter(|_| self.failed == 0)
+        {
+            return Err(failure);
         }
         for strike in std::mem::take(&mut self.strikes) {
             self.settle(&strike);

@@ -191,7 +191,7 @@ fn own_parameters(plan: &PollPlan, ask: &Ask<'_>) -> Vec<(String, String)> {
         PageBy::Page { param, .. } => add(param.as_ref(), Some(ask.position.number.into())),
         PageBy::Offset { param } => add(param.as_ref(), Some(ask.position.offset.into())),
         PageBy::Cursor { param, .. } | PageBy::Last { param, .. } => {
-            add(param.as_ref(), ask.position.token.clone())
+            add(param.as_ref(), ask.position.token.clone());
         }
         PageBy::None | PageBy::Next { .. } | PageBy::Link => {}
     }

@@ -32,6 +32,7 @@ use super::{
     records::{Page, RecordsError},
     request::{Ask, Asked, build, describe},
     stored::{Stored, Validator, cursor_key},
+    stream::page_of,
     window::{Progress, Window, windows},
 };
 
@@ -442,14 +443,12 @@ impl Run<'_> {
         let wrong = |problem: String| PollFailure::Failed(format!("{asked_for}: {problem}"));
         let received_at = self.poller.world.clock.now();
         let mut page =
-            self.poller.page_of(self.poll, asked, &answer, self.whole_body).map_err(|error| {
-                match error {
-                    RecordsError::NotJson(_) => {
-                        let said = self.poller.message(&asked_for, &answer);
-                        PollFailure::Failed(format!("{error} ({said})"))
-                    }
-                    error => wrong(error.to_string()),
+            page_of(self.poll, asked, &answer, self.whole_body).map_err(|error| match error {
+                RecordsError::NotJson(_) => {
+                    let said = self.poller.message(&asked_for, &answer);
+                    PollFailure::Failed(format!("{error} ({said})"))
                 }
+                error => wrong(error.to_string()),
             })?;
         let response = response_of(&answer, std::mem::take(&mut page.body));
         let bytes = answer.body.len();

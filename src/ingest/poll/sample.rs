@@ -22,6 +22,7 @@ use super::{
     parents::{Writes, parents_prefix},
     request::{Ask, build},
     run::{Part, failed},
+    stream::page_of,
     window::{Window, windows},
 };
 
@@ -55,7 +56,7 @@ impl Poller {
         let asked = build(poll, &ask).map_err(failed)?;
         let (answer, page) = match self.fetch(poll, &asked).await.got? {
             Got::Answer(answer) => {
-                let page = self.page_of(poll, &asked, &answer, true).map_err(failed)?;
+                let page = page_of(poll, &asked, &answer, true).map_err(failed)?;
                 (answer, page)
             }
             Got::Flowing(flowing) => self.first_of(poll, &asked, flowing, max).await?,

@@ -143,30 +143,29 @@ impl Poller {
         let items = found.into_iter().take(max).map(Item::Parsed).collect();
         Ok((answer, Page { items, body: Value::Null, content: 0 }))
     }
+}
 
-    /// Takes an answer apart, whatever it is written in.
-    pub(super) fn page_of(
-        &self,
-        poll: &PollPlan,
-        asked: &Asked,
-        answer: &Answer,
-        whole: bool,
-    ) -> Result<Page, RecordsError> {
-        let records = poll.records.as_ref();
-        if poll.decode.is_plain() || answer.body.is_empty() {
-            return take_apart(records, &answer.body, whole);
-        }
-        let named = name_of(asked, answer);
-        let content_type = answer.headers.get(CONTENT_TYPE).and_then(|it| it.to_str().ok());
-        let described = Described { content_type, name: named.as_deref() };
-        let documents = documents(&poll.decode, &answer.body, &described, poll.max_response_bytes);
-        let documents = documents.map_err(|error| RecordsError::Undecodable(error.to_string()))?;
-        let mut pages = Vec::with_capacity(documents.len());
-        for document in &documents {
-            pages.push(take_apart(records, document, whole)?);
-        }
-        Ok(joined(pages))
+/// Takes an answer apart, whatever it is written in.
+pub(super) fn page_of(
+    poll: &PollPlan,
+    asked: &Asked,
+    answer: &Answer,
+    whole: bool,
+) -> Result<Page, RecordsError> {
+    let records = poll.records.as_ref();
+    if poll.decode.is_plain() || answer.body.is_empty() {
+        return take_apart(records, &answer.body, whole);
     }
+    let named = name_of(asked, answer);
+    let content_type = answer.headers.get(CONTENT_TYPE).and_then(|it| it.to_str().ok());
+    let described = Described { content_type, name: named.as_deref() };
+    let documents = documents(&poll.decode, &answer.body, &described, poll.max_response_bytes);
+    let documents = documents.map_err(|error| RecordsError::Undecodable(error.to_string()))?;
+    let mut pages = Vec::with_capacity(documents.len());
+    for document in &documents {
+        pages.push(take_apart(records, document, whole)?);
+    }
+    Ok(joined(pages))
 }
 
 /// An answer without its body.

@@ -273,7 +273,9 @@ pub(super) fn lower_keys<'a>(input: &Flow<'_>) -> Result<Flow<'a>, Fault> {
                 None => lowered.push((key, value)),
             }
         }
-        lowered.iter().for_each(|(key, value)| out.member(key, *value));
+        for (key, value) in &lowered {
+            out.member(key, *value);
+        }
     })
 }
 

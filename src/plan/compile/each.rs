@@ -192,13 +192,13 @@ pub(super) fn compile(
                 )
                 .help(format!("place {{{{ each.{name} }}}} in the path, query, headers or body"));
         }
-        if is_grouped(&entry.value) {
-            if let Some(first) = grouped.replace(entry.key) {
-                let label = "only one name of `each` may have `batch` or `collect`";
-                context
-                    .error(codes::BAD_EACH, entry.key, "two lists in one request", label)
-                    .related(first, "the other one");
-            }
+        if is_grouped(&entry.value)
+            && let Some(first) = grouped.replace(entry.key)
+        {
+            let label = "only one name of `each` may have `batch` or `collect`";
+            context
+                .error(codes::BAD_EACH, entry.key, "two lists in one request", label)
+                .related(first, "the other one");
         }
         plans.push(entry_of(context, name, entry, &format!("{path}.each.{name}")));
     }

@@ -209,9 +209,10 @@ async fn signature_version_4_reproduces_the_published_vectors() {
              secret_key = \"{{{{ secret.KEY }}}}\"\nregion = \"us-east-1\"\nservice = \"{service}\"\n"
         );
         let is_s3 = service == "s3";
-        let (now, key) = match is_s3 {
-            true => (Timestamp(1_369_353_600_000), "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
-            false => (THEN, key),
+        let (now, key) = if is_s3 {
+            (Timestamp(1_369_353_600_000), "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
+        } else {
+            (THEN, key)
         };
         let rig = Rig::at(now, &tables, &[("ID", id), ("KEY", key)]);
         let mut request = Request::builder().method(method).uri(url);

@@ -174,7 +174,7 @@ mod tests {
             .unwrap();
             for ((slot, (claim, event)), place) in slots.iter().zip(&events).zip(&places) {
                 prop_assert_eq!(slot.claim, *claim);
-                prop_assert_eq!(&slot.event.to_event().unwrap(), event);
+                prop_assert_eq!(&slot.event.to_event(), event);
                 prop_assert_eq!(slot.offset, *place);
                 let alone = decode_slot(&bytes[*place..]).unwrap();
                 prop_assert_eq!(alone.event.id, event.id);

@@ -40,7 +40,7 @@ pub(in crate::bus) fn decode(bytes: &[u8]) -> Result<(DeadId, DeadLetter), Malfo
     let destination = reader.text()?.into();
     let reason = reader.text()?.to_owned();
     let message = reader.text()?.to_owned();
-    let event = Arc::new(EventRef::decode(reader.rest())?.to_event()?);
+    let event = Arc::new(EventRef::decode(reader.rest())?.to_event());
     Ok((id, DeadLetter { event, destination, died_at, reason, message, attempts, status }))
 }
 
