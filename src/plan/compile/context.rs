@@ -160,6 +160,16 @@ impl<'a> Context<'a> {
         Reported(self.findings.last_mut())
     }
 
+    /// Refuses two keys that exclude each other, at the one that comes later. Whether both are there.
+    pub fn exclude(&mut self, one: (&str, Option<Loc>), other: (&str, Option<Loc>)) -> bool {
+        let (Some(at), Some(other_at)) = (one.1, other.1) else { return false };
+        let (first, second) = if at < other_at { (at, other_at) } else { (other_at, at) };
+        let message = format!("`{}` and `{}` exclude each other", one.0, other.0);
+        self.error(codes::CONFLICT, second, message, "one of the two is too many")
+            .related(first, "the other one");
+        true
+    }
+
     /// Reports that `wrong` is no `noun`; `known` are those there are.
     pub fn unknown<'n>(
         &mut self,

@@ -96,11 +96,7 @@ fn then_of(context: &mut Context<'_>, def: &RuleDef, then: ThenDef, path: &str) 
 /// The outer `None` is a mistake, the inner one leaves it to the API.
 #[allow(clippy::option_option)]
 fn wait(context: &mut Context<'_>, def: &RuleDef, path: &str) -> Option<Option<WaitPlan>> {
-    if let (Some(first), Some(second)) = (def.wait_for.key(), def.wait_until.key()) {
-        let message = "`for` and `until` exclude each other";
-        context
-            .error(codes::CONFLICT, second, message, "one of the two is too many")
-            .related(first, "the other one");
+    if context.exclude(("for", def.wait_for.key()), ("until", def.wait_until.key())) {
         return None;
     }
     if let Some(until) = def.wait_until.get() {

@@ -141,17 +141,7 @@ pub(super) fn merge<'d>(
 }
 
 fn request_body(context: &mut Context<'_>, def: &PollDef, path: &str) -> Option<RequestBody> {
-    if let (Some(body), Some(form)) = (def.body.key(), def.form.key()) {
-        let (first, second) = if body < form { (body, form) } else { (form, body) };
-        context
-            .error(
-                codes::CONFLICT,
-                second,
-                "`body` and `form` exclude each other",
-                "one of the two is too many",
-            )
-            .related(first, "the other one");
-    }
+    context.exclude(("body", def.body.key()), ("form", def.form.key()));
     let key = def.body.key().or(def.form.key());
     if let (Some(at), None | Some(MethodDef::Get)) = (key, def.method.value())
         && !matches!(def.method, Given::Invalid(_))

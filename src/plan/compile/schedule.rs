@@ -60,16 +60,8 @@ pub(super) fn compile(
 /// What is wrong with a table by itself.
 fn check_table(context: &mut Context<'_>, def: &ScheduleDef) {
     match (def.every.key(), def.cron.key()) {
-        (Some(every), Some(cron)) => {
-            let (first, second) = if every < cron { (every, cron) } else { (cron, every) };
-            context
-                .error(
-                    codes::CONFLICT,
-                    second,
-                    "`every` and `cron` exclude each other",
-                    "one of the two is too many",
-                )
-                .related(first, "the other one");
+        (every @ Some(_), cron @ Some(_)) => {
+            context.exclude(("every", every), ("cron", cron));
         }
         (None, None) if def.jitter.is_absent() && def.tz.is_absent() => {
             context

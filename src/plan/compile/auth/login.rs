@@ -69,17 +69,7 @@ fn body(
     def: &LoginRequestDef,
     path: &str,
 ) -> Option<Option<RequestBody>> {
-    if let (Some(body), Some(form)) = (def.body.key(), def.form.key()) {
-        let (first, second) = if body < form { (body, form) } else { (form, body) };
-        context
-            .error(
-                codes::CONFLICT,
-                second,
-                "`body` and `form` exclude each other",
-                "one of the two is too many",
-            )
-            .related(first, "the other one");
-    }
+    context.exclude(("body", def.body.key()), ("form", def.form.key()));
     if let (Some(key), Some(MethodDef::Get)) =
         (def.body.key().or(def.form.key()), def.method.value())
     {
