@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::{
     Accepted, Append, AppendError, Backlog, Bus, BusHealth, DeadId, DeadLetter, DeadSummary,
-    Delivery, HistoryPage, LaneId, LaneOptions, Seq, Settlement, StoreError, Trace,
+    Delivery, HistoryPage, LaneId, LaneOptions, NewEvent, Seq, Settlement, StoreError, Trace,
+    write_state,
 };
 use crate::{
     event::{EventId, Lane},
@@ -14,6 +15,8 @@ use crate::{
 
 /// Before the keys that lie aside.
 const PREFIX: &str = "backfill/";
+/// So many keys are looked at in one go.
+const KEYS_A_PAGE: usize = 512;
 
 /// See the module.
 pub struct Aside {
@@ -39,13 +42,21 @@ impl Aside {
 
     /// Forgets all that lies aside.
     pub async fn clear(&self) -> Result<(), StoreError> {
-        for (key, _) in self.inner.state_under(PREFIX) {
-            let plain = &key[PREFIX.len()..];
-            if self.key(plain) == key {
-                self.inner.put_state(&key, None).await?;
-            }
+        let mut after = None::<String>;
+        loop {
+            let page = self.inner.state_page(PREFIX, after.as_deref(), KEYS_A_PAGE);
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            after = Some(last.clone());
+            let own = page.into_iter().filter(|(key, _)| self.key(&key[PREFIX.len()..]) == *key);
+            write_state(&*self.inner, own.map(|(key, _)| (key, None)).collect()).await?;
         }
-        Ok(())
+    }
+
+    /// What keys that begin with `prefix` begin with where they lie aside. `None`: they do not.
+    fn prefix_aside(&self, prefix: &str) -> Option<String> {
+        let aside = self.key(prefix.trim_end_matches('/'));
+        let slash = if prefix.ends_with('/') { "/" } else { "" };
+        aside.starts_with(PREFIX).then(|| aside + slash)
     }
 }
 
@@ -55,6 +66,10 @@ impl Bus for Aside {
             *key = self.key(key);
         }
         self.inner.append(batch)
+    }
+
+    fn known<'a>(&'a self, events: &'a [NewEvent]) -> BoxFuture<'a, Vec<bool>> {
+        self.inner.known(events)
     }
 
     fn open(&self, lane: &Lane, options: LaneOptions) -> LaneId {
@@ -98,11 +113,16 @@ impl Bus for Aside {
     }
 
     fn state_under(&self, prefix: &str) -> Vec<(String, Vec<u8>)> {
-        let aside = self.key(prefix.trim_end_matches('/'));
-        let Some(aside) = aside.strip_prefix(PREFIX) else { return self.inner.state_under(prefix) };
-        let slash = if prefix.ends_with('/') { "/" } else { "" };
-        let found = self.inner.state_under(&format!("{PREFIX}{aside}{slash}")).into_iter();
-        found.map(|(key, value)| (key[PREFIX.len()..].to_owned(), value)).collect()
+        let Some(aside) = self.prefix_aside(prefix) else { return self.inner.state_under(prefix) };
+        plain(self.inner.state_under(&aside))
+    }
+
+    fn state_page(&self, prefix: &str, after: Option<&str>, max: usize) -> Vec<(String, Vec<u8>)> {
+        let Some(aside) = self.prefix_aside(prefix) else {
+            return self.inner.state_page(prefix, after, max);
+        };
+        let after = after.map(|after| format!("{PREFIX}{after}"));
+        plain(self.inner.state_page(&aside, after.as_deref(), max))
     }
 
     fn put_state(
@@ -136,6 +156,11 @@ impl Bus for Aside {
     }
 }
 
+/// Entries that lie aside, under the keys they have for the stream.
+fn plain(found: Vec<(String, Vec<u8>)>) -> Vec<(String, Vec<u8>)> {
+    found.into_iter().map(|(key, value)| (key[PREFIX.len()..].to_owned(), value)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,6 +182,13 @@ mod tests {
         let under: Vec<String> =
             aside.state_under("cursor/shop/orders/").into_iter().map(|(key, _)| key).collect();
         assert_eq!(under, ["cursor/shop/orders/p1"]);
+        let page = |prefix: &str, after: Option<&str>| {
+            let found = aside.state_page(prefix, after, 9).into_iter();
+            found.map(|(key, _)| key).collect::<Vec<_>>()
+        };
+        assert_eq!(page("cursor/shop/orders", None), ["cursor/shop/orders", under[0].as_str()]);
+        assert_eq!(page("cursor/shop/orders", Some("cursor/shop/orders")), under);
+        assert_eq!(page("parent/shop/all", None), ["parent/shop/all"], "another stream's");
         aside.clear().await.unwrap();
         assert!(memory.state_under("backfill/").is_empty());
         assert!(memory.state("cursor/shop/orders2").is_some());

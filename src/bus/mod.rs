@@ -58,7 +58,7 @@ pub struct Append {
     /// The events, in order.
     pub events: Vec<NewEvent>,
     /// State written with them (a cursor): key and value, `None` removes.
-    pub state: Vec<(String, Option<Vec<u8>>)>,
+    pub state: StateWrites,
 }
 
 /// What became of one appended event.
@@ -289,6 +289,24 @@ impl std::fmt::Display for StoreError {
 
 impl std::error::Error for StoreError {}
 
+/// Keys of state with what they are to hold; `None` removes.
+pub type StateWrites = Vec<(String, Option<Vec<u8>>)>;
+
+/// So many keys are written in one append: enough for one fsync to be cheap, and no more than a record
+/// of the journal holds.
+const KEYS_AN_APPEND: usize = 4_096;
+
+/// Makes changes of state durable, however many: in parts, in order. After an error the parts before it
+/// are written.
+pub async fn write_state(bus: &dyn Bus, writes: StateWrites) -> Result<(), AppendError> {
+    let mut writes = writes.into_iter().peekable();
+    while writes.peek().is_some() {
+        let state = writes.by_ref().take(KEYS_AN_APPEND).collect();
+        bus.append(Append { events: Vec::new(), state }).await?;
+    }
+    Ok(())
+}
+
 impl From<AppendError> for StoreError {
     fn from(error: AppendError) -> Self {
         Self(error.to_string())
@@ -322,9 +340,7 @@ pub trait Bus: Send + Sync + 'static {
 
     /// Whether each of these events was taken in before, and would be refused as a duplicate. For whoever
     /// would rather not make the event: an answer of no promises nothing.
-    fn known<'a>(&'a self, events: &'a [NewEvent]) -> BoxFuture<'a, Vec<bool>> {
-        Box::pin(std::future::ready(vec![false; events.len()]))
-    }
+    fn known<'a>(&'a self, events: &'a [NewEvent]) -> BoxFuture<'a, Vec<bool>>;
 
     /// Opens a lane, or gives the id it has. All leases that a previous opener held are returned
     /// to the lane (a reload drains through this).
@@ -365,10 +381,7 @@ pub trait Bus: Send + Sync + 'static {
 
     /// As [`Bus::state_under`], at most `max` of them, those behind the key `after`. For what there may
     /// be very many of.
-    fn state_page(&self, prefix: &str, after: Option<&str>, max: usize) -> Vec<(String, Vec<u8>)> {
-        let all = self.state_under(prefix).into_iter();
-        all.filter(|(key, _)| after.is_none_or(|after| key.as_str() > after)).take(max).collect()
-    }
+    fn state_page(&self, prefix: &str, after: Option<&str>, max: usize) -> Vec<(String, Vec<u8>)>;
 
     /// Writes state, durable when the future is done. `None` removes.
     fn put_state(&self, key: &str, value: Option<Vec<u8>>)

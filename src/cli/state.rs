@@ -5,8 +5,7 @@ use std::{fs, io::Read as _, path::PathBuf, sync::Arc};
 use super::{Exit, Outcome, Trouble, backfill, block_on, client::Daemon, render, when};
 use crate::{
     admin::api::{ImportBody, Imported, StateList},
-    bus::{Bus, embedded::EmbeddedBus, embedded::EmbeddedOptions},
-    engine::write_state,
+    bus::{Bus, EmbeddedBus, EmbeddedOptions, StateWrites, write_state},
     ingest::poll::state::{self, Rewind, RewindTo, Rewound, StateExport, StreamState},
     plan::Settings,
     world::{Clock as _, SystemClock, SystemDisk, Timestamp},
@@ -200,7 +199,7 @@ async fn rewind(args: &RewindArgs) -> Outcome {
     let rewound: Rewound = match bus {
         Some(bus) => {
             let done = match state::rewind(&*bus, &wanted) {
-                Ok((writes, rewound)) => write_state(&*bus, writes).await.map(|()| rewound),
+                Ok((writes, rewound)) => written(&*bus, writes).await.map(|()| rewound),
                 Err(problem) => Err(problem),
             };
             bus.close().await;
@@ -214,6 +213,10 @@ async fn rewind(args: &RewindArgs) -> Outcome {
         render::text(&render::rewound(&wanted, &rewound))?;
     }
     Ok(if rewound.moved == 0 { Exit::Findings } else { Exit::Fine })
+}
+
+async fn written(bus: &dyn Bus, writes: StateWrites) -> Result<(), String> {
+    write_state(bus, writes).await.map_err(|error| error.to_string())
 }
 
 async fn export(args: &Export) -> Outcome {
@@ -252,7 +255,7 @@ async fn import(args: &Import) -> Outcome {
             let done = match state::import(&*bus, &export, args.replace) {
                 Ok(writes) => {
                     let count = writes.len();
-                    write_state(&*bus, writes).await.map(|()| count)
+                    written(&*bus, writes).await.map(|()| count)
                 }
                 Err(problem) => Err(problem),
             };

@@ -153,27 +153,24 @@ impl Engine {
             ..BackfillStatus::default()
         };
         let walk = walk(&running, &status, now).map_err(BackfillError::Unknown)?;
-        if let Some(before) = stored(&*self.shared.bus, &status.key()) {
-            let same = (&before.from, &before.to) == (&status.from, &status.to);
-            match (before.is_running(), same) {
-                (true, true) => return Ok(self.shown(before)),
-                (true, false) => {
-                    return Err(BackfillError::Busy(format!(
-                        "a backfill of `{stream}` from {} to {} is running: wait for it, or end it \
-                         with --cancel",
-                        before.from, before.to
-                    )));
-                }
-                (false, true) if before.state == "failed" => {
-                    status = BackfillStatus {
-                        state: status.state,
-                        problem: None,
-                        ended_at: None,
-                        ..before
-                    };
-                }
-                _ => walk.aside.clear().await.map_err(BackfillError::Store)?,
+        let before = stored(&*self.shared.bus, &status.key());
+        let same = |it: &BackfillStatus| (&it.from, &it.to) == (&status.from, &status.to);
+        match before {
+            Some(before) if before.is_running() && same(&before) => return Ok(self.shown(before)),
+            Some(before) if before.is_running() => {
+                return Err(BackfillError::Busy(format!(
+                    "a backfill of `{stream}` from {} to {} is running: wait for it, or end it \
+                     with --cancel",
+                    before.from, before.to
+                )));
             }
+            Some(before) if before.state == "failed" && same(&before) => {
+                let state = status.state;
+                status = BackfillStatus { state, problem: None, ended_at: None, ..before };
+            }
+            // One that was cancelled may have stored a page at that very moment: a cursor that is left
+            // would let this one begin behind it.
+            _ => walk.aside.clear().await.map_err(BackfillError::Store)?,
         }
         store(&*self.shared.bus, &status).await.map_err(BackfillError::Store)?;
         begin(&self.shared, &running, walk, status.clone());

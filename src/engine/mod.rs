@@ -26,7 +26,6 @@ pub use backfill::{BackfillError, BackfillStatus};
 pub use login::Login;
 pub use replay::{ReplayReport, ReplayRequest};
 pub use solo::{Solo, SoloParts};
-pub use state::write_state;
 pub use status::{ConnectorStatus, DestinationStatus, ReloadReport, Status, StreamStatus};
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};

@@ -6,12 +6,9 @@ use futures_util::future::join_all;
 
 use super::Engine;
 use crate::{
-    bus::{Append, Bus},
-    ingest::poll::state::{self, Rewind, Rewound, StateExport, StreamState, Writes},
+    bus::write_state,
+    ingest::poll::state::{self, Rewind, Rewound, StateExport, StreamState},
 };
-
-/// So many keys are written at once.
-const KEYS_AT_ONCE: usize = 1_000;
 
 impl Engine {
     /// What is remembered of each stream that polls, or did.
@@ -23,7 +20,7 @@ impl Engine {
     pub async fn rewind(&self, wanted: &Rewind) -> Result<Rewound, String> {
         let _quiet = self.quiet(&wanted.connector).await;
         let (writes, rewound) = state::rewind(&**self.bus(), wanted)?;
-        write_state(&**self.bus(), writes).await?;
+        write_state(&**self.bus(), writes).await.map_err(|error| error.to_string())?;
         let Rewind { connector, stream, to, .. } = wanted;
         tracing::info!(connector, stream, ?to, moved = rewound.moved, "cursor rewound by hand");
         Ok(rewound)
@@ -34,7 +31,7 @@ impl Engine {
         let _quiet = self.quiet(&export.connector).await;
         let writes = state::import(&**self.bus(), export, replace)?;
         let count = writes.len();
-        write_state(&**self.bus(), writes).await?;
+        write_state(&**self.bus(), writes).await.map_err(|error| error.to_string())?;
         tracing::info!(connector = export.connector, entries = count, "state imported by hand");
         Ok(count)
     }
@@ -46,15 +43,4 @@ impl Engine {
         let Some(running) = running else { return Vec::new() };
         join_all(running.polls.iter().map(|poll| poll.interrupt())).await
     }
-}
-
-/// Makes changes of state durable.
-pub async fn write_state(bus: &dyn Bus, writes: Writes) -> Result<(), String> {
-    let mut writes = writes.into_iter().peekable();
-    while writes.peek().is_some() {
-        let state = writes.by_ref().take(KEYS_AT_ONCE).collect();
-        let batch = Append { events: Vec::new(), state };
-        bus.append(batch).await.map_err(|error| error.to_string())?;
-    }
-    Ok(())
 }

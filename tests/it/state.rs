@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use tenon::{
-    bus::{Bus as _, MemoryBus},
-    engine::{Engine, EngineOptions, write_state},
+    bus::{Bus as _, MemoryBus, write_state},
+    engine::{Engine, EngineOptions},
     ingest::poll::state::{self, Rewind, RewindTo},
     plan::Settings,
     world::{ScriptedEntropy, StaticSecrets, SystemClock, World},

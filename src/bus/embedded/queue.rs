@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::format::{append::StoredClaim, settlement::Settled};
 use crate::{
-    bus::{Accepted, AppendError, DeadId, DeadLetter, StoreError},
+    bus::{Accepted, AppendError, DeadId, DeadLetter, StateWrites, StoreError},
     event::Event,
     world::Timestamp,
 };
@@ -37,9 +37,6 @@ pub(super) struct Pending {
     /// Where its slot stands in the group; `None` for a duplicate.
     pub at: Option<u32>,
 }
-
-/// State as it is to be written.
-pub(super) type StateWrites = Vec<(String, Option<Vec<u8>>)>;
 
 /// A batch that waits to become durable.
 pub(super) struct AppendOp {

@@ -3,7 +3,8 @@
 
 use std::{collections::BTreeMap, ops::Bound};
 
-use super::{format::Malformed, queue::StateWrites};
+use super::format::Malformed;
+use crate::bus::StateWrites;
 
 struct Value {
     bytes: Box<[u8]>,

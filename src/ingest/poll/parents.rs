@@ -22,7 +22,7 @@ use serde_json::{Map, Value};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
-    bus::Append,
+    bus::{StateWrites, write_state},
     event::{Event, Record},
     plan::{Keep, ParentPlan, PollPlan},
     world::Timestamp,
@@ -33,13 +33,8 @@ use super::{
 };
 
 const VERSION: u64 = 1;
-/// Parents written or removed in one append.
-const WRITES_AN_APPEND: usize = 4_096;
 /// Parents looked at in one go.
 pub(super) const PARENTS_A_PAGE: usize = 512;
-
-/// Keys with values, `None` removes.
-pub(super) type Writes = Vec<(String, Option<Vec<u8>>)>;
 
 /// What is remembered of one record.
 #[derive(Clone, Debug, PartialEq)]
@@ -130,7 +125,7 @@ impl Seen {
     }
 
     /// Removes those of `parents` that were not met.
-    fn unmet(&self, parents: Vec<(String, Vec<u8>)>) -> Writes {
+    fn unmet(&self, parents: Vec<(String, Vec<u8>)>) -> StateWrites {
         let met = self.met.lock();
         let gone = parents.into_iter().filter(|(key, _)| !met.contains(&xxh3_64(key.as_bytes())));
         gone.map(|(key, _)| (key, None)).collect()
@@ -151,7 +146,7 @@ impl Poller {
         seen: &Seen,
         event: &Event,
         each: Option<&Arc<Value>>,
-        writes: &mut Writes,
+        writes: &mut StateWrites,
     ) {
         let key = format!("{}{}", seen.prefix, event.key);
         let known = self.bus.state(&key);
@@ -167,14 +162,8 @@ impl Poller {
     }
 
     /// Makes parents durable.
-    pub(super) async fn write_parents(&self, writes: Writes) -> Result<(), PollFailure> {
-        let mut writes = writes.into_iter().peekable();
-        while writes.peek().is_some() {
-            let state = writes.by_ref().take(WRITES_AN_APPEND).collect();
-            let append = Append { events: Vec::new(), state };
-            self.bus.append(append).await.map_err(not_appended)?;
-        }
-        Ok(())
+    pub(super) async fn write_parents(&self, writes: StateWrites) -> Result<(), PollFailure> {
+        write_state(&*self.bus, writes).await.map_err(not_appended)
     }
 
     /// The end of a run that went well: whoever waits for the parents may go on, and those that are no

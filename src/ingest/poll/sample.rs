@@ -19,7 +19,7 @@ use super::{
     fetch::{Got, header_values},
     group::Units,
     page::Pages,
-    parents::{Writes, parents_prefix},
+    parents::parents_prefix,
     request::{Ask, build},
     run::{Part, failed},
     stream::page_of,
@@ -122,7 +122,7 @@ impl Poller {
         let Some(seen) = parent.begin_parents() else { return Ok(()) };
         let sampled = Box::pin(parent.sample(usize::MAX)).await?;
         let each = parent.poll().and_then(|poll| parent.first_part(poll))?.and_then(|p| p.each);
-        let mut writes = Writes::new();
+        let mut writes = Vec::new();
         for Sampled { record, env } in sampled {
             let received_at = self.world.clock.now();
             let incoming =

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::bus::Bus;
+use crate::bus::{Bus, StateWrites};
 
 use super::{
     cursor::{CursorValue, written_time},
@@ -20,9 +20,6 @@ use super::{
 /// The version of an export.
 const VERSION: u8 = 1;
 const AREAS: [&str; 4] = ["cursor", "fanout", "parent", "poll"];
-
-/// Keys with their new values, `None` to remove.
-pub type Writes = Vec<(String, Option<Vec<u8>>)>;
 
 /// What is remembered of one stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -201,7 +198,7 @@ pub fn export(bus: &dyn Bus, connector: &str, stream: Option<&str>) -> Result<St
 }
 
 /// What an import writes. Errors: it is no export, or it would replace what is there and may not.
-pub fn import(bus: &dyn Bus, export: &StateExport, replace: bool) -> Result<Writes, String> {
+pub fn import(bus: &dyn Bus, export: &StateExport, replace: bool) -> Result<StateWrites, String> {
     if export.tenon_state != VERSION {
         return Err(format!(
             "this is an export of version {}, this Tenon knows {VERSION}",
@@ -211,7 +208,7 @@ pub fn import(bus: &dyn Bus, export: &StateExport, replace: bool) -> Result<Writ
     if export.connector.is_empty() || export.connector.contains('/') {
         return Err(format!("`{}` is no connector's name", export.connector));
     }
-    let (mut writes, mut known) = (Writes::new(), 0);
+    let (mut writes, mut known) = (Vec::new(), 0);
     for (key, value) in &export.entries {
         let Some((area, rest)) = key.split_once('/').filter(|(area, _)| AREAS.contains(area))
         else {
@@ -239,7 +236,7 @@ pub fn import(bus: &dyn Bus, export: &StateExport, replace: bool) -> Result<Writ
 }
 
 /// What a rewind writes. Errors: there is nothing to rewind, or it would leave records unread.
-pub fn rewind(bus: &dyn Bus, wanted: &Rewind) -> Result<(Writes, Rewound), String> {
+pub fn rewind(bus: &dyn Bus, wanted: &Rewind) -> Result<(StateWrites, Rewound), String> {
     let Rewind { connector, stream, partition, to, forward } = wanted;
     let mut keys = Vec::new();
     if let Some(partition) = partition {
@@ -258,7 +255,7 @@ pub fn rewind(bus: &dyn Bus, wanted: &Rewind) -> Result<(Writes, Rewound), Strin
     if keys.is_empty() {
         return Err(format!("{name} has no cursor yet: it begins at its start"));
     }
-    let (mut writes, mut rewound) = (Writes::new(), Rewound::default());
+    let (mut writes, mut rewound) = (Vec::new(), Rewound::default());
     for (key, value) in keys {
         let stored = Stored::decode(&value).map_err(|problem| format!("`{key}`: {problem}"))?;
         let target = match (to, &stored.cursor) {

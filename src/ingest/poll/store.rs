@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::{
-    bus::{Accepted, Append, AppendError, NewEvent},
+    bus::{Accepted, Append, AppendError, NewEvent, StateWrites},
     event::{Origin, Record},
     ingest::{Incoming, name_event},
     map::Env,
@@ -16,7 +16,7 @@ use super::{
     cursor::CursorValue,
     detail::{Detail, join},
     explode::Opened,
-    parents::{Seen, Writes},
+    parents::Seen,
     path::kind,
     run::{Arrived, Run, Slot, failed},
     stored::{Stored, Validator},
@@ -36,7 +36,7 @@ pub(super) struct Intake {
     received_at: Timestamp,
     events: Vec<NewEvent>,
     /// What is remembered of them for the streams that are read for each of them.
-    parents: Writes,
+    parents: StateWrites,
     /// Of their records.
     bytes: usize,
     /// What was taken in since the last part was appended.
@@ -53,7 +53,7 @@ impl Intake {
             env,
             received_at,
             events,
-            parents: Writes::new(),
+            parents: Vec::new(),
             bytes: 0,
             tally: PollReport::default(),
             records: 0,
@@ -179,7 +179,7 @@ impl Run<'_> {
     pub(super) async fn append_all(
         &mut self,
         intake: &mut Intake,
-        state: Writes,
+        state: StateWrites,
     ) -> Result<(), PollFailure> {
         intake.bytes = 0;
         let mut tally = std::mem::take(&mut intake.tally);
@@ -210,7 +210,7 @@ impl Run<'_> {
     }
 
     /// Of a stream that is only a parent, the records that are new or changed.
-    fn only_parents(&self, parents: &Writes) -> u64 {
+    fn only_parents(&self, parents: &StateWrites) -> u64 {
         if self.seen.is_some_and(Seen::only) { parents.len() as u64 } else { 0 }
     }
 
@@ -243,7 +243,7 @@ impl Run<'_> {
         done: bool,
         received_at: Timestamp,
         validator: Option<Validator>,
-    ) -> Writes {
+    ) -> StateWrites {
         let before = self.progress.cursor().cloned();
         if let Some(plan) = &self.poll.cursor {
             self.progress.after_page(plan, window, done, (self.now, received_at));
@@ -263,7 +263,7 @@ impl Run<'_> {
         let other_parent = |slot: &Slot| complete && slot.parent != slot.parent_before;
         let changed = moved || validator != self.validator || self.slots.iter().any(other_parent);
         if !changed {
-            return Writes::new();
+            return Vec::new();
         }
         self.validator = validator;
         let stored = Stored {
@@ -283,7 +283,7 @@ impl Run<'_> {
     async fn append(
         &self,
         events: Vec<NewEvent>,
-        mut state: Writes,
+        mut state: StateWrites,
         duplicates: &mut u64,
     ) -> Result<u64, PollFailure> {
         let mut accepted = 0;
@@ -291,7 +291,7 @@ impl Run<'_> {
         while parts.peek().is_some() || !state.is_empty() {
             let events = parts.next().unwrap_or_default();
             let state =
-                if parts.peek().is_none() { std::mem::take(&mut state) } else { Writes::new() };
+                if parts.peek().is_none() { std::mem::take(&mut state) } else { Vec::new() };
             let batch = Append { events, state };
             for outcome in self.poller.bus.append(batch).await.map_err(not_appended)? {
                 match outcome {

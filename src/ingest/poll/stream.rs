@@ -24,7 +24,6 @@ use super::{
     detail::Detail,
     explode::Opened,
     page::{Pages, Step},
-    parents::Writes,
     records::{Item, Page, RecordsError, take_apart},
     request::{Asked, describe},
     run::{Run, failed, response_of},
@@ -61,7 +60,7 @@ impl Run<'_> {
                     self.take_all(&mut opened, window, &mut intake).await?;
                 }
                 if intake.is_full() {
-                    self.append_all(&mut intake, Writes::new()).await?;
+                    self.append_all(&mut intake, Vec::new()).await?;
                     progress(self.report);
                 }
             }

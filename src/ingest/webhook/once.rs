@@ -18,7 +18,10 @@ use data_encoding::HEXLOWER;
 use parking_lot::Mutex;
 use ring::digest::{SHA256, digest};
 
-use crate::{bus::Bus, world::Timestamp};
+use crate::{
+    bus::{Bus, StateWrites},
+    world::Timestamp,
+};
 
 const VERSION: u8 = 1;
 const VALUE_BYTES: usize = 25;
@@ -48,7 +51,7 @@ struct Known {
 #[derive(Debug, Default)]
 pub(super) struct Taken {
     /// What has to become durable along.
-    pub state: Vec<(String, Option<Vec<u8>>)>,
+    pub state: StateWrites,
     key: Option<String>,
 }
 
