@@ -30,6 +30,8 @@ const MAX_HEAD_BYTES: usize = 16 << 10;
 const MAX_HEADERS: usize = 64;
 /// A request's body.
 const MAX_BODY_BYTES: usize = 64 << 10;
+/// A part of an import: parents may be whole records.
+const MAX_IMPORT_BYTES: usize = 16 << 20;
 /// From a connection's start or its last answer to the end of the next request's head.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// For a request's body.
@@ -124,7 +126,7 @@ impl Admin {
                     tracing::warn!(
                         asked,
                         code = problem.code,
-                        message = problem.message,
+                        problem = problem.message,
                         "admin request failed"
                     );
                 }
@@ -137,7 +139,9 @@ impl Admin {
         let (parts, body) = request.into_parts();
         guard::check(&parts, self.own)?;
         let route = route::route(&parts.method, parts.uri.path(), parts.uri.query())?;
-        let body = whole(body).await?;
+        let limit_bytes =
+            if route == route::Route::StateImport { MAX_IMPORT_BYTES } else { MAX_BODY_BYTES };
+        let body = whole(body, limit_bytes).await?;
         if !is_json(&parts.headers, &body) {
             return Err(ApiError::not_json());
         }
@@ -148,14 +152,12 @@ impl Admin {
     }
 }
 
-async fn whole(body: Incoming) -> Result<Bytes, ApiError> {
-    let collected = tokio::time::timeout(BODY_TIME, Limited::new(body, MAX_BODY_BYTES).collect());
+async fn whole(body: Incoming, limit_bytes: usize) -> Result<Bytes, ApiError> {
+    let collected = tokio::time::timeout(BODY_TIME, Limited::new(body, limit_bytes).collect());
     match collected.await {
         Err(_elapsed) => Err(ApiError::too_slow()),
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(ApiError::too_large(MAX_BODY_BYTES))
-        }
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::too_large(limit_bytes)),
         Ok(Err(_broken)) => Err(ApiError::bad_request("the request's body broke off")),
     }
 }

@@ -5,12 +5,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, StatusCode};
-use serde_json::{Map, Value, json};
+use http::StatusCode;
+use serde_json::{Value, json};
 
 use super::{authenticator::AuthError, credential::redacted};
 use crate::{
-    egress::{Answer, EgressError, retry_after},
+    egress::{Answer, EgressError, header_values, retry_after},
     map::{Env, Expr},
     plan::Life,
     world::{Secret, Timestamp},
@@ -85,20 +85,10 @@ fn shown(hidden: &[Secret], text: &str) -> String {
 pub(super) fn bound(env: &Env, answer: &Answer, body: Value) -> Env {
     let response = json!({
         "status": answer.status.as_u16(),
-        "headers": headers(&answer.headers),
+        "headers": header_values(&answer.headers),
         "body": body,
     });
     env.clone().with("response", Arc::new(response))
-}
-
-fn headers(headers: &HeaderMap) -> Map<String, Value> {
-    let names = headers.keys();
-    names
-        .filter_map(|name| {
-            let value = String::from_utf8_lossy(headers.get(name)?.as_bytes());
-            Some((name.as_str().to_owned(), value.into_owned().into()))
-        })
-        .collect()
 }
 
 /// The token that an expression finds; it is a text, or a number as it is printed.

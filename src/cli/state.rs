@@ -1,6 +1,8 @@
 //! `tenon state`: what polls remember, through the daemon or in the folder of one that is stopped.
 
-use std::{fs, io::Read as _, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fs, io::Read as _, path::PathBuf, sync::Arc};
+
+use serde_json::Value;
 
 use super::{Exit, Outcome, Trouble, backfill, block_on, client::Daemon, render, when};
 use crate::{
@@ -11,8 +13,8 @@ use crate::{
     world::{Clock as _, SystemClock, SystemDisk, Timestamp},
 };
 
-/// So many entries are imported at once.
-const ENTRIES_AT_ONCE: usize = 1_000;
+/// An import goes to the daemon in parts of about so many bytes.
+const PART_BYTES: usize = 1 << 20;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -276,13 +278,43 @@ async fn import_into(
     replace: bool,
 ) -> Result<usize, Trouble> {
     let mut written = 0;
-    let entries: Vec<_> = export.entries.iter().collect();
-    for part in entries.chunks(ENTRIES_AT_ONCE) {
-        let entries = part.iter().map(|(key, value)| ((*key).clone(), (*value).clone())).collect();
+    for entries in parts(&export.entries) {
         let state = StateExport { entries, ..export.clone_without_entries() };
         let body = ImportBody { state, replace };
         let Imported { entries } = daemon.post("/api/v1/state/import", &body).await?;
         written += entries;
     }
     Ok(written)
+}
+
+/// The entries in parts of about so many bytes of JSON, each at least one entry.
+fn parts(entries: &BTreeMap<String, Value>) -> Vec<BTreeMap<String, Value>> {
+    let (mut parts, mut bytes) = (Vec::<BTreeMap<_, _>>::new(), usize::MAX);
+    for (key, value) in entries {
+        let size = key.len() + value.to_string().len();
+        if bytes.saturating_add(size) > PART_BYTES {
+            parts.push(BTreeMap::new());
+            bytes = 0;
+        }
+        bytes += size;
+        parts.last_mut().expect("a part was begun").insert(key.clone(), value.clone());
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_bounded_by_their_bytes_and_hold_everything() {
+        let entry =
+            |number: usize, bytes| (format!("parent/{number:02}"), "x".repeat(bytes).into());
+        let large = [entry(0, 2 * PART_BYTES)];
+        let small = (1..10).map(|number| entry(number, PART_BYTES / 4));
+        let entries: BTreeMap<String, Value> = large.into_iter().chain(small).collect();
+        let parts = parts(&entries);
+        assert_eq!(parts.iter().map(BTreeMap::len).collect::<Vec<_>>(), [1, 3, 3, 3]);
+        assert_eq!(parts.into_iter().flatten().collect::<BTreeMap<_, _>>(), entries);
+    }
 }

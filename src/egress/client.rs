@@ -4,11 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Request, Response, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode,
     header::{ACCEPT_ENCODING, USER_AGENT},
     uri::Scheme,
 };
 use hyper::body::Incoming;
+use serde_json::{Map, Value};
 use tokio::time::timeout;
 
 use super::{
@@ -57,6 +58,15 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// After decompression.
     pub body: Bytes,
+}
+
+/// The first value of each header as templates see it: names in lower case.
+pub fn header_values(headers: &HeaderMap) -> Map<String, Value> {
+    let named = |name: &HeaderName| {
+        let value = String::from_utf8_lossy(headers.get(name)?.as_bytes());
+        Some((name.as_str().to_owned(), value.into_owned().into()))
+    };
+    headers.keys().filter_map(named).collect()
 }
 
 /// One for the whole process, cheap to clone: connections are shared across connectors.

@@ -25,7 +25,7 @@ mod retry_after;
 mod script;
 mod tls;
 
-pub use client::{Answer, Egress, EgressConfig, ExchangeLimits};
+pub use client::{Answer, Egress, EgressConfig, ExchangeLimits, header_values};
 pub use error::EgressError;
 pub use flowing::Flowing;
 pub use guard::Cidr;

@@ -4,13 +4,13 @@
 //! its connector, and ends by being done, by failing, or by being cancelled. One that failed goes on
 //! where it was when the same range is asked for again. Its requests spend the source's own rate.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, Shared, connector::Connector, tasks::TaskKind};
+use super::{Engine, Shared, connector::Connector, polls::backoff, tasks::TaskKind};
 use crate::{
     bus::{Bus, StoreError},
     ingest::poll::{Backfill, PollFailure, PollReport},
@@ -18,8 +18,6 @@ use crate::{
     world::Timestamp,
 };
 
-/// First and last wait after passing trouble.
-const BACKOFF: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(5));
 /// Where jobs are kept: `backfills/<connector>/<stream>`.
 const AREA: &str = "backfills/";
 
@@ -155,16 +153,20 @@ impl Engine {
         let walk = walk(&running, &status, now).map_err(BackfillError::Unknown)?;
         let before = stored(&*self.shared.bus, &status.key());
         let same = |it: &BackfillStatus| (&it.from, &it.to) == (&status.from, &status.to);
+        let is_alive = self.shared.backfills.0.lock().contains_key(&status.key());
         match before {
-            Some(before) if before.is_running() && same(&before) => return Ok(self.shown(before)),
-            Some(before) if before.is_running() => {
+            Some(before) if is_alive && before.is_running() && same(&before) => {
+                return Ok(self.shown(before));
+            }
+            Some(before) if is_alive && before.is_running() => {
                 return Err(BackfillError::Busy(format!(
                     "a backfill of `{stream}` from {} to {} is running: wait for it, or end it \
                      with --cancel",
                     before.from, before.to
                 )));
             }
-            Some(before) if before.state == "failed" && same(&before) => {
+            // It failed, or what it ran on went away beneath it.
+            Some(before) if before.state != "done" && same(&before) => {
                 let state = status.state;
                 status = BackfillStatus { state, problem: None, ended_at: None, ..before };
             }
@@ -253,6 +255,16 @@ pub fn resume(shared: &Arc<Shared>, connector: &Arc<Connector>) {
             }
             Err(problem) => {
                 tracing::warn!(connector = name, stream, problem, "a backfill cannot go on");
+                let ended_at = Some(shared.world.clock.now());
+                let state = "failed".to_owned();
+                let status =
+                    BackfillStatus { state, problem: Some(problem), ended_at, ..status.clone() };
+                let (task, bus) = (format!("backfill {name}/{stream}"), Arc::clone(&shared.bus));
+                shared.tasks.spawn(TaskKind::Background, task, async move {
+                    if let Err(error) = store(&*bus, &status).await {
+                        tracing::warn!(backfill = status.key(), %error, "its end is not durable");
+                    }
+                });
             }
         }
     }
@@ -305,10 +317,7 @@ async fn to_its_end(shared: &Arc<Shared>, job: &Job) {
             }
             Some(PollFailure::Later { message, retry_after }) => {
                 status.problem = Some(message);
-                let (from, to) = BACKOFF;
-                let ceiling = from.saturating_mul(1 << failures.min(16)).min(to);
-                let backoff = ceiling.mul_f64(shared.world.entropy.fraction()).max(from);
-                Some(backoff.max(retry_after.unwrap_or_default()))
+                Some(backoff(failures, shared.world.entropy.fraction(), retry_after))
             }
             Some(PollFailure::Held(message) | PollFailure::Failed(message)) => {
                 "failed".clone_into(&mut status.state);

@@ -230,7 +230,7 @@ impl PollRuntime {
         let mut view = self.view.lock();
         view.last = Some(began);
         if let Some(failure) = failure {
-            let error = failure_message(&failure);
+            let error = failure.message();
             self.metrics.polls_failed.fetch_add(1, Relaxed);
             tracing::warn!(
                 connector,
@@ -274,17 +274,14 @@ impl PollRuntime {
     async fn after_failure(&self, stored: &mut Stored, failure: PollFailure, failures: u32) {
         match failure {
             PollFailure::Later { retry_after, .. } => {
-                let (from, to) = BACKOFF;
-                let ceiling = from.saturating_mul(1 << failures.min(16)).min(to);
-                let backoff = ceiling.mul_f64(self.poller.world.entropy.fraction());
-                let wait = backoff.max(from).max(retry_after.unwrap_or_default());
+                let wait = backoff(failures, self.poller.world.entropy.fraction(), retry_after);
                 stored.not_before = Some(self.poller.world.clock.now().plus(wait));
                 self.store(stored).await;
             }
             PollFailure::Held(message) => {
                 let connector = &*self.poller.connector.name;
                 let stream = &*self.poller.stream.name;
-                tracing::error!(connector, stream, message, "poll held");
+                tracing::error!(connector, stream, problem = message, "poll held");
                 self.wait_for_resume(&message).await;
                 stored.not_before = Some(self.poller.world.clock.now());
             }
@@ -293,10 +290,9 @@ impl PollRuntime {
     }
 }
 
-fn failure_message(failure: &PollFailure) -> &str {
-    match failure {
-        PollFailure::Later { message, .. }
-        | PollFailure::Held(message)
-        | PollFailure::Failed(message) => message,
-    }
+/// How long to wait after so many failures in a row: full jitter, and no less than the source asks for.
+pub(super) fn backoff(failures: u32, fraction: f64, retry_after: Option<Duration>) -> Duration {
+    let (from, to) = BACKOFF;
+    let ceiling = from.saturating_mul(1 << failures.min(16)).min(to);
+    ceiling.mul_f64(fraction).max(from).max(retry_after.unwrap_or_default())
 }

@@ -37,6 +37,7 @@ mod tree;
 pub use env::Env;
 pub use expr::{Exact, Expr};
 pub use fault::{EvalError, Place};
+pub(crate) use filters::sha256_hex;
 pub use parts::{FilterPart, Head, Parts};
 pub use schema::Schema;
 pub(crate) use shared::text as shared_text;

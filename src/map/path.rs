@@ -246,14 +246,19 @@ fn places<'a>(found: &[&Value], tree: &Value, record: Node<'a>) -> Vec<Node<'a>>
                 items.iter().zip(node.items()).for_each(|(value, node)| visit(value, node, at));
             }
             Value::Object(members) => {
+                // The last of a name is the one that the tree has.
+                let nodes: HashMap<_, _> = node.members().collect();
                 for (name, value) in members {
-                    if let Some(node) = node.member(name) {
-                        visit(value, node, at);
+                    if let Some(node) = nodes.get(name.as_str()) {
+                        visit(value, *node, at);
                     }
                 }
             }
             _ => {}
         }
+    }
+    if found.is_empty() {
+        return Vec::new();
     }
     let mut at = found.iter().map(|value| (ptr::from_ref(*value), None)).collect();
     visit(tree, record, &mut at);

@@ -647,3 +647,116 @@ detail = [
     });
     assert_eq!(**event.with.clone().unwrap().value(), expected);
 }
+
+#[test]
+fn what_would_ask_for_the_same_or_never_go_on_is_said_at_its_place() {
+    let poll = |keys: &str| {
+        said(&format!(
+            "[stream.orders]\nkey = \"$.id\"\n[stream.orders.poll]\npath = \"/orders\"\n{keys}\n"
+        ))
+    };
+    insta::assert_snapshot!("detail_without_record", poll("detail = { path = \"/order\" }"));
+    insta::assert_snapshot!(
+        "lines_without_next",
+        poll(
+            "decode = \"jsonl\"\npage = { by = \"cursor\", next = \"$.next\", param = \"after\" }"
+        )
+    );
+    let by_head =
+        "decode = \"csv\"\npage = { by = \"next\", next = \"{{ response.headers['x-next'] }}\" }";
+    assert_eq!(poll(by_head), "");
+    insta::assert_snapshot!(
+        "rule_that_is_always_true",
+        poll("on = [{ status = 200, when = \"response.body.ok == false\", then = \"fail\" }]")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_parent_that_is_not_fetched_again_stays_a_parent() {
+    let server = MockServer::start(|seen| match seen.path() {
+        "/orders" => Reply::json(json!([{ "id": 1, "rev": 1 }])),
+        "/orders/1" => Reply::json(json!({ "id": 1, "rev": 1, "lines": 2 })),
+        path => Reply::json(json!([{ "id": path }])),
+    })
+    .await;
+    let rig = Rig::new(
+        &server,
+        r#"
+[stream.orders]
+key      = "$.id"
+revision = "$.rev"
+[stream.orders.poll]
+path   = "/orders"
+detail = { path = "/orders/{{ record.id }}" }
+
+[stream.lines]
+key = "$.id"
+[stream.lines.poll]
+path = "/lines/{{ each.order.id }}"
+each = { order = "orders" }
+"#,
+    );
+    assert_eq!(rig.fine("orders").await.requests, 2);
+    assert_eq!(rig.fine("lines").await.partitions, 1);
+    let report = rig.fine("orders").await;
+    assert_eq!((report.requests, report.duplicates), (1, 1), "it is known");
+    assert_eq!(rig.fine("lines").await.partitions, 1, "and still there");
+}
+
+#[tokio::test(start_paused = true)]
+async fn details_are_joined_to_a_with_that_ends_in_an_object() {
+    let server = MockServer::start(|seen| match seen.path() {
+        "/orders" => Reply::json(json!([{ "id": 1, "to": { "city": { "zip": "1" } } }])),
+        _ => Reply::json(json!({ "sku": "a" })),
+    })
+    .await;
+    let rig = Rig::new(
+        &server,
+        r#"
+[stream.orders]
+key  = "$.id"
+with = { to = "$.to" }
+[stream.orders.poll]
+path   = "/orders"
+detail = [{ name = "line", path = "/lines/{{ record.id }}" }]
+"#,
+    );
+    rig.fine("orders").await;
+    let event = rig.events("orders").remove(0);
+    let expected = json!({ "to": { "city": { "zip": "1" } }, "line": { "sku": "a" } });
+    assert_eq!(**event.with.clone().unwrap().value(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_ends_at_the_budget_goes_on_there() {
+    let spent = Arc::new(AtomicBool::new(true));
+    let is_spent = Arc::clone(&spent);
+    let server = MockServer::start(move |seen| match seen.path() {
+        "/orders" => Reply::json(json!([{ "id": 1 }, { "id": 2 }, { "id": 3 }])),
+        "/lines/3" if is_spent.load(Relaxed) => Reply::status(429).header("Retry-After", "900"),
+        path => Reply::json(json!([{ "id": path }])),
+    })
+    .await;
+    let rig = Rig::new(
+        &server,
+        r#"
+[stream.orders]
+key = "$.id"
+[stream.orders.poll]
+path = "/orders"
+
+[stream.lines]
+key = "$.id"
+[stream.lines.poll]
+path = "/lines/{{ each.order.id }}"
+each = { order = "orders" }
+"#,
+    );
+    rig.fine("orders").await;
+    let (report, failure) = rig.run("lines").await.unwrap_err();
+    assert!(matches!(failure, PollFailure::Later { .. }), "{failure:?}");
+    assert_eq!((report.partitions, report.accepted), (3, 2));
+    spent.store(false, Relaxed);
+    let report = rig.fine("lines").await;
+    assert_eq!((report.requests, report.accepted), (1, 1), "only what was not read");
+}

@@ -8,13 +8,13 @@ use http::{HeaderValue, Request};
 use ring::hmac;
 use serde_json::{Map, Value};
 
-use super::{Moment, key, sha256_hex};
+use super::{Moment, key};
 use crate::{
     auth::{
         AuthError,
         credential::{Credential, Place, encode, header, look_up, named},
     },
-    map::{Env, Expr},
+    map::{Env, Expr, sha256_hex},
     plan::{Encoding, HmacHash, HmacPlan},
     world::Secret,
 };

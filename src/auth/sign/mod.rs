@@ -8,8 +8,6 @@ pub(super) mod sigv4;
 
 use std::sync::Arc;
 
-use data_encoding::HEXLOWER;
-use ring::digest::{SHA256, digest};
 use serde_json::Value;
 
 use crate::{
@@ -61,8 +59,4 @@ impl Moment {
         let time = time.to_zoned(jiff::tz::TimeZone::UTC);
         jiff::fmt::strtime::format(pattern, &time).unwrap_or_default()
     }
-}
-
-fn sha256_hex(bytes: &[u8]) -> String {
-    HEXLOWER.encode(digest(&SHA256, bytes).as_ref())
 }

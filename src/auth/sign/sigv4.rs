@@ -13,13 +13,13 @@ use http::{
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use ring::hmac;
 
-use super::{Moment, sha256_hex};
+use super::Moment;
 use crate::{
     auth::{
         AuthError,
         credential::{Credential, Place, header, look_up},
     },
-    map::Env,
+    map::{Env, sha256_hex},
     plan::SigV4Plan,
     world::Secret,
 };

@@ -84,6 +84,10 @@ impl Rows {
             }
             ReadFieldResult::Field { record_end } => {
                 self.ends.push(self.filled);
+                // Empty cells fill nothing, and there may be any number of them.
+                if self.ends.len() > max_bytes {
+                    return Err(DecodeError::TooLarge("a row", max_bytes));
+                }
                 if record_end {
                     self.row += 1;
                     let done = self.row_done(records);

@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::{
     event::Record,
+    map::sha256_hex,
     plan::{CsvPlan, DecodePlan, Format, Wrapper},
 };
 
@@ -96,10 +97,11 @@ impl Unpack {
 enum Reading {
     Lines(Lines),
     Rows(Box<Rows>),
-    /// Documents: the one still open, and those that are whole.
+    /// Documents: the one still open, those that are whole, and the bytes of all of them.
     Whole {
         open: Vec<u8>,
         done: Vec<Bytes>,
+        held: usize,
     },
 }
 
@@ -129,7 +131,7 @@ impl Decoder {
         let reading = match &plan.format {
             Format::JsonLines => Reading::Lines(Lines::default()),
             Format::Csv(csv) => Reading::Rows(Box::new(Rows::new(csv))),
-            _ => Reading::Whole { open: Vec::new(), done: Vec::new() },
+            _ => Reading::Whole { open: Vec::new(), done: Vec::new(), held: 0 },
         };
         let end = Reader { reading, records: Vec::new(), max_bytes, wire_bytes: 0, plain_bytes: 0 };
         Self { unpack: unpack.collect(), end }
@@ -193,7 +195,7 @@ impl Reader {
             return match &mut self.reading {
                 Reading::Lines(lines) => lines.end(&mut self.records),
                 Reading::Rows(rows) => rows.end(&mut self.records),
-                Reading::Whole { open, done } => {
+                Reading::Whole { open, done, .. } => {
                     done.push(std::mem::take(open).into());
                     Ok(())
                 }
@@ -208,9 +210,9 @@ impl Reader {
         match &mut self.reading {
             Reading::Lines(lines) => lines.push(data, max_bytes, &mut self.records),
             Reading::Rows(rows) => rows.push(data, max_bytes, &mut self.records),
-            Reading::Whole { open, done } => {
-                let held: usize = done.iter().map(Bytes::len).sum();
-                if held + open.len() + data.len() > max_bytes {
+            Reading::Whole { open, held, .. } => {
+                *held += data.len();
+                if *held > max_bytes {
                     return Err(DecodeError::TooLarge("the response, unpacked,", max_bytes));
                 }
                 open.extend_from_slice(data);
@@ -327,14 +329,10 @@ fn document(
         "name": described.name,
         "content_type": described.content_type,
         "size": bytes.len(),
-        "sha256": sha256(&bytes),
+        "sha256": sha256_hex(&bytes),
         "content": content,
     });
     Ok(file.to_string().into())
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    data_encoding::HEXLOWER.encode(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
 }
 
 /// Rows of text as records, for bodies that are here as a whole.

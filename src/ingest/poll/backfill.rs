@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     bus::Aside,
     map::Expr,
-    plan::{CursorPlan, CursorStart, PollPlan, RequestBody, StreamPlan},
+    plan::{CursorPlan, CursorStart, PollPlan, StreamPlan},
     world::Timestamp,
 };
 
@@ -98,7 +98,7 @@ fn window(
     until: &CursorValue,
 ) -> Option<Duration> {
     let sent = |param: &Option<String>, member: &str| {
-        param.is_some() || expressions(poll).any(|expr| names_window(expr, member))
+        param.is_some() || poll.request_exprs().into_iter().any(|expr| names_window(expr, member))
     };
     if !is_time(&cursor.format)
         || !sent(&cursor.start_param, "start")
@@ -108,16 +108,6 @@ fn window(
     }
     let span = until.since(from)? / WINDOWS;
     Some(span.max(unit(&cursor.format)))
-}
-
-fn expressions(poll: &PollPlan) -> impl Iterator<Item = &Expr> {
-    let body: Vec<&Expr> = match &poll.body {
-        Some(RequestBody::Json(tree)) => tree.leaves().into_iter().map(|(_, expr)| expr).collect(),
-        Some(RequestBody::Form(fields)) => fields.iter().map(|(_, expr)| expr).collect(),
-        _ => Vec::new(),
-    };
-    let pairs = poll.query.iter().chain(&poll.headers).map(|(_, expr)| expr);
-    std::iter::once(&poll.url).chain(pairs).chain(body)
 }
 
 fn names_window(expr: &Expr, member: &str) -> bool {

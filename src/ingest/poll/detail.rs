@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use futures_util::future::join_all;
+use futures_util::{StreamExt as _, stream::FuturesOrdered};
 use serde_json::Value;
 
 use crate::{
@@ -92,28 +92,33 @@ impl Run<'_> {
         let mut known = self.poller.bus.known(&named).await.into_iter();
         candidates.retain(|(at, event)| {
             let Some(event) = event else { return true };
-            let is_known = known.next() == Some(true);
+            let is_parent = |seen| self.poller.is_remembered(seen, &event.event);
+            let is_known = known.next() == Some(true) && self.seen.is_none_or(is_parent);
             if is_known {
                 opened[*at].detail = Detail::Known(event.event.id);
             }
             !is_known
         });
-        let this = &*self;
-        let fetching = candidates.iter().map(|(at, _)| {
-            let record = &opened[*at].record;
-            async move {
-                let requests = this.poll.detail.iter().map(|plan| this.document(plan, record));
-                let mut documents = Vec::with_capacity(this.poll.detail.len());
-                let mut sent = 0;
-                for request in requests {
-                    let (count, document) = request.await;
-                    sent += count;
-                    documents.push(document);
-                }
-                (*at, sent, documents)
+        // With `each`, partitions are what is read side by side.
+        let at_once = if self.poll.each.is_empty() { self.poll.concurrency.max(1) } else { 1 };
+        let mut waiting = candidates.iter().map(|(at, _)| *at);
+        let mut fetching = FuturesOrdered::new();
+        let mut fetched = Vec::with_capacity(candidates.len());
+        loop {
+            while fetching.len() < at_once
+                && let Some(at) = waiting.next()
+            {
+                fetching.push_back(self.documents(at, &opened[at].record));
             }
-        });
-        for (at, sent, documents) in join_all(fetching).await {
+            let Some(one) = fetching.next().await else { break };
+            let is_over = one.2.iter().any(Result::is_err);
+            fetched.push(one);
+            if is_over {
+                break;
+            }
+        }
+        drop(fetching);
+        for (at, sent, documents) in fetched {
             self.report.requests += sent;
             self.place(&mut opened[at], documents)?;
         }
@@ -129,6 +134,21 @@ impl Run<'_> {
             None => env.clone(),
         };
         presumed(&self.poller.connector, stream, &one.record, &env).ok()
+    }
+
+    /// All documents of the record at `at`, and how many requests they took.
+    async fn documents(
+        &self,
+        at: usize,
+        record: &Record,
+    ) -> (usize, u64, Vec<Result<Option<Record>, PollFailure>>) {
+        let (mut sent, mut documents) = (0, Vec::with_capacity(self.poll.detail.len()));
+        for plan in &self.poll.detail {
+            let (count, document) = self.document(plan, record).await;
+            sent += count;
+            documents.push(document);
+        }
+        (at, sent, documents)
     }
 
     /// One document; `None` where a rule gives it up. How many requests it took.
@@ -220,8 +240,9 @@ pub(super) fn join(event: &mut NewEvent, with: &[(String, Record)]) {
     let own =
         event.event.with.as_ref().map(|own| String::from_utf8_lossy(own.bytes()).into_owned());
     let own = own.unwrap_or_default();
-    let inner = own.trim().trim_start_matches('{').trim_end_matches('}').trim().to_owned();
-    let mut members: Vec<String> = (!inner.is_empty()).then_some(inner).into_iter().collect();
+    let inner = own.trim().strip_prefix('{').and_then(|own| own.strip_suffix('}'));
+    let inner = inner.map(str::trim).filter(|inner| !inner.is_empty());
+    let mut members: Vec<String> = inner.map(str::to_owned).into_iter().collect();
     for (name, document) in with {
         let name = Value::from(name.as_str());
         members.push(format!("{name}:{}", String::from_utf8_lossy(document.bytes())));

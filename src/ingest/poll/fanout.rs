@@ -88,8 +88,11 @@ impl Poller {
             let Some(ended) = flying.next().await else { break };
             report.add(&ended.report);
             progress(report);
-            run.ended(ended)?;
-            run.store_place().await?;
+            if let Err(failure) = run.ended(ended) {
+                run.store_place(true).await?;
+                return Err(failure);
+            }
+            run.store_place(false).await?;
         }
         run.arrive(units.unchanged(), report).await.map(|()| from_the_first)
     }
@@ -191,12 +194,13 @@ impl FanOut<'_> {
         }
     }
 
-    /// Stores where to go on, now and then.
-    async fn store_place(&mut self) -> Result<(), PollFailure> {
+    /// Stores where to go on, now and then, and where the run ends before its end.
+    async fn store_place(&mut self, is_over: bool) -> Result<(), PollFailure> {
         let now = self.poller.world.clock.now();
         let (partitions, at) = self.stored_at;
+        let moved = self.journey.partitions > partitions;
         let due = self.journey.partitions >= partitions + PARTITIONS_A_PLACE
-            || (self.journey.partitions > partitions && now.since(at) >= TIME_A_PLACE);
+            || (moved && (is_over || now.since(at) >= TIME_A_PLACE));
         let Some(place) = self.trail.place().filter(|_| due) else { return Ok(()) };
         self.journey.after = Some(place.clone());
         self.stored_at = (self.journey.partitions, now);

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request};
+use http::Request;
 
 use crate::{
     auth::AuthError,
@@ -139,6 +139,8 @@ impl Poller {
         asked: &Asked,
         requests: &mut u64,
     ) -> Result<Got, Trouble> {
+        // The turn first: a signature or a token would grow old while it is waited for.
+        self.await_rate().await.map_err(Trouble::Final)?;
         let mut request = asked.request.clone();
         let mut carried = None;
         if let Some(plan) = auth {
@@ -147,7 +149,6 @@ impl Poller {
             let credential = applied.map_err(|error| Trouble::Final(auth_failure(error)))?;
             carried = Some((plan, credential));
         }
-        self.await_rate().await.map_err(Trouble::Final)?;
         *requests += 1;
         let limits =
             ExchangeLimits { timeout: poll.timeout, max_response_bytes: poll.max_response_bytes };
@@ -323,15 +324,4 @@ fn no_answer(error: &EgressError, asked_for: &str) -> Trouble {
         | EgressError::Undecodable(_)
         | EgressError::ResponseTooLarge { .. } => Trouble::Final(PollFailure::Failed(message)),
     }
-}
-
-/// The first value of each header as templates see it: names in lower case.
-pub(super) fn header_values(headers: &HeaderMap) -> serde_json::Map<String, serde_json::Value> {
-    headers
-        .keys()
-        .filter_map(|name| {
-            let value = String::from_utf8_lossy(headers.get(name)?.as_bytes());
-            Some((name.as_str().to_owned(), value.into_owned().into()))
-        })
-        .collect()
 }

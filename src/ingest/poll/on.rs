@@ -18,10 +18,10 @@ use crate::{
 use super::{
     PollFailure,
     answer::MAX_RETRY_AFTER,
-    fetch::{Got, header_values},
+    fetch::Got,
     path::{Plain, touches},
     records::{Page, envelope},
-    run::{Arrived, Flow, Run},
+    run::{Arrived, Flow, Run, response_of},
     window::Window,
 };
 
@@ -124,11 +124,7 @@ fn names(poll: &PollPlan, vars: &Arc<Value>, answer: &Answer) -> Env {
     } else {
         Value::Null
     };
-    let mut response = Map::new();
-    response.insert("status".to_owned(), answer.status.as_u16().into());
-    response.insert("headers".to_owned(), Value::Object(header_values(&answer.headers)));
-    response.insert("body".to_owned(), body);
-    Env::new().with("vars", Arc::clone(vars)).with("response", Arc::new(Value::Object(response)))
+    Env::new().with("vars", Arc::clone(vars)).with("response", response_of(answer, body))
 }
 
 fn expressions(rule: &RulePlan) -> impl Iterator<Item = &Expr> {

@@ -9,7 +9,7 @@
 //! moves, a record that is not listed again is still there, until one says `delete`.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -36,6 +36,9 @@ const VERSION: u64 = 1;
 /// Parents looked at in one go.
 pub(super) const PARENTS_A_PAGE: usize = 512;
 
+/// Parents that are to be written, the last that was said of each.
+pub(super) type PendingParents = BTreeMap<String, Option<Vec<u8>>>;
+
 /// What is remembered of one record.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Parent {
@@ -59,12 +62,11 @@ struct Wire {
 impl Parent {
     /// Of an event that was read for `each`.
     fn of(event: &Event, each: Option<&Arc<Value>>, plan: &ParentPlan) -> Self {
-        let (head, _) = event.id.0.split_first_chunk::<8>().expect("an id has 16 bytes");
         let names = plan.names.iter();
         let brought: Map<String, Value> =
             names.filter_map(|n| Some((n.clone(), each?.get(n)?.clone()))).collect();
         Self {
-            version: u64::from_be_bytes(*head),
+            version: version_of(event),
             record: kept(&event.record, &plan.keep),
             each: if brought.is_empty() { Value::Null } else { Value::Object(brought) },
         }
@@ -84,6 +86,11 @@ impl Parent {
         }
         Ok(Self { version: wire.id, record: wire.record, each: wire.each })
     }
+}
+
+fn version_of(event: &Event) -> u64 {
+    let (head, _) = event.id.0.split_first_chunk::<8>().expect("an id has 16 bytes");
+    u64::from_be_bytes(*head)
 }
 
 /// The part of a record that is looked at. What is no object is kept whole.
@@ -124,6 +131,11 @@ impl Seen {
         self.plan.only
     }
 
+    /// Takes note that a run lists the parent under `key`.
+    fn meet(&self, key: &str) {
+        self.met.lock().insert(xxh3_64(key.as_bytes()));
+    }
+
     /// Removes those of `parents` that were not met.
     fn unmet(&self, parents: Vec<(String, Vec<u8>)>) -> StateWrites {
         let met = self.met.lock();
@@ -146,24 +158,39 @@ impl Poller {
         seen: &Seen,
         event: &Event,
         each: Option<&Arc<Value>>,
-        writes: &mut StateWrites,
+        writes: &mut PendingParents,
     ) {
         let key = format!("{}{}", seen.prefix, event.key);
-        let known = self.bus.state(&key);
-        if event.delete {
-            writes.extend(known.map(|_| (key, None)));
-            return;
-        }
-        seen.met.lock().insert(xxh3_64(key.as_bytes()));
-        let bytes = Parent::of(event, each, &seen.plan).encode();
-        if known.as_deref() != Some(&bytes) {
-            writes.push((key, Some(bytes)));
+        let known = match writes.get(&key) {
+            Some(pending) => pending.clone(),
+            None => self.bus.state(&key),
+        };
+        let wanted = (!event.delete).then(|| {
+            seen.meet(&key);
+            Parent::of(event, each, &seen.plan).encode()
+        });
+        if known != wanted {
+            writes.insert(key, wanted);
         }
     }
 
+    /// Whether the parent that an event is stands there in this revision; it is met then.
+    pub(super) fn is_remembered(&self, seen: &Seen, event: &Event) -> bool {
+        let key = format!("{}{}", seen.prefix, event.key);
+        let parent = self.bus.state(&key).and_then(|bytes| Parent::decode(&bytes).ok());
+        let is_there = parent.is_some_and(|parent| parent.version == version_of(event));
+        if is_there {
+            seen.meet(&key);
+        }
+        is_there
+    }
+
     /// Makes parents durable.
-    pub(super) async fn write_parents(&self, writes: StateWrites) -> Result<(), PollFailure> {
-        write_state(&*self.bus, writes).await.map_err(not_appended)
+    pub(super) async fn write_parents(
+        &self,
+        writes: impl IntoIterator<Item = (String, Option<Vec<u8>>)>,
+    ) -> Result<(), PollFailure> {
+        write_state(&*self.bus, writes.into_iter().collect()).await.map_err(not_appended)
     }
 
     /// The end of a run that went well: whoever waits for the parents may go on, and those that are no

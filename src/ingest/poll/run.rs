@@ -15,7 +15,7 @@ use crate::{
     auth::Authenticator,
     bus::Bus,
     deliver::Limiter,
-    egress::{Answer, Egress},
+    egress::{Answer, Egress, header_values},
     map::{Env, EvalError, Expr},
     plan::{ConnectorPlan, PageBy, PollPlan, Sorted, StreamPlan},
     world::{Timestamp, World},
@@ -24,7 +24,7 @@ use crate::{
 use super::{
     cursor::CursorValue,
     explode::Explode,
-    fetch::{Fetched, Got, header_values},
+    fetch::{Fetched, Got},
     link::next_link,
     page::{Facts, Pages, Pointer, Step},
     parents::Seen,

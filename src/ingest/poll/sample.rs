@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::{
+    egress::header_values,
     event::{Origin, Record},
     ingest::{Incoming, name_event},
     map::Env,
@@ -16,10 +17,10 @@ use super::{
     PollFailure, Poller,
     explode::Explode,
     fanout::Trail,
-    fetch::{Got, header_values},
+    fetch::Got,
     group::Units,
     page::Pages,
-    parents::parents_prefix,
+    parents::{PendingParents, parents_prefix},
     request::{Ask, build},
     run::{Part, failed},
     stream::page_of,
@@ -122,7 +123,7 @@ impl Poller {
         let Some(seen) = parent.begin_parents() else { return Ok(()) };
         let sampled = Box::pin(parent.sample(usize::MAX)).await?;
         let each = parent.poll().and_then(|poll| parent.first_part(poll))?.and_then(|p| p.each);
-        let mut writes = Vec::new();
+        let mut writes = PendingParents::new();
         for Sampled { record, env } in sampled {
             let received_at = self.world.clock.now();
             let incoming =

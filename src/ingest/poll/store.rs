@@ -16,7 +16,7 @@ use super::{
     cursor::CursorValue,
     detail::{Detail, join},
     explode::Opened,
-    parents::Seen,
+    parents::{PendingParents, Seen},
     path::kind,
     run::{Arrived, Run, Slot, failed},
     stored::{Stored, Validator},
@@ -27,6 +27,8 @@ use super::{
 const PART_BYTES: usize = 4 << 20;
 /// How many records are named before others may run, the next page's download above all.
 const RECORDS_PER_TURN: u64 = 128;
+/// How many listed records are looked up together before their details are fetched.
+const RECORDS_ASKED_FOR: usize = 256;
 /// How many records without a name are logged one by one; the count tells of the rest.
 const LOGGED_UNNAMED: u64 = 5;
 
@@ -36,7 +38,7 @@ pub(super) struct Intake {
     received_at: Timestamp,
     events: Vec<NewEvent>,
     /// What is remembered of them for the streams that are read for each of them.
-    parents: StateWrites,
+    parents: PendingParents,
     /// Of their records.
     bytes: usize,
     /// What was taken in since the last part was appended.
@@ -53,7 +55,7 @@ impl Intake {
             env,
             received_at,
             events,
-            parents: Vec::new(),
+            parents: PendingParents::new(),
             bytes: 0,
             tally: PollReport::default(),
             records: 0,
@@ -192,9 +194,10 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// How many records are opened before they are named: with `detail` as many as are asked for at once.
+    /// How many records are opened before they are named: with `detail` so many that asking which of them
+    /// are known costs little.
     pub(super) fn at_once(&self) -> usize {
-        if self.poll.detail.is_empty() { 1 } else { self.poll.concurrency }
+        if self.poll.detail.is_empty() { 1 } else { RECORDS_ASKED_FOR }
     }
 
     /// Whether a record is not left out for where it stands.
@@ -210,7 +213,7 @@ impl Run<'_> {
     }
 
     /// Of a stream that is only a parent, the records that are new or changed.
-    fn only_parents(&self, parents: &StateWrites) -> u64 {
+    fn only_parents(&self, parents: &PendingParents) -> u64 {
         if self.seen.is_some_and(Seen::only) { parents.len() as u64 } else { 0 }
     }
 

@@ -233,6 +233,10 @@ impl Progress {
         }
         if let Some(id) = id {
             self.boundary.push_back((value, id));
+            // A page that is read as it comes in has no end.
+            if self.boundary.len() > 2 * MAX_BOUNDARY_IDS {
+                self.keep_highest();
+            }
         }
     }
 
@@ -308,6 +312,10 @@ impl Progress {
         let cursor = if is_time(&plan.format) { highest.min(began) } else { highest };
         let reach = cursor.minus(plan.lookback.unwrap_or_default()).floor(&plan.format);
         self.boundary.retain(|(value, _)| *value >= reach);
+        self.keep_highest();
+    }
+
+    fn keep_highest(&mut self) {
         if self.boundary.len() > MAX_BOUNDARY_IDS {
             self.boundary.make_contiguous().sort();
             self.boundary.drain(..self.boundary.len() - MAX_BOUNDARY_IDS);

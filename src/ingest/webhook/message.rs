@@ -2,15 +2,16 @@
 
 use std::borrow::Cow;
 
-use data_encoding::HEXLOWER;
 use http::header::CONTENT_TYPE;
-use ring::digest;
 
 use super::{
     locate::{Look, single_header},
     verify::Reject,
 };
-use crate::plan::{SignedPart, UrlForm, VerifyPlan};
+use crate::{
+    map::sha256_hex,
+    plan::{SignedPart, UrlForm, VerifyPlan},
+};
 
 /// One request's signed text; see [`Message::feed`].
 pub(super) struct Message<'a> {
@@ -112,10 +113,6 @@ impl Message<'_> {
                 _ => false,
             })
     }
-}
-
-pub(super) fn sha256_hex(bytes: &[u8]) -> String {
-    HEXLOWER.encode(digest::digest(&digest::SHA256, bytes).as_ref())
 }
 
 /// What `HubSpot` decodes before it signs.

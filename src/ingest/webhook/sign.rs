@@ -14,11 +14,12 @@ use super::{
     body_path::put,
     keys::{Key, KeyProblem, Material, key_bytes},
     locate::Look,
-    message::{Message, sha256_hex, url_in},
+    message::{Message, url_in},
     pair,
     verify::{Reject, encode},
 };
 use crate::{
+    map::sha256_hex,
     plan::{
         Algorithm, CertificateForm, HeaderPattern, JwtAlgorithm, Located, Place, SignaturePlan,
         SignedPart, TimeUnit, TimestampPlan, UrlForm, VerifyPlan,

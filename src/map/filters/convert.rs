@@ -31,7 +31,6 @@ pub(super) fn string(input: Flow<'_>) -> Result<Flow<'_>, Fault> {
 /// An integer with all its digits, from a number or a text without a fraction (or with one of
 /// zeros).
 pub(super) fn integer(input: Flow<'_>) -> Result<Flow<'_>, Fault> {
-    let refused = Fault::expected("an integer", &input);
     let digits = match input.scalar() {
         Scalar::Digits(text) if is_integer(&text) => return Ok(input),
         Scalar::Digits(text) => whole(&text),
@@ -41,7 +40,7 @@ pub(super) fn integer(input: Flow<'_>) -> Result<Flow<'_>, Fault> {
         }
         _ => None,
     };
-    digits.map(|digits| Flow::digits(&digits)).ok_or(refused)
+    digits.map(|digits| Flow::digits(&digits)).ok_or_else(|| Fault::expected("an integer", &input))
 }
 
 /// Digits and no more, as JSON writes an integer.
@@ -56,13 +55,13 @@ fn whole(text: &str) -> Option<String> {
 
 /// A JSON number, from a number or a text that looks like one.
 pub(super) fn number(input: Flow<'_>) -> Result<Flow<'_>, Fault> {
-    let refused = Fault::expected("a number", &input);
     let digits = match input.scalar() {
         Scalar::Digits(_) | Scalar::Float(_) => return Ok(input),
         Scalar::Text(text) => Decimal::parse(text.trim()).map(|decimal| decimal.print()),
         _ => None,
     };
-    digits.filter(|digits| is_finite(digits)).map(|digits| Flow::digits(&digits)).ok_or(refused)
+    let digits = digits.filter(|digits| is_finite(digits));
+    digits.map(|digits| Flow::digits(&digits)).ok_or_else(|| Fault::expected("a number", &input))
 }
 
 /// Whether others can read it: a number beyond a float's range is refused by most.

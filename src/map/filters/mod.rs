@@ -54,6 +54,7 @@ use super::{
 };
 
 use shape::Pattern;
+pub(crate) use text::sha256_hex;
 use time::{Strftime, TimeInput};
 
 /// A filter with its arguments.

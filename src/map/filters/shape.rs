@@ -1,6 +1,6 @@
 //! Filters on arrays and objects.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 use serde_json::{Value, json};
 
@@ -148,9 +148,12 @@ pub(super) fn end_of(input: Flow<'_>, first: bool) -> Result<Flow<'_>, Fault> {
     })
 }
 
-/// Writes the members of an object, the last of a name in the place of the first.
-fn members(object: Node<'_>, mut tell: impl FnMut(&str, Node<'_>)) {
-    let members: Vec<_> = object.members().collect();
+/// The members of an object, the last of a name in the place of the first.
+fn members(object: Node<'_>, tell: impl FnMut(&str, Node<'_>)) {
+    last_of_each(object.members().collect(), tell);
+}
+
+fn last_of_each<'n>(members: Vec<(Cow<'_, str>, Node<'n>)>, mut tell: impl FnMut(&str, Node<'n>)) {
     let mut last: HashMap<&str, Node<'_>> =
         members.iter().map(|(name, member)| (&**name, *member)).collect();
     for (name, _) in &members {
@@ -265,17 +268,8 @@ pub(super) fn entries<'a>(input: &Flow<'_>) -> Result<Flow<'a>, Fault> {
 /// Keys in lower case; of several that become the same the last stays.
 pub(super) fn lower_keys<'a>(input: &Flow<'_>) -> Result<Flow<'a>, Fault> {
     each_object(input, |object, out| {
-        let mut lowered: Vec<(String, Node<'_>)> = Vec::new();
-        for (key, value) in object.members() {
-            let key = key.to_lowercase();
-            match lowered.iter_mut().find(|(known, _)| *known == key) {
-                Some((_, old)) => *old = value,
-                None => lowered.push((key, value)),
-            }
-        }
-        for (key, value) in &lowered {
-            out.member(key, *value);
-        }
+        let lowered = object.members().map(|(key, value)| (key.to_lowercase().into(), value));
+        last_of_each(lowered.collect(), |key, value| out.member(key, value));
     })
 }
 

@@ -69,8 +69,12 @@ fn bytes_of(input: &Flow<'_>) -> Vec<u8> {
 
 /// SHA-256 as 64 lower-case hex digits.
 pub(super) fn sha256(input: &Flow<'_>) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, &bytes_of(input));
-    data_encoding::HEXLOWER.encode(digest.as_ref())
+    sha256_hex(&bytes_of(input))
+}
+
+/// SHA-256 (FIPS 180-4) as 64 lower-case hexadecimal digits.
+pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
 }
 
 /// RFC 4648 §4, padded.

@@ -170,6 +170,26 @@ impl<'a> Context<'a> {
         true
     }
 
+    /// A condition; one that is always the same is a path or a template that was written without its
+    /// marks, and refused.
+    pub fn condition(
+        &mut self,
+        code: Code,
+        (name, given): (&str, &Given<Expression>),
+        site: &Site,
+        path: &str,
+    ) -> Option<Expr> {
+        let expr = self.maybe(given, site, path)?;
+        if let (Some(_), Some(given)) = (expr.as_constant(), given.get()) {
+            let text = given.value.text.trim();
+            let message = format!("`{name}` is always the same");
+            self.error(code, given.at, message, "expected a path or a template")
+                .help(format!("write {name} = \"{{{{ {text} }}}}\""));
+            return None;
+        }
+        Some(expr)
+    }
+
     /// Reports that `wrong` is no `noun`; `known` are those there are.
     pub fn unknown<'n>(
         &mut self,

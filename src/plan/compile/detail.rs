@@ -76,7 +76,7 @@ fn request(
     let headers = shared.into_iter().filter(|(name, _)| !is_own(name)).chain(own);
     let headers = auth::headers(context, headers, site, &format!("{path}.headers"));
     let record = def.record.get().map(|given| records(context, given, path));
-    Some(PollPlan {
+    let compiled = PollPlan {
         method: http::Method::GET,
         url: url?,
         query,
@@ -89,5 +89,17 @@ fn request(
         detail: Vec::new(),
         decode: DecodePlan::default(),
         ..plan.clone()
-    })
+    };
+    let mut used = compiled.request_exprs().into_iter().flat_map(Expr::uses);
+    if !used.any(|(root, _)| root == "record") {
+        context
+            .error(
+                codes::BAD_EACH,
+                detail.at,
+                "no part of the request uses the record",
+                "the same document would be fetched for each of them",
+            )
+            .help("write path = \"/orders/{{ record.id }}\"");
+    }
+    Some(compiled)
 }

@@ -62,7 +62,8 @@ fn compile_one(context: &mut Context<'_>, rule: &At<RuleDef>, path: &str) -> Opt
             .help("say which answers it is for: status = 404, or when = \"{{ response.body.error }}\"");
         return None;
     }
-    let when = context.maybe(&def.when, &sites::RULE, &format!("{path}.on.when"));
+    let (site, at) = (&sites::RULE, format!("{path}.on.when"));
+    let when = context.condition(codes::BAD_RULE, ("when", &def.when), site, &at);
     let message = context.maybe(&def.message, &sites::RULE, &format!("{path}.on.message"));
     if def.when.is_absent() != when.is_none() || def.message.is_absent() != message.is_none() {
         return None;

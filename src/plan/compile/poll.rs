@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::Method;
 
 use super::{
-    super::{PollPlan, RecordsPlan, RequestBody},
+    super::{PageBy, PagePlan, PollPlan, RecordsPlan, RequestBody},
     auth::{self, Auths},
     connector::Whole,
     context::{Context, complete},
@@ -17,6 +17,7 @@ use crate::{
     definition::{
         collections::{Pairs, TreeDef},
         kinds::Expression,
+        page::PageDef,
         poll::{MethodDef, PollDef},
         source::SourceDef,
         stream::StreamDef,
@@ -96,6 +97,9 @@ pub(super) fn compile(
     let decode = decode::compile(context, def);
     let records = def.records.get().map(|given| records(context, given, &path));
     let page = page::compile(context, stream, def, source, uses.as_ref(), &path);
+    if decode.streams() {
+        page_by_head(context, (def, source), page.as_ref());
+    }
     let cursor =
         def.cursor.get().map(|cursor| cursor::compile(context, cursor, uses.as_ref(), &path));
     let rules = on::compile(context, [&def.on, &source.on], &path);
@@ -124,6 +128,44 @@ pub(super) fn compile(
     };
     let detail = detail::compile(context, (def, source), &plan, &path)?;
     Some(PollPlan { detail, ..plan })
+}
+
+/// What is read as it comes in is never there as a whole, so nothing of its body says where to go on:
+/// paging would end with the first page.
+fn page_by_head(
+    context: &mut Context<'_>,
+    (def, source): (&PollDef, &SourceDef),
+    page: Option<&PagePlan>,
+) {
+    let Some(page) = page else { return };
+    let next = match &page.by {
+        PageBy::Cursor { next, .. } | PageBy::Next { next } => Some(next),
+        _ => None,
+    };
+    let empty = PageDef::default();
+    let tables = [def.page.value().unwrap_or(&empty), source.page.value().unwrap_or(&empty)];
+    let [own, shared] = tables;
+    let looks = [
+        ("next", next, own.next.or(&shared.next)),
+        ("stop", page.stop.as_ref(), own.stop.or(&shared.stop)),
+    ];
+    for (name, expr, given) in looks {
+        let is_of_body = |(root, member): (String, Option<String>)| {
+            root == "response" && member.is_none_or(|member| member == "body")
+        };
+        if let (Some(expr), Some(given)) = (expr, given.get())
+            && expr.uses().into_iter().any(is_of_body)
+        {
+            context
+                .error(
+                    codes::MISPLACED_KEY,
+                    given.at,
+                    format!("`{name}` looks into a body that is read line by line"),
+                    "there is no `response.body`",
+                )
+                .help("page by \"link\", \"page\", \"offset\" or \"last\", or by a header of the response");
+        }
+    }
 }
 
 pub(super) type Entry = (String, At<Expression>);

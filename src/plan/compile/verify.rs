@@ -27,7 +27,7 @@ use crate::{
 };
 
 mod open;
-mod parts;
+pub(super) mod parts;
 mod presets;
 mod signed;
 
@@ -88,7 +88,8 @@ fn compile(context: &mut Context<'_>, name: &str, def: &VerifyDef) -> Option<Ver
     let jwt = def.jwt.value().map(|jwt| parts::jwt(context, jwt));
     let certificate = def.certificate.value();
     let certificate = certificate.map(|certificate| parts::certificate(context, certificate));
-    let require = context.maybe(&def.require, &sites::CHALLENGE_WHEN, &format!("{path}.require"));
+    let (site, at) = (&sites::CHALLENGE_WHEN, format!("{path}.require"));
+    let require = context.condition(codes::VERIFY_OPEN, ("require", &def.require), site, &at);
     let once = context.maybe(&def.once, &sites::CHALLENGE, &format!("{path}.once"));
     let challenges: Vec<Option<ChallengePlan>> =
         items(&def.challenge).iter().map(|given| challenge(context, given, &path)).collect();
@@ -284,7 +285,8 @@ fn challenge(
 ) -> Option<ChallengePlan> {
     let def = &given.value;
     let path = format!("{path}.challenge");
-    let when = context.maybe(&def.when, &sites::CHALLENGE_WHEN, &format!("{path}.when"));
+    let (site, at) = (&sites::CHALLENGE_WHEN, format!("{path}.when"));
+    let when = context.condition(codes::VERIFY_OPEN, ("when", &def.when), site, &at);
     let token = &format!("{path}.verify_token");
     let verify_token = context.maybe(&def.verify_token, &sites::CHALLENGE, token);
     let sign = context.maybe(&def.sign, &sites::CHALLENGE, &format!("{path}.sign"));

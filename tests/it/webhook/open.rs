@@ -60,6 +60,13 @@ header = "X-Time"
                 "[verify.acme.challenge]\nwhen = \"{{ request.body.c }}\"\nverified = false\n[verify.acme.signature]",
                 "E0509",
             ),
+            // Without its marks a template is a text, and a text is true.
+            ("signed    =", "require = \"request.body.account == 'acme'\"\nsigned    =", "E0509"),
+            (
+                "[verify.acme.signature]",
+                "[verify.acme.challenge]\nwhen = \"request.body.c\"\n[verify.acme.signature]",
+                "E0509",
+            ),
             (
                 "[verify.acme.signature]",
                 "[verify.acme.challenge]\nwhen = \"{{ request.query.c }}\"\nverified = false\nvisit = \"{{ request.query.u }}\"\nhosts = \"a.example\"\n[verify.acme.signature]",
