@@ -549,10 +549,18 @@ impl Authenticator {
     fn kept(&self, asked: Asked<'_>, seed: Seed) -> Result<Option<Kept>, AuthError> {
         let key = stored::key(asked.connector, &asked.plan.name);
         let Some(bytes) = self.bus.state(&key) else { return Ok(None) };
+        // What descends from another token is out of use, whether it can be read or not.
+        if stored::seed_of(&bytes).is_some_and(|of| of != seed) {
+            return Ok(None);
+        }
         let auth = &asked.plan.name;
         let stored = stored::decode(&key, &bytes, self.vault.as_ref()).map_err(|locked| {
             // Going on with the configured token would spend what the server has replaced.
             AuthError::Held(match locked {
+                Locked::OtherKey(id) if id.is_empty() => format!(
+                    "the stored tokens of auth {auth} are encrypted, and [tokens] in tenon.toml \
+                     names no key"
+                ),
                 Locked::OtherKey(id) => format!(
                     "the stored tokens of auth {auth} are encrypted under a key ({id}) that is not \
                      among those of [tokens] in tenon.toml"

@@ -103,7 +103,11 @@ impl Asking {
             form.append_pair("scope", &plan.scopes.join(" "));
         }
         for (name, value) in &plan.params {
-            form.append_pair(name, look_up(value, env)?.expose());
+            let text = look_up(value, env)?;
+            form.append_pair(name, text.expose());
+            if value.needs_secret() {
+                hidden.push(text);
+            }
         }
         let mut request = Request::new(Bytes::new());
         *request.method_mut() = Method::POST;

@@ -92,6 +92,11 @@ fn place(key: &str, head: &[u8]) -> Vec<u8> {
     [key.as_bytes(), &[0], head].concat()
 }
 
+/// What a record descends from, which stands in it in the clear.
+pub(super) fn seed_of(bytes: &[u8]) -> Option<Seed> {
+    bytes.split_first()?.1.first_chunk::<SEED_BYTES>().copied().map(Seed)
+}
+
 /// What is stored, whatever it descends from. `None`: nothing that can be read as such.
 pub(super) fn decode(
     key: &str,
@@ -108,15 +113,15 @@ pub(super) fn decode(
         return Ok(token.map(|token| (seed, kept(token))));
     }
     let (VERSION, Some((&protection, rest))) = (version, rest.split_first()) else {
-        return Ok(None);
+        return Err(Locked::Damaged);
     };
     let text = match (protection, vault) {
         (PLAIN, _) => Zeroizing::new(rest.to_vec()),
         (SEALED, Some(vault)) => vault.unseal(&place(key, &bytes[..SEED_BYTES + 2]), rest)?,
         (SEALED, None) => return Err(Locked::OtherKey(String::new())),
-        _ => return Ok(None),
+        _ => return Err(Locked::Damaged),
     };
-    let Ok(written) = serde_json::from_slice::<Written<'_>>(&text) else { return Ok(None) };
+    let written = serde_json::from_slice::<Written<'_>>(&text).map_err(|_| Locked::Damaged)?;
     let secret = |text: Option<std::borrow::Cow<'_, str>>| text.map(|text| Secret::new(&*text));
     let kept = Kept {
         refresh_token: secret(written.refresh_token),

@@ -296,7 +296,9 @@ impl Kind for TtlDef {
 
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
         match node.get_ref() {
-            DeValue::String(text) if text.starts_with('$') || text.contains("{{") => {
+            DeValue::String(text)
+                if text.starts_with('$') || text.contains("{{") || text.contains("{%") =>
+            {
                 Some(Self::Said(expression(text, node, reader)))
             }
             _ => Span::read(node, reader).map(|span| Self::For(span.0)),

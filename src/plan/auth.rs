@@ -255,11 +255,6 @@ impl TokenAlgorithm {
             Self::Es256 => "ES256",
         }
     }
-
-    /// Whether the key is a private one in PEM, not a text shared with the peer.
-    pub fn takes_pem(self) -> bool {
-        matches!(self, Self::Rs256 | Self::Es256)
-    }
 }
 
 /// From a secret's text to a key.

@@ -440,18 +440,6 @@ pub enum JwtAlgorithm {
 }
 
 impl JwtAlgorithm {
-    /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::Hs256,
-        Self::Hs384,
-        Self::Hs512,
-        Self::Rs256,
-        Self::Rs384,
-        Self::Rs512,
-        Self::Es256,
-        Self::EdDsa,
-    ];
-
     /// The value of `alg`.
     pub fn word(self) -> &'static str {
         match self {

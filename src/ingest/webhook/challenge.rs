@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::Request;
+use http::{Method, Request};
 use ring::{digest, hmac};
 use serde_json::Value;
 use subtle::ConstantTimeEq;
@@ -33,18 +33,24 @@ const MAX_SIGNED_BYTES: usize = 256;
 const VISIT: ExchangeLimits =
     ExchangeLimits { timeout: std::time::Duration::from_secs(3), max_response_bytes: 64 << 10 };
 
+/// Whether a request by that method may be the challenge.
+pub(super) fn may_be(challenge: &ChallengePlan, method: &Method) -> bool {
+    challenge.method.as_ref().is_none_or(|own| own == method)
+}
+
 impl WebhookServer {
     /// The answer where the request is a challenge. Those that a provider does not sign are looked
     /// for before verification (`verified` is false then), all others after it.
     pub(super) async fn challenge(
         &self,
         endpoint: &Arc<Endpoint>,
-        env: &Env,
+        (env, method): (&Env, &Method),
         verified: bool,
         now: Timestamp,
     ) -> Result<Option<Answer>, Refused> {
         for challenge in &endpoint.hook.verify.challenges {
             if challenge.verified == verified
+                && may_be(challenge, method)
                 && challenge.when.test(env).map_err(|e| failed(endpoint, &e))?
             {
                 // Boxed: what a handshake may wait for would make each request's future larger.

@@ -31,6 +31,9 @@ const BUDGET_WINDOW_MS: i64 = 60_000;
 /// Answers kept at once; beyond it the oldest goes.
 const MAX_KEPT: usize = 64;
 
+/// For so long an answer holds that has no key.
+const NO_KEY_TTL: Duration = Duration::from_mins(1);
+
 /// Keys that are over are used so many times longer while no new ones can be had.
 const STALE_TTLS: u32 = 2;
 
@@ -107,6 +110,13 @@ impl KeyShelf {
         match question.ask(&env, egress).await {
             Ok(keys) => {
                 let keys = Arc::new(keys);
+                // An answer without a key may be a mistake of the moment, or about credentials.
+                if keys.is_empty()
+                    && let Ok(before) = self.stale(&question, now, "there is no key")
+                    && !before.is_empty()
+                {
+                    return Ok(before);
+                }
                 self.keep(&question.name, Kept { keys: Arc::clone(&keys), fetched_at: now });
                 Ok(keys)
             }
@@ -116,7 +126,9 @@ impl KeyShelf {
 
     fn fresh(&self, question: &Question<'_>, now: Timestamp) -> Option<Arc<Vec<PublicKey>>> {
         let kept = self.kept.lock().get(&question.name).cloned()?;
-        let is_fresh = now.since(kept.fetched_at) < question.plan.ttl;
+        let ttl = question.plan.ttl;
+        let ttl = if kept.keys.is_empty() { ttl.min(NO_KEY_TTL) } else { ttl };
+        let is_fresh = now.since(kept.fetched_at) < ttl;
         // A set that lacks the key may have got it meanwhile.
         let has_it = question.plan.form != KeysForm::Jwks
             || question.kid.is_none()
@@ -139,7 +151,9 @@ impl KeyShelf {
     fn keep(&self, name: &str, fetched: Kept) {
         let mut kept = self.kept.lock();
         if kept.len() >= MAX_KEPT && !kept.contains_key(name) {
-            let oldest = kept.iter().min_by_key(|(_, kept)| kept.fetched_at);
+            // What strangers made up goes before what was of use.
+            let oldest =
+                kept.iter().min_by_key(|(_, kept)| (!kept.keys.is_empty(), kept.fetched_at));
             if let Some(oldest) = oldest.map(|(name, _)| name.clone()) {
                 kept.remove(&oldest);
             }

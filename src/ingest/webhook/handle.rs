@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::{
     answer::{self, Answer, Refusal},
     body::{self, Held},
+    challenge::may_be,
     decode::{DecodeLimits, decode},
     fetch::FetchProblem,
     jwt,
@@ -25,7 +26,7 @@ use crate::{
     event::{EventId, Origin, Record},
     ingest::naming::{Incoming, name_event},
     map::Env,
-    plan::{Algorithm, StreamPlan},
+    plan::{Algorithm, ChallengePlan, StreamPlan},
     world::Timestamp,
 };
 
@@ -96,7 +97,7 @@ impl WebhookServer {
             env = env.with("request", request);
         }
         check_required(&endpoint, &env)?;
-        if let Some(answer) = self.challenge(&endpoint, &env, true, now).await? {
+        if let Some(answer) = self.challenge(&endpoint, (&env, &head.method), true, now).await? {
             return Ok(answer);
         }
         let taken = match &body {
@@ -121,20 +122,23 @@ impl WebhookServer {
         head: &Parts,
         now: Timestamp,
     ) -> Result<Option<Answer>, Refused> {
-        if endpoint.hook.verify.challenges.iter().any(|challenge| !challenge.verified) {
+        let may_greet =
+            |challenge: &ChallengePlan| !challenge.verified && may_be(challenge, &head.method);
+        if endpoint.hook.verify.challenges.iter().any(may_greet) {
             let nothing = Record::from_value(Value::Null);
             let mut env = endpoint.env();
             if let Some(request) = endpoint.request.document(parts, &head.uri, &nothing) {
                 env = env.with("request", request);
             }
-            if let Some(answer) = self.challenge(endpoint, &env, false, now).await? {
+            if let Some(answer) = self.challenge(endpoint, (&env, &head.method), false, now).await?
+            {
                 return Ok(Some(answer));
             }
         }
         if endpoint.methods.contains(&head.method) {
             return Ok(None);
         }
-        let takes_it = |challenge: &crate::plan::ChallengePlan| {
+        let takes_it = |challenge: &ChallengePlan| {
             challenge.verified && challenge.method.as_ref() == Some(&head.method)
         };
         if endpoint.hook.verify.challenges.iter().any(takes_it) {

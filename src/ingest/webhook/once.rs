@@ -40,9 +40,17 @@ pub(super) struct Once {
     known: OnceLock<Mutex<Known>>,
 }
 
+struct Value {
+    until: Timestamp,
+    body: Hash,
+    /// Whether it came again with the same body: that request may make it durable, whatever becomes of
+    /// the first.
+    came_again: bool,
+}
+
 #[derive(Default)]
 struct Known {
-    values: HashMap<String, (Timestamp, Hash)>,
+    values: HashMap<String, Value>,
     /// By when they end.
     ends: BTreeSet<(Timestamp, String)>,
 }
@@ -80,15 +88,17 @@ impl Once {
         let key = format!("{prefix}{}", HEXLOWER.encode(&named));
         let body = short(body);
         let mut known = known.lock();
-        match known.values.get(&key) {
-            Some((until, _)) if *until < now => {}
-            Some((first_until, first)) if *first == body => {
+        let is_full = known.is_full(now);
+        match known.values.get_mut(&key) {
+            Some(first) if first.until < now => {}
+            Some(first) if first.body == body => {
+                first.came_again = true;
                 // Written again, in case that the first time came to nothing.
-                let state = vec![(key.clone(), Some(encode(*first_until, body)))];
+                let state = vec![(key.clone(), Some(encode(first.until, body)))];
                 return Ok(Taken { state, key: None });
             }
             Some(_) => return Err(Refused::OtherBody),
-            None if known.values.len() >= MAX_VALUES => return Err(Refused::Full),
+            None if is_full => return Err(Refused::Full),
             None => {}
         }
         let mut state: Vec<_> = known.over(now).into_iter().map(|key| (key, None)).collect();
@@ -98,10 +108,13 @@ impl Once {
         Ok(Taken { state, key: Some(key) })
     }
 
-    /// Gives a value back whose events did not become durable.
+    /// Gives a value back whose events did not become durable, unless it was taken again meanwhile.
     pub fn give_back(&self, taken: &Taken) {
         if let (Some(known), Some(key)) = (self.known.get(), &taken.key) {
-            known.lock().forget(key);
+            let mut known = known.lock();
+            if known.values.get(key).is_some_and(|value| !value.came_again) {
+                known.forget(key);
+            }
         }
     }
 }
@@ -119,14 +132,19 @@ impl Known {
 
     fn remember(&mut self, key: &str, until: Timestamp, body: Hash) {
         self.forget(key);
-        self.values.insert(key.to_owned(), (until, body));
+        self.values.insert(key.to_owned(), Value { until, body, came_again: false });
         self.ends.insert((until, key.to_owned()));
     }
 
     fn forget(&mut self, key: &str) {
-        if let Some((until, _)) = self.values.remove(key) {
+        if let Some(Value { until, .. }) = self.values.remove(key) {
             self.ends.remove(&(until, key.to_owned()));
         }
+    }
+
+    /// Whether there is no room, not even that of values whose time is over.
+    fn is_full(&self, now: Timestamp) -> bool {
+        self.values.len() >= MAX_VALUES && self.ends.first().is_none_or(|(until, _)| *until >= now)
     }
 
     /// Takes out some of those whose time is over.
@@ -202,6 +220,22 @@ mod tests {
         assert!(take(&once, "a", b"two", 12).is_ok());
         once.give_back(&later);
         assert!(take(&once, "c", b"three", 12).is_ok());
+        // Another request with the same body may have made it durable by then.
+        let first = take(&once, "d", b"one", 12).unwrap();
+        assert!(take(&once, "d", b"one", 12).is_ok());
+        once.give_back(&first);
+        assert_eq!(take(&once, "d", b"two", 12).unwrap_err(), Refused::OtherBody);
+    }
+
+    #[test]
+    fn values_whose_time_is_over_make_room() {
+        let mut known = Known::default();
+        for number in 0..MAX_VALUES {
+            known.remember(&number.to_string(), Timestamp(10), [0; 16]);
+        }
+        assert!(known.is_full(Timestamp(10)) && !known.is_full(Timestamp(11)));
+        assert_eq!(known.over(Timestamp(11)).len(), MAX_REMOVED);
+        assert!(!known.is_full(Timestamp(10)));
     }
 
     #[tokio::test]

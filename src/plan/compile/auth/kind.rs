@@ -11,6 +11,7 @@ use super::{
         connector::Whole,
         context::{Context, complete},
         sites,
+        verify::parts,
     },
     Auths, check_keys, header_name, headers, login, named, oauth2, token,
 };
@@ -164,7 +165,7 @@ fn hmac(context: &mut Context<'_>, def: &AuthDef, path: &str) -> Option<HmacPlan
         Some(HmacDef::Sha512) => HmacHash::Sha512,
         _ => HmacHash::Sha256,
     };
-    let encode = token::encoding(&def.encode, Encoding::Hex);
+    let encode = parts::encoding(&def.encode, Encoding::Hex);
     if encode == Encoding::Raw {
         let at = def.encode.key().unwrap_or(def.at);
         let label = "a signature is bytes: expected \"hex\", \"base64\" or \"base64url\"";

@@ -7,6 +7,7 @@ use super::{
         super::{AssertionPlan, Encoding, Life, SigningKey, TokenAlgorithm, TokenPlace},
         context::{Context, complete},
         sites,
+        verify::parts,
     },
     header_name,
 };
@@ -15,7 +16,6 @@ use crate::{
         auth::{JwtAlgorithmDef, JwtDef, KeyEntry, PlaceDef, PlaceTableDef, TtlDef},
         collections::Fields,
         table::{At, Given, Loc},
-        verify::EncodingDef,
     },
     diagnostic::codes,
     map::Tree,
@@ -25,16 +25,6 @@ const DEFAULT_LIFE: Duration = Duration::from_mins(5);
 /// Claims and header fields that are filled in.
 const TIMES: &[&str] = &["iat", "exp"];
 const SIGNED_AS: &[&str] = &["alg", "typ"];
-
-pub(super) fn encoding(given: &Given<EncodingDef>, default: Encoding) -> Encoding {
-    match given.value() {
-        Some(EncodingDef::Raw) => Encoding::Raw,
-        Some(EncodingDef::Hex) => Encoding::Hex,
-        Some(EncodingDef::Base64) => Encoding::Base64,
-        Some(EncodingDef::Base64Url) => Encoding::Base64Url,
-        None => default,
-    }
-}
 
 pub(super) fn key(
     context: &mut Context<'_>,
@@ -51,7 +41,7 @@ pub(super) fn key(
         KeyEntry::Table(def) => Some(SigningKey {
             secret: context.maybe(&def.secret, &sites::SETTINGS, &format!("{path}.secret"))?,
             strip: def.strip.value().map(|strip| strip.0.clone()),
-            decode: encoding(&def.decode, Encoding::Raw),
+            decode: parts::encoding(&def.decode, Encoding::Raw),
         }),
     }
 }

@@ -111,7 +111,11 @@ fn once_is_signed(context: &mut Context<'_>, name: &str, def: &VerifyDef, plan: 
     let wanted = inner.unwrap_or(text).trim();
     let signed = def.signed.value().map_or("", |signed| signed.text.as_str());
     let is_body = wanted.starts_with("request.body");
-    if signed.contains(wanted) || (is_body && plan.binds_body()) {
+    // Names within `{{ }}`, without their filters.
+    let mut pieces = signed.split("{{").skip(1).filter_map(|rest| rest.split("}}").next());
+    let is_signed =
+        pieces.any(|piece| piece.split('|').next().is_some_and(|it| it.trim() == wanted));
+    if is_signed || signed.trim() == wanted || (is_body && plan.binds_body()) {
         return;
     }
     let fields = plan.signed.iter().find_map(|part| match part {

@@ -118,7 +118,11 @@ fn text(given: &Given<Plain>) -> Option<String> {
     given.value().map(|text| text.0.clone())
 }
 
-pub(super) fn encoding(given: &Given<EncodingDef>, default: Encoding) -> Encoding {
+/// The encoding that is written, or the one that is meant where none is.
+pub(in crate::plan::compile) fn encoding(
+    given: &Given<EncodingDef>,
+    default: Encoding,
+) -> Encoding {
     match given.value() {
         Some(EncodingDef::Raw) => Encoding::Raw,
         Some(EncodingDef::Hex) => Encoding::Hex,
