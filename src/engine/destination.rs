@@ -97,7 +97,7 @@ impl DestinationRuntime {
         }
         self.metrics.parked.store(1, Relaxed);
         let destination = &*self.plan.name;
-        tracing::error!(connector, destination, message, "destination held");
+        tracing::error!(connector, destination, problem = message, "destination held");
     }
 
     /// Un-parks it. Whether it was parked.
@@ -125,7 +125,12 @@ impl DestinationRuntime {
             }
             Outcome::Retry { message, .. } => {
                 if !self.failing.swap(true, Relaxed) {
-                    tracing::warn!(connector, destination, message, "destination failing");
+                    tracing::warn!(
+                        connector,
+                        destination,
+                        problem = message,
+                        "destination failing"
+                    );
                 }
                 &self.metrics.retried
             }

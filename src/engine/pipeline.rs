@@ -306,7 +306,7 @@ async fn carry_out(
         }
         Next::Bury { reason, message, attempts, status } => {
             tracing::error!(event = %event.id, connector = &*lane.connector, stream = &*lane.stream,
-                destination = &*lane.destination, attempt = attempts, reason, message, "dead letter");
+                destination = &*lane.destination, attempt = attempts, reason, problem = message, "dead letter");
             let letter = DeadLetter {
                 event: Arc::clone(event),
                 destination: Arc::clone(&lane.destination),

@@ -184,7 +184,11 @@ impl Engine {
                     true
                 }
                 Err(message) => {
-                    tracing::error!(connector = &**name, message, "connector cannot start");
+                    tracing::error!(
+                        connector = &**name,
+                        problem = message,
+                        "connector cannot start"
+                    );
                     problems.insert(name.to_string(), Problem { file: plan.file.clone(), message });
                     false
                 }

@@ -53,7 +53,7 @@ impl Tasks {
             this.running.lock().remove(&number);
             if let Err(panic) = ended {
                 let message = panic_message(&*panic);
-                tracing::error!(task = &*name, ?kind, message, "task panicked");
+                tracing::error!(task = &*name, ?kind, problem = message, "task panicked");
                 if kind == TaskKind::Service {
                     *this.broken.lock() = Some(format!("{name} panicked: {message}"));
                 }
