@@ -261,6 +261,7 @@ async fn partitions() {
         auth: Arc::clone(&auth),
         bus: Arc::clone(&bus),
         limiter: Arc::new(Limiter::new(&[])),
+        tenants: Arc::default(),
     };
     let before = resident_kib();
     for (what, stream) in [

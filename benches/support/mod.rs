@@ -90,7 +90,7 @@ pub fn event(number: u64) -> Vec<u8> {
 }
 
 /// Reads one HTTP/1.1 message with a `Content-Length` into `buffer`; its length, `None` at the end.
-async fn read_message(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<usize> {
+pub async fn read_message(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<usize> {
     let mut filled = 0;
     loop {
         if filled == buffer.len() {

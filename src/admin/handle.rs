@@ -83,7 +83,8 @@ pub async fn handle(
         Route::Resume => {
             let request: ResumeRequest = parse(body)?;
             let name = request.name.as_deref();
-            let resumed = engine.resume(&request.connector, name).map_err(ApiError::not_found)?;
+            let resumed =
+                engine.resume(&request.connector, name).await.map_err(ApiError::not_found)?;
             Ok(json(StatusCode::OK, &Resumed { resumed }))
         }
         Route::Logins => Ok(json(StatusCode::OK, &logins(engine))),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{
     Accepted, Append, AppendError, Backlog, Bus, BusHealth, DeadId, DeadLetter, DeadSummary,
-    Delivery, HistoryPage, LaneId, LaneOptions, NewEvent, Seq, Settlement, StoreError, Trace,
-    write_state,
+    Delivery, HistoryPage, LaneId, LaneOptions, NewEvent, Seq, Settlement, Steer, StoreError,
+    TenantBacklog, Trace, write_state,
 };
 use crate::{
     event::{EventId, Lane},
@@ -78,6 +78,18 @@ impl Bus for Aside {
 
     fn take(&self, lane: LaneId, max: usize) -> BoxFuture<'_, Vec<Delivery>> {
         self.inner.take(lane, max)
+    }
+
+    fn steer(&self, lane: LaneId, tenant: Option<&str>, steer: Steer) {
+        self.inner.steer(lane, tenant, steer);
+    }
+
+    fn tenant_backlog(&self, tenant: &str) -> TenantBacklog {
+        self.inner.tenant_backlog(tenant)
+    }
+
+    fn tenants(&self) -> Vec<(Arc<str>, TenantBacklog)> {
+        self.inner.tenants()
     }
 
     fn settle(&self, lane: LaneId, seq: Seq, settlement: Settlement) {

@@ -15,8 +15,8 @@ use parking_lot::Mutex;
 use super::{
     Accepted, Append, AppendError, Backlog, Bus, BusHealth, Claim, DeadId, DeadLetter, DeadSummary,
     Delivery, HISTORY_PAGE_EVENTS, HistoryPage, LaneId, LaneOptions, NewEvent, Seq, Settlement,
-    Step, StoreError, Trace,
-    lanes::{LaneRef, Lanes, key_hash, revision_slot},
+    Steer, Step, StoreError, TenantBacklog, Trace,
+    lanes::{FlowRef, Lanes, key_hash, revision_slot},
     steps, summary,
 };
 use crate::{
@@ -131,9 +131,14 @@ impl Inner {
         let event = new.event;
         let key = key_hash(&event.key);
         for destination in &event.to {
-            let lane = LaneRef { connector: &event.connector, stream: &event.stream, destination };
-            let id = self.lanes.intern(&lane);
-            self.lanes.push(id, seq, key, None);
+            let flow = FlowRef {
+                connector: &event.connector,
+                stream: &event.stream,
+                destination,
+                tenant: event.tenant.as_deref(),
+            };
+            let id = self.lanes.intern(&flow);
+            self.lanes.push(id, seq, key, event.record.bytes().len() as u64, None);
         }
         self.by_id.entry(event.id).or_default().push(seq);
         let steps = vec![steps::accepted(&event)];
@@ -221,6 +226,7 @@ impl Inner {
                 event: Arc::clone(&stored.event),
                 attempts: taken.retried.map_or(0, |r| r.attempts),
                 first_attempt_at: taken.retried.map(|r| r.first_attempt_at),
+                crowd: taken.crowd,
             });
         }
         deliveries
@@ -309,6 +315,10 @@ impl Bus for MemoryBus {
         })
     }
 
+    fn steer(&self, lane: LaneId, tenant: Option<&str>, steer: Steer) {
+        self.inner.lock().lanes.steer(lane, tenant, steer);
+    }
+
     fn settle(&self, lane: LaneId, seq: Seq, settlement: Settlement) {
         let now = self.clock.now();
         self.inner.lock().settle(lane, seq, &settlement, now);
@@ -331,6 +341,14 @@ impl Bus for MemoryBus {
                 oldest: f.head.and_then(received),
             })
             .collect()
+    }
+
+    fn tenant_backlog(&self, tenant: &str) -> TenantBacklog {
+        self.inner.lock().lanes.tenant(tenant)
+    }
+
+    fn tenants(&self) -> Vec<(Arc<str>, TenantBacklog)> {
+        self.inner.lock().lanes.tenants()
     }
 
     fn bury(&self, letter: DeadLetter) -> BoxFuture<'_, Result<DeadId, StoreError>> {

@@ -21,6 +21,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     event::{Event, EventId, Lane},
+    plan::Order,
     world::{BoxFuture, Timestamp},
 };
 
@@ -80,6 +81,15 @@ pub enum AppendError {
         /// When to come back.
         retry_after: Duration,
     },
+    /// A tenant has spent its budget: others are taken.
+    Budget {
+        /// Whose.
+        tenant: String,
+        /// `accept`, `backlog` or `disk`.
+        what: &'static str,
+        /// When to come back.
+        retry_after: Duration,
+    },
     /// The disk refused (full, read-only, failed fsync). The bus tries to recover by itself.
     Unavailable(String),
     /// The record is larger than a segment may hold.
@@ -97,6 +107,9 @@ impl std::fmt::Display for AppendError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Full { what, .. } => write!(f, "the bus is full: {what}"),
+            Self::Budget { tenant, what, .. } => {
+                write!(f, "tenant {tenant} has spent its budget: {what}")
+            }
             Self::Unavailable(why) => f.write_str(why),
             Self::TooLarge { bytes, limit_bytes } => {
                 write!(f, "a record of {bytes} bytes exceeds the limit of {limit_bytes} bytes")
@@ -111,9 +124,37 @@ impl std::error::Error for AppendError {}
 /// How a lane hands out its events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LaneOptions {
-    /// First in, first out per key: one event of a key is leased at a time, and the next of that
-    /// key only after it settled. Other keys go on.
-    pub by_key: bool,
+    /// What waits for what. By key: one event of a key is leased at a time, and the next of that key
+    /// only after it settled, while other keys go on. Strict: the same for all events of the lane.
+    pub order: Order,
+    /// Most events that the taker has in hand at once, which the tenants share; 0: it does not say.
+    pub window: usize,
+}
+
+/// How a tenant's events in a lane are handed out, see [`Bus::steer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Steer {
+    /// None before that time.
+    pub not_before: Option<Timestamp>,
+    /// So many in hand at once.
+    pub most: usize,
+    /// Its share beside other tenants; at least 1.
+    pub weight: u32,
+}
+
+impl Default for Steer {
+    fn default() -> Self {
+        Self { not_before: None, most: usize::MAX, weight: 1 }
+    }
+}
+
+/// What a tenant has waiting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TenantBacklog {
+    /// Unsettled pairs of event and destination.
+    pub events: u64,
+    /// About what their records take in the journal.
+    pub bytes: u64,
 }
 
 /// A leased event.
@@ -127,6 +168,8 @@ pub struct Delivery {
     pub attempts: u32,
     /// When the first counted attempt ended, where there was one.
     pub first_attempt_at: Option<Timestamp>,
+    /// How many events of the same tenant in this lane wait for their time, when it was leased.
+    pub crowd: usize,
 }
 
 /// How a lease ends.
@@ -351,6 +394,10 @@ pub trait Bus: Send + Sync + 'static {
     /// longer in memory; one that cannot be read is quarantined, counted and skipped.
     fn take(&self, lane: LaneId, max: usize) -> BoxFuture<'_, Vec<Delivery>>;
 
+    /// Changes how a tenant's events in this lane are handed out (`None`: those without a tenant), until
+    /// it is changed again or the lane is opened anew. What is leased stays leased.
+    fn steer(&self, lane: LaneId, tenant: Option<&str>, steer: Steer);
+
     /// Ends a lease. Does not wait: a settlement rides with the next group commit.
     fn settle(&self, lane: LaneId, seq: Seq, settlement: Settlement);
 
@@ -359,6 +406,12 @@ pub trait Bus: Send + Sync + 'static {
 
     /// How full each lane is, those without a pipeline included.
     fn backlog(&self) -> Vec<Backlog>;
+
+    /// What a tenant has waiting in all lanes.
+    fn tenant_backlog(&self, tenant: &str) -> TenantBacklog;
+
+    /// What each tenant has waiting, of those that have anything.
+    fn tenants(&self) -> Vec<(Arc<str>, TenantBacklog)>;
 
     /// Stores a dead letter, durably when the future is done. A second one for the same event and
     /// destination replaces the first.

@@ -182,6 +182,7 @@ async fn poll(
         auth,
         bus,
         limiter: Arc::new(Limiter::new(&plan.rate)),
+        tenants: Arc::default(),
     };
     let sampled = poller.sample(args.max).await;
     sampled.map_err(|failure| Trouble::new(failure.message()))

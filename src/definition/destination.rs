@@ -1,6 +1,7 @@
 //! `[destination.NAME]`: where events go.
 
 use super::{
+    breaker::BreakerDef,
     collections::{OneOrMany, Pairs, TreeDef},
     kinds::{Expression, Int, Plain, Size, SizeOrNever, Span},
     poll::MethodDef,
@@ -34,9 +35,9 @@ table! {
         rotate_every "rotate_every": Span;
         /// `file`: how many rotated files are kept; all of them unless said.
         keep "keep": Int<1, 1_000_000>;
-        /// Whether events of one key wait for each other.
+        /// Whether events wait for each other.
         order "order": OrderDef = "\"none\"";
-        /// Attempts at once, at most.
+        /// Attempts at once, at most. An HTTP destination gets fewer while it slows down or refuses.
         concurrency "concurrency": Int<1, 4096> = "16";
         /// How much it allows.
         rate "rate": OneOrMany<Rate>;
@@ -44,6 +45,8 @@ table! {
         timeout "timeout": Span = "\"15s\"";
         /// How failed attempts are repeated; its keys win over the file's `[retry]`.
         retry "retry": RetryDef;
+        /// `http`: when attempts stop because most of them fail, per tenant; on unless said.
+        breaker "breaker": BreakerDef;
     }
 }
 
@@ -66,13 +69,17 @@ choice! {
         None "none",
         /// Those of one key do.
         Key "key",
-    } later ["strict"]
+        /// All of a stream do.
+        Strict "strict",
+    }
 }
 
 /// The keys that a type needs, and those it may have besides what all have.
 pub fn keys_of(kind: DestinationType) -> (&'static [&'static str], &'static [&'static str]) {
     match kind {
-        DestinationType::Http => (&["url"], &["method", "headers", "body", "auth", "max_response"]),
+        DestinationType::Http => {
+            (&["url"], &["method", "headers", "body", "auth", "max_response", "breaker"])
+        }
         DestinationType::File => (&["path"], &["rotate", "rotate_every", "keep"]),
         DestinationType::Stdout => (&[], &[]),
     }

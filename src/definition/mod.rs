@@ -12,6 +12,7 @@ use toml::{Spanned, de::DeTable};
 use crate::diagnostic::SourceFile;
 
 pub mod auth;
+pub mod breaker;
 pub mod change;
 pub mod collections;
 pub mod connector;

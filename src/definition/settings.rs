@@ -1,9 +1,11 @@
 //! `tenon.toml`: the runtime's own settings.
 
 use super::{
+    collections::{Named, OneOrMany},
     kinds::{Int, Plain, Size, Span},
     lints::LintsDef,
     table::{At, choice, table},
+    units::Rate,
 };
 
 table! {
@@ -31,6 +33,12 @@ table! {
         webhook "webhook": WebhookLimitsDef;
         /// Where events are kept.
         bus "bus": BusDef;
+        /// How events are delivered.
+        deliver "deliver": DeliverDef;
+        /// What each tenant may spend.
+        tenants "tenants": TenantsDef;
+        /// What one tenant may spend: keys that stand here win over `[tenants]`.
+        tenant "tenant": Named<TenantDef>;
         /// How tokens that are got at run time are kept.
         tokens "tokens": TokensDef;
         /// How much each lint matters in this project; a connector's own `[lints]` wins.
@@ -83,6 +91,46 @@ table! {
         max_connections "max_connections": Int<1, 1_000_000> = "4096";
         /// Bodies in memory at once; beyond it producers get 503 and Retry-After.
         max_in_flight "max_in_flight": Size = "\"64MiB\"";
+    }
+}
+
+table! {
+    /// How events are delivered.
+    pub struct DeliverDef "[deliver]" {
+        /// Bodies of events that are being delivered, over all connectors; what is beyond waits on disk.
+        max_in_hand "max_in_hand": Size = "\"256MiB\"";
+    }
+}
+
+table! {
+    /// What each tenant may spend.
+    pub struct TenantsDef "[tenants]" {
+        /// Events that are taken in; producers get 429 beyond it, and polls wait.
+        accept "accept": OneOrMany<Rate>;
+        /// Attempts over all destinations.
+        deliver "deliver": OneOrMany<Rate>;
+        /// Events that may wait for their destinations.
+        backlog "backlog": Int<1, 1_000_000_000>;
+        /// About what they may take in the journal.
+        disk "disk": Size;
+        /// The share beside other tenants at a destination.
+        weight "weight": Int<1, 1000> = "1";
+    }
+}
+
+table! {
+    /// What one tenant may spend.
+    pub struct TenantDef "[tenant.NAME]" {
+        /// Events that are taken in; producers get 429 beyond it, and polls wait.
+        accept "accept": OneOrMany<Rate>;
+        /// Attempts over all destinations.
+        deliver "deliver": OneOrMany<Rate>;
+        /// Events that may wait for their destinations.
+        backlog "backlog": Int<1, 1_000_000_000>;
+        /// About what they may take in the journal.
+        disk "disk": Size;
+        /// The share beside other tenants at a destination.
+        weight "weight": Int<1, 1000>;
     }
 }
 

@@ -15,6 +15,7 @@
 
 use std::time::Duration;
 
+use super::breaker::Sign;
 use crate::{plan::RetryPlan, world::Timestamp};
 
 /// What a destination said, or did not say. A peer's failure is an outcome, not an error.
@@ -58,6 +59,47 @@ pub enum Outcome {
         /// One line, no secrets.
         message: String,
     },
+}
+
+/// What came of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempted {
+    /// For the event.
+    pub outcome: Outcome,
+    /// For all events: until when the peer says that its budget is spent (429 with `Retry-After`, or the
+    /// `RateLimit` headers of whatever answer).
+    pub spent_until: Option<Timestamp>,
+}
+
+impl From<Outcome> for Attempted {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, spent_until: None }
+    }
+}
+
+impl Outcome {
+    /// What it says about the destination's health.
+    pub fn sign(&self) -> Sign {
+        match self {
+            Self::Retry { status: Some(429), .. }
+            | Self::Deferred { .. }
+            | Self::Rejected { status: None, .. }
+            | Self::Held { status: None, .. } => Sign::Nothing,
+            Self::Retry { .. } => Sign::Failing,
+            Self::Delivered { .. } | Self::Held { .. } | Self::Rejected { .. } => Sign::Alive,
+        }
+    }
+}
+
+/// The longest backoff is this many times what the file says where many of a tenant's events wait to be
+/// repeated.
+const WIDEST: u32 = 16;
+
+/// The plan for an event of a tenant of whose events so many wait to be repeated, while the destination
+/// takes so many at once: what waits comes back over a time in which it can be served.
+pub fn widened(plan: &RetryPlan, crowd: usize, at_once: usize) -> RetryPlan {
+    let factor = u32::try_from(crowd / at_once.max(1)).unwrap_or(WIDEST).clamp(1, WIDEST);
+    RetryPlan { from: plan.from.saturating_mul(factor).min(plan.to.max(plan.from)), ..*plan }
 }
 
 /// What to do next.
@@ -186,7 +228,7 @@ mod tests {
 
     use proptest::prelude::{ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, proptest};
 
-    use super::{Next, Outcome, RETRY_AFTER_CAP, decide};
+    use super::{Next, Outcome, RETRY_AFTER_CAP, decide, widened};
     use crate::{plan::RetryPlan, world::Timestamp};
 
     const NOW: Timestamp = Timestamp(1_000_000);
@@ -253,6 +295,14 @@ mod tests {
         };
         assert_eq!(next(rejected(Some(422))), buried(3, Some(422)));
         assert_eq!(next(rejected(None)), buried(2, None));
+    }
+
+    #[test]
+    fn a_crowd_comes_back_over_a_longer_time() {
+        let from = |crowd, at_once| widened(&plan(), crowd, at_once).from.as_secs();
+        assert_eq!([from(0, 4), from(4, 4), from(9, 4), from(1_000, 4)], [1, 1, 2, 16]);
+        let short = RetryPlan { to: Duration::from_secs(3), ..plan() };
+        assert_eq!(widened(&short, 1_000, 0).from, short.to);
     }
 
     #[test]

@@ -5,7 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Request;
 
-use super::{decide::Outcome, file::JsonLines, http::Http, stdout::Stdout};
+use super::{
+    decide::{Attempted, Outcome},
+    file::JsonLines,
+    http::Http,
+    stdout::Stdout,
+};
 use crate::{
     auth::Authenticator,
     egress::Egress,
@@ -61,11 +66,11 @@ impl Destination {
     ///
     /// `env` has `vars` and `secret`; `out` and `event` are bound here. What a file reports as
     /// delivered is so only once [`Self::sync`], called afterwards, was well.
-    pub async fn attempt(&self, event: &Arc<Event>, out: &Record, env: &Env) -> Outcome {
+    pub async fn attempt(&self, event: &Arc<Event>, out: &Record, env: &Env) -> Attempted {
         match &self.kind {
             Kind::Http(http) => http.attempt(event, out, env).await,
-            Kind::File(file) => file.append(out.bytes()),
-            Kind::Stdout(stdout) => stdout.print(out.bytes()).await,
+            Kind::File(file) => file.append(out.bytes()).into(),
+            Kind::Stdout(stdout) => stdout.print(out.bytes()).await.into(),
         }
     }
 

@@ -9,10 +9,13 @@ use http::{
 };
 use tokio::time::Instant;
 
-use super::{decide::Outcome, view::event_view};
+use super::{
+    decide::{Attempted, Outcome},
+    view::event_view,
+};
 use crate::{
     auth::{AuthError, Authenticator, Carried},
-    egress::{Answer, Egress, EgressError, ExchangeLimits, retry_after},
+    egress::{Answer, Egress, EgressError, ExchangeLimits, retry_after, spent_until},
     event::{Event, Record, idempotency_key},
     map::{Env, EvalError, Expr, Tree},
     plan::{AuthPlan, ConnectorPlan, DestinationKind, DestinationPlan},
@@ -137,14 +140,14 @@ impl Http {
 
     /// One attempt. A 401 to a token that can be fetched anew is answered by one resend with a new
     /// one, within the same time and under the same idempotency key.
-    pub(super) async fn attempt(&self, event: &Arc<Event>, out: &Record, env: &Env) -> Outcome {
+    pub(super) async fn attempt(&self, event: &Arc<Event>, out: &Record, env: &Env) -> Attempted {
         let env = self.bound(event, out, env);
         let mut left = self.timeout;
         let mut resent = false;
         loop {
             let (request, carried) = match self.request(event, out, &env).await {
                 Ok(made) => made,
-                Err(outcome) => return outcome,
+                Err(outcome) => return outcome.into(),
             };
             let began = Instant::now();
             let limits =
@@ -158,7 +161,10 @@ impl Http {
                 continue;
             }
             let now = self.world.clock.now();
-            return outcome(answer, now, |text| self.redacted(text, carried.as_ref(), &env));
+            let spent_until =
+                answer.as_ref().ok().and_then(|it| spent_until(it.status, &it.headers, now));
+            let outcome = outcome(answer, now, |text| self.redacted(text, carried.as_ref(), &env));
+            return Attempted { outcome, spent_until };
         }
     }
 

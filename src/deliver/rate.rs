@@ -49,6 +49,15 @@ impl Limiter {
         (until > now).then_some(until)
     }
 
+    /// Whether there is one, without taking it; else when.
+    pub fn look(&self, now: Timestamp) -> Result<(), Timestamp> {
+        if let Some(until) = self.paused(now) {
+            return Err(until);
+        }
+        let mut windows = self.windows.lock();
+        windows.iter_mut().filter_map(|window| window.full_until(now)).max().map_or(Ok(()), Err)
+    }
+
     /// Takes one, or says when one will be there (if nobody else takes it first). Nothing is taken
     /// from any window unless all have one.
     pub fn take(&self, now: Timestamp) -> Result<(), Timestamp> {

@@ -8,7 +8,7 @@ use super::{
     shown, words,
 };
 use crate::diagnostic::counted;
-use crate::plan::{DestinationKind, DestinationPlan, Order, RetryPlan};
+use crate::plan::{BreakerPlan, DestinationKind, DestinationPlan, Order, RetryPlan};
 
 pub(super) fn blocks(subject: &Subject<'_>) -> Vec<Block> {
     let mut blocks = vec![Block::heading(2, "Delivery")];
@@ -65,6 +65,7 @@ fn rows(subject: &Subject<'_>, plan: &DestinationPlan) -> Vec<(String, Line)> {
     let order = match plan.order {
         Order::None => "none: events overtake each other",
         Order::Key => "events of one key one after the other, other keys go on",
+        Order::Strict => "the events of a stream one after the other",
     };
     row("Order", Line::from(order));
     let mut limits =
@@ -77,6 +78,9 @@ fn rows(subject: &Subject<'_>, plan: &DestinationPlan) -> Vec<(String, Line)> {
     }
     row("Limits", Line::from(limits.join("; ")));
     row("Retry", Line::from(retry(&plan.retry)));
+    if is_http {
+        row("Breaker", Line::from(breaker(plan.breaker.as_ref())));
+    }
     row("Bridges", Line::from(bridged(plan)));
     rows
 }
@@ -90,6 +94,20 @@ fn rotation(bytes: Option<u64>, every: Option<Duration>, keep: Option<usize>) ->
         Some(keep) => format!("{when}; {} kept", counted(keep as u64, "old file")),
         None => format!("{when}; old files are kept"),
     }
+}
+
+fn breaker(plan: Option<&BreakerPlan>) -> String {
+    let Some(BreakerPlan { failures, of, within, open, probes }) = plan else {
+        return "none".to_owned();
+    };
+    format!(
+        "opens where {}% of at least {} within {} fail, for {}; then {}",
+        failures * 100.0,
+        counted(u64::from(*of), "attempt"),
+        words::time(*within),
+        words::time(*open),
+        counted(u64::from(*probes), "probe"),
+    )
 }
 
 fn retry(plan: &RetryPlan) -> String {

@@ -158,6 +158,9 @@ fn down(subject: &Subject<'_>, plan: &DestinationPlan) -> Vec<Block> {
     };
     let order = match plan.order {
         Order::Key => " Events of one key wait for each other, other keys go on.",
+        Order::Strict => {
+            " Events of a stream wait for each other: one that fails holds up all behind it until it is a dead letter."
+        }
         Order::None => "",
     };
     let (what, repeated) = match plan.kind {

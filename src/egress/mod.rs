@@ -12,6 +12,7 @@
 //! - Messages name the host and the cause. They hold no path, query, header or body, so no secret.
 
 mod body;
+mod budget;
 mod client;
 mod connection;
 mod dial;
@@ -25,6 +26,7 @@ mod retry_after;
 mod script;
 mod tls;
 
+pub use budget::spent_until;
 pub use client::{Answer, Egress, EgressConfig, ExchangeLimits, header_values};
 pub use error::EgressError;
 pub use flowing::Flowing;

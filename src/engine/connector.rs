@@ -207,6 +207,8 @@ impl Connector {
                     bus: Arc::clone(&shared.bus),
                     world: shared.world.clone(),
                     metrics: metrics.stream(&stream.name),
+                    tenants: Arc::clone(&shared.tenants),
+                    in_hand: Arc::clone(&shared.in_hand),
                     env: env.clone(),
                 }));
             }
@@ -263,6 +265,7 @@ pub fn pollers(shared: &Shared, plan: &Arc<ConnectorPlan>) -> Vec<Poller> {
             auth: Arc::clone(&shared.auth),
             bus: Arc::clone(&shared.bus),
             limiter: Arc::clone(limiter),
+            tenants: Arc::clone(&shared.tenants),
         });
     }
     pollers

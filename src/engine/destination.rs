@@ -1,20 +1,30 @@
 //! A destination at work: open, counted, limited, and parked while it needs a person.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
-use parking_lot::Mutex;
+use hashbrown::HashMap;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, Semaphore};
+use xxhash_rust::xxh3::Xxh3;
 
-use super::Shared;
+use super::{Shared, bay::Bay};
 use crate::{
-    deliver::{Destination, Limiter, Outcome},
+    bus::Bus,
+    deliver::{Change, Destination, Limiter, Outcome, StoredBreaker, Tenants},
     egress::Peer,
     observe::DestinationMetrics,
     plan::{ConnectorPlan, DestinationKind, DestinationPlan},
+    world::{Timestamp, World},
 };
+
+/// How often a parked destination looks whether somebody changed a credential.
+const LOOK_AT_SECRETS: Duration = Duration::from_secs(5);
 
 /// Events written to a file and not settled: those of the sync that is under way, and those that
 /// are written meanwhile.
@@ -22,17 +32,26 @@ const FILE_GROUP: usize = 4096;
 
 /// One destination of a running connector, shared by its lanes.
 pub struct DestinationRuntime {
+    connector: Arc<str>,
     pub plan: Arc<DestinationPlan>,
     pub open: Destination,
     pub limiter: Limiter,
     /// Attempts in flight over all lanes.
     pub permits: Semaphore,
     pub metrics: Arc<DestinationMetrics>,
-    /// Why it is parked.
-    held: Mutex<Option<Arc<str>>>,
+    /// That it is parked.
+    held: Mutex<Option<Held>>,
     resumed: Notify,
     /// Its last attempt is to be repeated: said once, when it begins and when it ends.
     failing: AtomicBool,
+    /// The bay of what has no tenant, which is most.
+    common: Arc<Bay>,
+    bays: RwLock<HashMap<Arc<str>, Arc<Bay>>>,
+    bus: Arc<dyn Bus>,
+    world: World,
+    tenants: Arc<Tenants>,
+    /// The secrets of its connector, by the name that is looked up.
+    secrets: Vec<String>,
 }
 
 impl DestinationRuntime {
@@ -52,8 +71,23 @@ impl DestinationRuntime {
         )?;
         let metrics = shared.metrics.connector(&connector.name).destination(&plan.name);
         metrics.parked.store(0, Relaxed);
+        metrics.breakers_open.store(0, Relaxed);
         let window = window(plan);
+        let bus = Arc::clone(&shared.bus);
+        let stored = stored_breaker(&*bus, &breaker_key(&connector.name, &plan.name, None));
+        let limits = Arc::clone(&metrics.concurrency);
+        if stored.is_some() && plan.breaker.is_some() {
+            metrics.breakers_open.store(1, Relaxed);
+        }
+        let common = Bay::new(None, 1, plan.breaker, window, stored, limits);
         Ok(Self {
+            connector: Arc::clone(&connector.name),
+            common: Arc::new(common),
+            bays: RwLock::default(),
+            bus,
+            world: shared.world.clone(),
+            tenants: Arc::clone(&shared.tenants),
+            secrets: connector.secrets_used.clone(),
             limiter: Limiter::new(&plan.rate),
             permits: Semaphore::new(window),
             plan: Arc::clone(plan),
@@ -77,22 +111,150 @@ impl DestinationRuntime {
 
     /// Why it is parked.
     pub fn held(&self) -> Option<Arc<str>> {
-        self.held.lock().clone()
+        self.held.lock().as_ref().map(|held| Arc::clone(&held.message))
     }
 
-    /// Completes when it is no longer parked.
+    /// Completes when it is no longer parked. A changed secret of its connector un-parks it: that is what
+    /// a refusal asks for.
     pub async fn resumed(&self) {
-        // Made before looking: what is resumed after the look completes it.
-        let mut resumed = self.resumed.notified();
-        while self.is_held() {
-            resumed.await;
-            resumed = self.resumed.notified();
+        loop {
+            // Made before looking: what is resumed after the look completes it.
+            let resumed = self.resumed.notified();
+            if !self.is_held() {
+                return;
+            }
+            if tokio::time::timeout(LOOK_AT_SECRETS, resumed).await.is_err() {
+                let changed = self
+                    .held
+                    .lock()
+                    .as_ref()
+                    .is_some_and(|held| held.secrets != self.fingerprint());
+                if changed {
+                    self.resume("a secret was changed");
+                }
+            }
         }
     }
 
+    /// What its secrets are, without them.
+    fn fingerprint(&self) -> u64 {
+        let mut hash = Xxh3::new();
+        for name in &self.secrets {
+            let secret = self.world.secrets.get(name);
+            let text = secret.as_ref().map_or("", |secret| secret.expose());
+            hash.update(&(text.len() as u64).to_le_bytes());
+            hash.update(text.as_bytes());
+        }
+        hash.digest()
+    }
+
+    /// The bay of a tenant, made where there is none yet, with its breaker as it was stored.
+    pub fn bay(&self, tenant: Option<&str>) -> Arc<Bay> {
+        let Some(tenant) = tenant else {
+            return Arc::clone(&self.common);
+        };
+        if let Some(bay) = self.bays.read().get(tenant) {
+            return Arc::clone(bay);
+        }
+        let mut bays = self.bays.write();
+        if let Some(bay) = bays.get(tenant) {
+            return Arc::clone(bay);
+        }
+        let stored = stored_breaker(
+            &*self.bus,
+            &breaker_key(&self.connector, &self.plan.name, Some(tenant)),
+        );
+        if stored.is_some() && self.plan.breaker.is_some() {
+            self.metrics.breakers_open.fetch_add(1, Relaxed);
+        }
+        let (weight, ceiling) = (self.tenants.weight(tenant), self.window());
+        let limits = Arc::clone(&self.metrics.concurrency);
+        let tenant: Arc<str> = Arc::from(tenant);
+        let bay =
+            Bay::new(Some(Arc::clone(&tenant)), weight, self.plan.breaker, ceiling, stored, limits);
+        let bay = Arc::new(bay);
+        bays.insert(tenant, Arc::clone(&bay));
+        bay
+    }
+
+    /// All bays that there are.
+    pub fn all_bays(&self) -> Vec<Arc<Bay>> {
+        let bays = self.bays.read();
+        std::iter::once(&self.common).chain(bays.values()).map(Arc::clone).collect()
+    }
+
+    /// Says that a bay's breaker opened or closed, and makes it durable: a restart is no reason to ask
+    /// a dead peer again.
+    pub async fn changed(&self, bay: &Bay, change: Change) {
+        let (connector, destination) = (&*self.connector, &*self.plan.name);
+        let tenant = bay.tenant.as_deref();
+        match change {
+            Change::Opened(until) => {
+                let until = until.rfc3339();
+                if bay.stored().is_some_and(|stored| stored.trips == 1) {
+                    self.metrics.breakers_open.fetch_add(1, Relaxed);
+                    tracing::warn!(connector, destination, tenant, until, "breaker opened");
+                } else {
+                    tracing::debug!(connector, destination, tenant, until, "breaker stays open");
+                }
+                self.metrics.breaker_trips.fetch_add(1, Relaxed);
+            }
+            Change::Closed => {
+                self.metrics.breakers_open.fetch_sub(1, Relaxed);
+                tracing::info!(connector, destination, tenant, "breaker closed");
+            }
+        }
+        self.store(bay).await;
+    }
+
+    async fn store(&self, bay: &Bay) {
+        let key = breaker_key(&self.connector, &self.plan.name, bay.tenant.as_deref());
+        let value = bay.stored().and_then(|stored| serde_json::to_vec(&stored).ok());
+        if let Err(error) = self.bus.put_state(&key, value).await {
+            tracing::warn!(key, %error, "the breaker's state is not durable");
+        }
+    }
+
+    /// Closes its open breakers because a person says that it is well. How many were open.
+    pub async fn reset(&self) -> usize {
+        let mut reset = 0;
+        for bay in self.all_bays() {
+            if bay.reset() {
+                reset += 1;
+                self.changed(&bay, Change::Closed).await;
+            }
+        }
+        reset
+    }
+
+    /// What its breakers are, in words; `None` where all are closed.
+    pub fn breakers(&self, now: Timestamp) -> Option<String> {
+        let bays = self.all_bays();
+        let open: Vec<_> = bays.iter().filter(|bay| bay.breaker(now).0 != "closed").collect();
+        let said = |bay: &Bay| match bay.breaker(now) {
+            (_, Some(until)) => format!("open until {}", until.rfc3339()),
+            _ => "half open".to_owned(),
+        };
+        match open.as_slice() {
+            [] => None,
+            [only] => Some(match &only.tenant {
+                None => said(only),
+                Some(tenant) => format!("{} for tenant {tenant}", said(only)),
+            }),
+            several => Some(format!("open for {} tenants", several.len())),
+        }
+    }
+
+    /// Whether an attempt asks nobody, so that it ends at once.
+    pub fn is_immediate(&self) -> bool {
+        matches!(self.plan.kind, DestinationKind::File { .. })
+    }
+
     /// Parks it, and says so once.
-    pub fn hold(&self, connector: &str, message: &str) {
-        if self.held.lock().replace(Arc::from(message)).is_some() {
+    pub fn hold(&self, message: &str) {
+        let (connector, secrets) = (&*self.connector, self.fingerprint());
+        let held = Held { message: Arc::from(message), secrets };
+        if self.held.lock().replace(held).is_some() {
             return;
         }
         self.metrics.parked.store(1, Relaxed);
@@ -100,21 +262,23 @@ impl DestinationRuntime {
         tracing::error!(connector, destination, problem = message, "destination held");
     }
 
-    /// Un-parks it. Whether it was parked.
-    pub fn resume(&self, connector: &str) -> bool {
+    /// Un-parks it, because of `why`. Whether it was parked.
+    pub fn resume(&self, why: &str) -> bool {
+        let connector = &*self.connector;
         if self.held.lock().take().is_none() {
             return false;
         }
         self.resumed.notify_waiters();
         self.metrics.parked.store(0, Relaxed);
         let destination = &*self.plan.name;
-        tracing::info!(connector, destination, "destination resumed");
+        tracing::info!(connector, destination, why, "destination resumed");
         true
     }
 
     /// Counts one outcome of an attempt, and logs where the destination begins to fail and where
     /// it recovers: a line an event would bury the rest of the log while it is down.
-    pub fn count(&self, connector: &str, outcome: &Outcome) {
+    pub fn count(&self, outcome: &Outcome) {
+        let connector = &*self.connector;
         let destination = &*self.plan.name;
         let counter = match outcome {
             Outcome::Delivered { .. } => {
@@ -140,6 +304,22 @@ impl DestinationRuntime {
         };
         counter.fetch_add(1, Relaxed);
     }
+}
+
+/// Why a destination is parked, and what its secrets were then.
+struct Held {
+    message: Arc<str>,
+    secrets: u64,
+}
+
+/// Where a breaker is kept while it is not closed.
+fn breaker_key(connector: &str, destination: &str, tenant: Option<&str>) -> String {
+    let tenant = tenant.map_or_else(String::new, |tenant| format!("/{tenant}"));
+    format!("breaker/{connector}/{destination}{tenant}")
+}
+
+fn stored_breaker(bus: &dyn Bus, key: &str) -> Option<StoredBreaker> {
+    bus.state(key).and_then(|bytes| serde_json::from_slice(&bytes).ok())
 }
 
 fn window(plan: &DestinationPlan) -> usize {

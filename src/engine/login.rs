@@ -50,7 +50,7 @@ impl Engine {
         let (name, env) = (&connector.plan.name, self.login_env(&connector));
         let finished = self.shared.auth.finish_login(name, &plan, &env, back).await;
         finished.map_err(|error| error.to_string())?;
-        self.resume(name, None)
+        self.resume(name, None).await
     }
 
     /// Every table that a person logs in for, by connector and name.

@@ -8,8 +8,10 @@
 pub mod files;
 
 mod backfill;
+mod bay;
 mod connector;
 mod destination;
+mod in_hand;
 mod load;
 mod login;
 mod pipeline;
@@ -43,6 +45,7 @@ use self::{
 use crate::{
     auth::{Authenticator, Resealed, Vault},
     bus::{Bus, MemoryBus, embedded::EmbeddedBus, embedded::EmbeddedOptions},
+    deliver::Tenants,
     egress::{Egress, EgressConfig},
     event::Lane,
     ingest::webhook::{WebhookLimits, WebhookObserver, WebhookServer},
@@ -83,6 +86,8 @@ pub(crate) struct Shared {
     server: Arc<WebhookServer>,
     tasks: Tasks,
     backfills: backfill::Backfills,
+    tenants: Arc<Tenants>,
+    in_hand: Arc<in_hand::InHand>,
 }
 
 impl Shared {
@@ -155,11 +160,14 @@ impl Engine {
         });
         let auth = authenticator(&settings, &world, &egress, &bus).await?;
         let metrics = Arc::new(Metrics::default());
+        let tenants = Arc::new(Tenants::new(settings.tenants.clone()));
+        let counted = Arc::clone(&metrics.in_hand_bytes);
+        let in_hand = in_hand::InHand::new(settings.max_in_hand_bytes, counted);
         let server = WebhookServer::new(
             Arc::clone(&bus),
             world.clone(),
             egress.clone(),
-            webhook_limits(&settings),
+            webhook_limits(&settings, &tenants),
             Arc::new(Observer(Arc::clone(&metrics))),
         );
         let started_at = world.clock.now();
@@ -174,6 +182,8 @@ impl Engine {
                 server,
                 tasks,
                 backfills: backfill::Backfills::default(),
+                tenants,
+                in_hand,
             }),
             loader: Arc::new(tokio::sync::Mutex::new(Loader::new(paths.clone(), settings.lints))),
             running: RwLock::default(),
@@ -221,24 +231,20 @@ impl Engine {
         self.shared.bus.health().refusing.map_or(Ok(()), Err)
     }
 
-    /// Un-parks a connector's destination or poll of that name, or all of them. How many were
-    /// parked. Errors: no such connector.
-    pub fn resume(&self, connector: &str, name: Option<&str>) -> Result<usize, String> {
-        let running = self.running.read();
-        let connector = running
-            .connectors
-            .get(connector)
-            .ok_or_else(|| format!("no connector named `{connector}` runs"))?;
+    /// Un-parks a connector's destination or poll of that name, or all of them, and closes their open
+    /// breakers. How many were parked or open. Errors: no such connector.
+    pub async fn resume(&self, connector: &str, name: Option<&str>) -> Result<usize, String> {
+        let running = self.running.read().connectors.get(connector).cloned();
+        let connector = running.ok_or_else(|| format!("no connector named `{connector}` runs"))?;
         let is = |candidate: &Arc<str>| name.is_none_or(|name| name == &**candidate);
-        let destinations = connector
-            .destinations
-            .iter()
-            .filter(|destination| is(&destination.plan.name))
-            .filter(|destination| destination.resume(&connector.plan.name))
-            .count();
+        let mut resumed = 0;
+        for destination in connector.destinations.iter().filter(|at| is(&at.plan.name)) {
+            resumed +=
+                usize::from(destination.resume("a person said so")) + destination.reset().await;
+        }
         let polls = connector.polls.iter();
         let polls = polls.filter(|poll| is(&poll.poller.stream.name) && poll.resume()).count();
-        Ok(destinations + polls)
+        Ok(resumed + polls)
     }
 
     /// The bus.
@@ -323,7 +329,7 @@ async fn open_bus(settings: &Settings, world: &World) -> Result<Arc<dyn Bus>, St
     }
 }
 
-fn webhook_limits(settings: &Settings) -> WebhookLimits {
+fn webhook_limits(settings: &Settings, tenants: &Arc<Tenants>) -> WebhookLimits {
     let webhook = &settings.webhook;
     WebhookLimits {
         header_timeout: webhook.header_timeout,
@@ -332,6 +338,7 @@ fn webhook_limits(settings: &Settings) -> WebhookLimits {
         max_json_depth: webhook.max_json_depth,
         max_connections: webhook.max_connections,
         max_in_flight_bytes: webhook.max_in_flight_bytes,
+        tenants: Arc::clone(tenants),
         public_url: settings.public_url.clone(),
     }
 }

@@ -5,25 +5,38 @@
 //! a future of its own up to the destination's concurrency, and settles them in groups: what was
 //! written to a file is synced once for all that came together. Nothing here spawns, so dropping
 //! the loop drops everything in hand, and the leases go back to the bus.
+//!
+//! Each tenant has a [`Bay`] at a destination. What the bay learns (a breaker opened, more attempts at
+//! once are possible) steers what the bus hands out, so what cannot be attempted is not in hand.
 
 use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Arc};
+
+use hashbrown::HashMap;
 
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio_util::sync::CancellationToken;
 
-use super::{destination::DestinationRuntime, tasks::panic_message};
+use super::{
+    bay::{Bay, End},
+    destination::DestinationRuntime,
+    in_hand::InHand,
+    tasks::panic_message,
+};
 use crate::{
-    bus::{Bus, DeadLetter, Delivery, LaneId, LaneOptions, Seq, Settlement},
-    deliver::{self, Next, Outcome},
-    event::Lane,
+    bus::{Bus, DeadLetter, Delivery, LaneId, LaneOptions, Seq, Settlement, Steer},
+    deliver::{self, Attempted, Next, Outcome, Sign, Tenants},
+    event::{Event, Lane, Record},
     map::Env,
     observe::{Outcome as Counted, StreamMetrics},
-    plan::{ConnectorPlan, Order, StreamPlan},
+    plan::{ConnectorPlan, StreamPlan},
     world::{Timestamp, World},
 };
 
 /// How long an event waits where neither the destination nor the clock can say.
 const PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// So many events are written to a file before others may run.
+const AT_ONCE: usize = 256;
 
 /// What one lane's loop works with.
 pub struct LaneContext {
@@ -34,6 +47,8 @@ pub struct LaneContext {
     pub bus: Arc<dyn Bus>,
     pub world: World,
     pub metrics: Arc<StreamMetrics>,
+    pub tenants: Arc<Tenants>,
+    pub in_hand: Arc<InHand>,
     /// `vars` and `secret`.
     pub env: Env,
 }
@@ -43,6 +58,18 @@ struct Lived {
     seq: Seq,
     settlement: Settlement,
     received_at: Timestamp,
+    /// Whose it was, and how that tenant's events shall be handed out from now on.
+    bay: Arc<Bay>,
+    steer: Steer,
+    /// What it took while it was in hand.
+    bytes: usize,
+}
+
+/// A leased event that was not begun yet.
+struct Waiting {
+    delivery: Delivery,
+    /// It has spent of its tenant's budget.
+    paid: bool,
 }
 
 /// Runs a lane until `stop`; then takes no more and lets what is in hand end.
@@ -50,8 +77,10 @@ struct Lived {
 /// Most lanes wait most of the time, so a lane that waits is small: what it takes to live events is
 /// made when there are some.
 pub async fn run(context: Arc<LaneContext>, stop: CancellationToken) {
-    let by_key = context.destination.plan.order == Order::Key;
-    let id = context.bus.open(&context.lane, LaneOptions { by_key });
+    let order = context.destination.plan.order;
+    let id = context
+        .bus
+        .open(&context.lane, LaneOptions { order, window: context.destination.window() });
     while let Some(taken) = stop.run_until_cancelled(next(&context, id)).await {
         Box::pin(LaneLoop::new(&context, id, taken).run(&stop)).await;
     }
@@ -60,6 +89,7 @@ pub async fn run(context: Arc<LaneContext>, stop: CancellationToken) {
 /// Leases what is due, once something is and the destination is not parked.
 async fn next(context: &LaneContext, id: LaneId) -> Vec<Delivery> {
     context.destination.resumed().await;
+    context.in_hand.room().await;
     context.bus.take(id, context.destination.window()).await
 }
 
@@ -69,7 +99,7 @@ struct LaneLoop {
     /// Most events in hand at once.
     window: usize,
     /// Leased, not begun: the rate does not allow it yet.
-    waiting: VecDeque<Delivery>,
+    waiting: VecDeque<Waiting>,
     in_hand: FuturesUnordered<BoxFuture<'static, Lived>>,
     /// Lived, to be settled with the next group.
     ended: Vec<Lived>,
@@ -78,6 +108,10 @@ struct LaneLoop {
     settling: Option<(BoxFuture<'static, ()>, usize)>,
     /// When the rate allows the next one.
     not_before: Option<Timestamp>,
+    /// How the bus was told to hand out each tenant's events.
+    steered: HashMap<Option<Arc<str>>, Steer>,
+    /// Bytes of all that is in hand.
+    held_bytes: usize,
 }
 
 impl LaneLoop {
@@ -86,11 +120,13 @@ impl LaneLoop {
             context: Arc::clone(context),
             id,
             window: context.destination.window(),
-            waiting: taken.into(),
+            waiting: taken.into_iter().map(Waiting::new).collect(),
             in_hand: FuturesUnordered::new(),
             ended: Vec::new(),
             settling: None,
             not_before: None,
+            steered: HashMap::new(),
+            held_bytes: 0,
         }
     }
 
@@ -113,7 +149,8 @@ impl LaneLoop {
         if self.context.destination.is_held() {
             self.give_back();
         }
-        self.begin_what_may_begin();
+        let is_more = self.begin_what_may_begin();
+        self.begin_to_settle();
         let context = Arc::clone(&self.context);
         let held = context.destination.is_held();
         let settling = self.settling.as_ref().map_or(0, |(_, events)| *events);
@@ -122,36 +159,79 @@ impl LaneLoop {
             biased;
             () = stop.cancelled() => {}
             Some(lived) = self.in_hand.next(), if !self.in_hand.is_empty() => {
-                self.ended.push(lived);
+                self.end(lived);
                 while let Some(Some(lived)) = self.in_hand.next().now_or_never() {
-                    self.ended.push(lived);
+                    self.end(lived);
                 }
-                self.begin_to_settle();
             }
-            () = settled(&mut self.settling) => self.begin_to_settle(),
+            () = settled(&mut self.settling) => {}
             () = context.destination.resumed(), if held => {}
             () = wait_until(&context.world, self.not_before), if self.not_before.is_some() => {
                 self.not_before = None;
             }
-            taken = context.bus.take(self.id, room),
-                if !held && room > 0 && self.waiting.is_empty() => self.waiting.extend(taken),
+            taken = take(&context, self.id, room), if !held && room > 0 && self.waiting.is_empty() => {
+                self.waiting.extend(taken.into_iter().map(Waiting::new));
+            }
+            () = tokio::task::yield_now(), if is_more => {}
         }
     }
 
-    /// Starts the lives of leased events as far as the rate allows.
-    fn begin_what_may_begin(&mut self) {
-        while self.not_before.is_none() && !self.waiting.is_empty() {
-            match self.context.destination.limiter.take(self.context.world.clock.now()) {
-                Ok(()) => {
-                    let Some(delivery) = self.waiting.pop_front() else {
-                        return;
-                    };
-                    let context = Arc::clone(&self.context);
-                    self.in_hand.push(live(context, self.id, delivery).boxed());
-                }
-                Err(at) => self.not_before = Some(at),
+    /// Notes that an event's time in hand is over, and steers by what its bay has learned.
+    fn end(&mut self, lived: Lived) {
+        self.context.in_hand.remove(lived.bytes);
+        self.held_bytes -= lived.bytes;
+        let tenant = &lived.bay.tenant;
+        if self.steered.get(tenant) != Some(&lived.steer) {
+            self.context.bus.steer(self.id, tenant.as_deref(), lived.steer);
+            self.steered.insert(tenant.clone(), lived.steer);
+        }
+        self.ended.push(lived);
+    }
+
+    /// Starts the lives of leased events as far as their tenants' budgets and the rate allow. Whether
+    /// there are more that only had to make way for others.
+    fn begin_what_may_begin(&mut self) -> bool {
+        let context = Arc::clone(&self.context);
+        let is_immediate = context.destination.is_immediate();
+        for _ in 0..AT_ONCE {
+            let (None, Some(waiting)) = (self.not_before, self.waiting.front_mut()) else {
+                return false;
+            };
+            let now = context.world.clock.now();
+            let tenant = waiting.delivery.event.tenant.as_deref().filter(|_| !waiting.paid);
+            if let Some(due) = tenant.and_then(|it| context.tenants.deliver(it, now).err()) {
+                self.put_off(due);
+                continue;
+            }
+            waiting.paid = true;
+            if let Err(at) = context.destination.limiter.take(now) {
+                self.not_before = Some(at);
+                return false;
+            }
+            let Some(Waiting { delivery, .. }) = self.waiting.pop_front() else { return false };
+            let bytes = InHand::cost(&delivery.event);
+            context.in_hand.add(bytes);
+            self.held_bytes += bytes;
+            let mut life = live(Arc::clone(&context), self.id, delivery).boxed();
+            // What asks nobody ends at once, and needs no place among those that wait.
+            match if is_immediate { (&mut life).now_or_never() } else { None } {
+                Some(lived) => self.end(lived),
+                None => self.in_hand.push(life),
             }
         }
+        !self.waiting.is_empty()
+    }
+
+    /// Gives the first of the waiting back, and takes none of its tenant before `due`.
+    fn put_off(&mut self, due: Timestamp) {
+        let Some(Waiting { delivery, .. }) = self.waiting.pop_front() else { return };
+        let context = &self.context;
+        let bay = context.destination.bay(delivery.event.tenant.as_deref());
+        let steer = bay.steer(context.world.clock.now());
+        let steer = Steer { not_before: steer.not_before.max(Some(due)), ..steer };
+        context.bus.steer(self.id, bay.tenant.as_deref(), steer);
+        self.steered.insert(bay.tenant.clone(), steer);
+        context.bus.settle(self.id, delivery.seq, Settlement::Defer { due });
     }
 
     /// Settles what has ended, one group after the other.
@@ -174,9 +254,7 @@ impl LaneLoop {
             self.begin_to_settle();
             tokio::select! {
                 () = settled(&mut self.settling), if self.settling.is_some() => {}
-                Some(lived) = self.in_hand.next(), if !self.in_hand.is_empty() => {
-                    self.ended.push(lived);
-                }
+                Some(lived) = self.in_hand.next(), if !self.in_hand.is_empty() => self.end(lived),
                 else => return,
             }
         }
@@ -185,10 +263,29 @@ impl LaneLoop {
     /// Returns what was leased and not begun.
     fn give_back(&mut self) {
         let due = self.context.world.clock.now();
-        for delivery in self.waiting.drain(..) {
+        for Waiting { delivery, .. } in self.waiting.drain(..) {
             self.context.bus.settle(self.id, delivery.seq, Settlement::Defer { due });
         }
     }
+}
+
+impl Waiting {
+    fn new(delivery: Delivery) -> Self {
+        Self { delivery, paid: false }
+    }
+}
+
+impl Drop for LaneLoop {
+    /// What is dropped is no longer in hand.
+    fn drop(&mut self) {
+        self.context.in_hand.remove(self.held_bytes);
+    }
+}
+
+/// Leases more, once there is room for it.
+async fn take(context: &LaneContext, id: LaneId, room: usize) -> Vec<Delivery> {
+    context.in_hand.room().await;
+    context.bus.take(id, room).await
 }
 
 /// Completes when the group is settled; never, while there is none.
@@ -205,7 +302,7 @@ async fn settle(context: Arc<LaneContext>, lane: LaneId, group: Vec<Lived>) {
     let delivered = group.iter().any(|l| matches!(l.settlement, Settlement::Delivered { .. }));
     let synced = if delivered { context.destination.open.sync().await } else { Ok(()) };
     let now = context.world.clock.now();
-    for Lived { seq, mut settlement, received_at } in group {
+    for Lived { seq, mut settlement, received_at, .. } in group {
         match (&settlement, &synced) {
             (Settlement::Delivered { .. }, Err(error)) => {
                 tracing::warn!(lane = %context.lane, error, "delivery could not be synced");
@@ -231,28 +328,47 @@ async fn wait_until(world: &World, at: Option<Timestamp>) {
 
 /// One event, one lane, one time in hand.
 async fn live(context: Arc<LaneContext>, lane: LaneId, delivery: Delivery) -> Lived {
-    let Delivery { seq, event, attempts, first_attempt_at } = &delivery;
-    let received_at = event.received_at;
-    let newest = event.order.and_then(|_| context.bus.newest(lane, &event.key));
-    if let (Some(newest), Some(order)) = (newest, event.order)
-        && order < newest
-    {
-        tracing::info!(event = %event.id, lane = %context.lane, "superseded by a newer revision");
-        return Lived { seq: *seq, settlement: Settlement::Superseded, received_at };
+    let (seq, received_at) = (delivery.seq, delivery.event.received_at);
+    let bay = context.destination.bay(delivery.event.tenant.as_deref());
+    let settlement = match superseded(&context, lane, &delivery) {
+        Some(settlement) => settlement,
+        None => attempted(&context, &bay, &delivery).await,
+    };
+    let steer = bay.steer(context.world.clock.now());
+    Lived { seq, settlement, received_at, bay, steer, bytes: InHand::cost(&delivery.event) }
+}
+
+/// Where a newer revision was delivered before.
+fn superseded(context: &LaneContext, lane: LaneId, delivery: &Delivery) -> Option<Settlement> {
+    let order = delivery.event.order?;
+    let newest = context.bus.newest(lane, &delivery.event.key)?;
+    if order >= newest {
+        return None;
     }
-    let outcome = outcome(&context, &delivery).await;
-    context.destination.count(&context.lane.connector, &outcome);
+    tracing::info!(event = %delivery.event.id, lane = %context.lane, "superseded by a newer revision");
+    Some(Settlement::Superseded)
+}
+
+/// Map, schema, attempt, decide.
+async fn attempted(context: &LaneContext, bay: &Arc<Bay>, delivery: &Delivery) -> Settlement {
+    let outcome = outcome(context, bay, delivery).await;
+    context.destination.count(&outcome);
     let now = context.world.clock.now();
     let delivered = matches!(outcome, Outcome::Delivered { .. });
     let jitter = if delivered { 0.0 } else { context.world.entropy.fraction() };
-    let retry = &context.destination.plan.retry;
-    let next = deliver::decide(retry, *attempts, *first_attempt_at, outcome, now, jitter);
-    let settlement = carry_out(&context, &delivery, next, now).await;
-    Lived { seq: *seq, settlement, received_at }
+    let Delivery { attempts, first_attempt_at, crowd, .. } = delivery;
+    let retry = match outcome {
+        Outcome::Retry { .. } => {
+            deliver::widened(&context.destination.plan.retry, *crowd, bay.limit())
+        }
+        _ => context.destination.plan.retry,
+    };
+    let next = deliver::decide(&retry, *attempts, *first_attempt_at, outcome, now, jitter);
+    carry_out(context, delivery, next, now).await
 }
 
 /// Map, schema, attempt. Whatever panics on the way is this event's poison and nobody else's.
-async fn outcome(context: &LaneContext, delivery: &Delivery) -> Outcome {
+async fn outcome(context: &LaneContext, bay: &Arc<Bay>, delivery: &Delivery) -> Outcome {
     let event = &delivery.event;
     let prepared = std::panic::catch_unwind(AssertUnwindSafe(|| {
         deliver::prepare(&context.stream, &context.connector.vars, event)
@@ -264,13 +380,46 @@ async fn outcome(context: &LaneContext, delivery: &Delivery) -> Outcome {
         }
         Err(panic) => return panicked(panic_message(&*panic)),
     };
+    if context.destination.is_immediate() {
+        return guarded(context, event, &out).await.outcome;
+    }
+    let clock = &context.world.clock;
+    let attempt = match bay.enter(|| clock.now()).await {
+        Ok(attempt) => attempt,
+        Err(until) => {
+            let retry_after = Some(until.since(clock.now()));
+            return Outcome::Deferred { message: "left in peace".to_owned(), retry_after };
+        }
+    };
     let Ok(_permit) = context.destination.permits.acquire().await else {
         return Outcome::Deferred { message: "shutting down".to_owned(), retry_after: None };
     };
-    let attempt = context.destination.open.attempt(event, &out, &context.env);
+    let Attempted { outcome, spent_until } = guarded(context, event, &out).await;
+    let left = attempt.leave(end(&outcome, spent_until), clock.now());
+    if let Some(change) = left.change {
+        context.destination.changed(bay, change).await;
+    }
+    outcome
+}
+
+/// An attempt whose panic is an outcome.
+async fn guarded(context: &LaneContext, event: &Arc<Event>, out: &Record) -> Attempted {
+    let attempt = context.destination.open.attempt(event, out, &context.env);
     match AssertUnwindSafe(attempt).catch_unwind().await {
-        Ok(outcome) => outcome,
-        Err(panic) => panicked(panic_message(&*panic)),
+        Ok(attempted) => attempted,
+        Err(panic) => panicked(panic_message(&*panic)).into(),
+    }
+}
+
+/// What an attempt tells of the destination.
+fn end(outcome: &Outcome, spent_until: Option<Timestamp>) -> End {
+    let sign = outcome.sign();
+    let too_many = matches!(outcome, Outcome::Retry { status: Some(429), .. });
+    End {
+        sign,
+        tells: sign != Sign::Nothing || too_many,
+        refused: sign == Sign::Failing || too_many,
+        spent_until,
     }
 }
 
@@ -301,7 +450,7 @@ async fn carry_out(
         }
         Next::Defer { due } => Settlement::Defer { due },
         Next::Hold { message } => {
-            context.destination.hold(&lane.connector, &message);
+            context.destination.hold(&message);
             Settlement::Defer { due: now }
         }
         Next::Bury { reason, message, attempts, status } => {

@@ -13,12 +13,14 @@ use http_body_util::Full;
 use super::{
     Shared,
     connector::{Connector, pollers},
+    in_hand::InHand,
     tasks::Tasks,
     webhook_limits,
 };
 use crate::{
     auth::Authenticator,
     bus::Bus,
+    deliver::Tenants,
     egress::{Egress, Peer},
     ingest::{
         poll::{PollFailure, PollReport, Poller},
@@ -57,7 +59,9 @@ impl Solo {
         let plan = Arc::new(unscheduled(plan));
         let issuer = egress.for_peer(Peer::Issuer);
         let auth = Arc::new(Authenticator::new(world.clone(), issuer, Arc::clone(&bus)));
-        let limits = webhook_limits(&Settings::default());
+        let settings = Settings::default();
+        let tenants = Arc::new(Tenants::default());
+        let limits = webhook_limits(&settings, &tenants);
         let server = WebhookServer::new(
             Arc::clone(&bus),
             world.clone(),
@@ -68,7 +72,19 @@ impl Solo {
         let metrics = Arc::new(Metrics::default());
         let tasks = Tasks::default();
         let backfills = super::backfill::Backfills::default();
-        let shared = Shared { world, bus, egress, auth, metrics, server, tasks, backfills };
+        let in_hand = InHand::new(settings.max_in_hand_bytes, Arc::clone(&metrics.in_hand_bytes));
+        let shared = Shared {
+            world,
+            bus,
+            egress,
+            auth,
+            metrics,
+            server,
+            tasks,
+            backfills,
+            tenants,
+            in_hand,
+        };
         let connector = Connector::build(&shared, &plan, 1)?;
         let routes = shared.server.change_routes(&[].into(), &[Arc::clone(&plan)]);
         routes.map_err(|conflicts| conflicts.join("; "))?;

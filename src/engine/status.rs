@@ -118,6 +118,9 @@ pub struct DestinationStatus {
     pub oldest: Option<Timestamp>,
     /// Why it is parked.
     pub held: Option<String>,
+    /// Which of its breakers are not closed, in words.
+    #[serde(default)]
+    pub breaker: Option<String>,
 }
 
 /// What one reload did.
@@ -198,6 +201,7 @@ impl Engine {
                     backlog: waiting,
                     oldest,
                     held: destination.held().map(|m| m.to_string()),
+                    breaker: destination.breakers(self.now()),
                 }
             })
             .collect();

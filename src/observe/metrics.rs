@@ -39,8 +39,10 @@ pub enum Outcome {
     Undecodable,
     /// A body over its limit.
     TooLarge,
-    /// Back-pressure: answered 429 or 503.
+    /// Back-pressure: answered 503.
     Refused,
+    /// The tenant had spent its budget: answered 429.
+    OverBudget,
     /// Settled: the destination took it.
     Delivered,
     /// Settled: a newer revision was there.
@@ -52,7 +54,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Accepted,
         Self::FoundByPoll,
         Self::Duplicate,
@@ -62,6 +64,7 @@ impl Outcome {
         Self::Undecodable,
         Self::TooLarge,
         Self::Refused,
+        Self::OverBudget,
         Self::Delivered,
         Self::Superseded,
         Self::Dead,
@@ -80,6 +83,7 @@ impl Outcome {
             Self::Undecodable => "undecodable",
             Self::TooLarge => "too_large",
             Self::Refused => "refused",
+            Self::OverBudget => "over_budget",
             Self::Delivered => "delivered",
             Self::Superseded => "superseded",
             Self::Dead => "dead",
@@ -169,6 +173,12 @@ pub struct DestinationMetrics {
     pub held: AtomicU64,
     /// 1 while the destination is parked.
     pub parked: AtomicU64,
+    /// Breakers that are not closed: one a tenant.
+    pub breakers_open: AtomicU64,
+    /// How often a breaker opened, those included that opened again after a probe.
+    pub breaker_trips: AtomicU64,
+    /// Attempts that it takes at once, as found out, over all tenants.
+    pub concurrency: Arc<AtomicU64>,
     /// Accepted to delivered.
     pub latency: Histogram,
 }
@@ -219,6 +229,8 @@ pub struct Metrics {
     connectors: RwLock<BTreeMap<Arc<str>, Arc<ConnectorMetrics>>>,
     /// Requests to paths that no connector has.
     pub not_found: AtomicU64,
+    /// About what the events take that are being delivered.
+    pub in_hand_bytes: Arc<AtomicU64>,
     /// First byte of a webhook to its answer.
     pub acknowledge: Histogram,
     /// Reloads that found nothing wrong.
@@ -263,6 +275,9 @@ impl Metrics {
         write_destinations(&mut out, &connectors);
         write_backlog(&mut out, backlog, now);
         write_bus(&mut out, bus);
+        let name = "tenon_in_hand_bytes";
+        header(&mut out, name, "gauge", "About what the events take that are being delivered.");
+        let _ = writeln!(out, "{name} {}", self.in_hand_bytes.load(Relaxed));
         header(
             &mut out,
             "tenon_acknowledge_seconds",
@@ -355,6 +370,8 @@ fn each_destination(connectors: &Connectors, mut show: impl FnMut(&str, &Destina
     }
 }
 
+type Gauge = fn(&DestinationMetrics) -> u64;
+
 fn write_destinations(out: &mut String, connectors: &Connectors) {
     let name = "tenon_attempts_total";
     header(out, name, "counter", "Delivery attempts by result.");
@@ -378,6 +395,26 @@ fn write_destinations(out: &mut String, connectors: &Connectors) {
     each_destination(connectors, |labels, d| {
         let _ = writeln!(out, "{name}{{{labels}}} {}", d.parked.load(Relaxed));
     });
+    let figures: [(&str, &str, &str, Gauge); 3] = [
+        (
+            "tenon_breakers_open",
+            "gauge",
+            "Breakers that are not closed; each tenant has one.",
+            |d| d.breakers_open.load(Relaxed),
+        ),
+        ("tenon_breaker_trips_total", "counter", "Times that a breaker opened.", |d| {
+            d.breaker_trips.load(Relaxed)
+        }),
+        ("tenon_concurrency_limit", "gauge", "Attempts at once that a destination gets.", |d| {
+            d.concurrency.load(Relaxed)
+        }),
+    ];
+    for (name, kind, help, figure) in figures {
+        header(out, name, kind, help);
+        each_destination(connectors, |labels, d| {
+            let _ = writeln!(out, "{name}{{{labels}}} {}", figure(d));
+        });
+    }
     let name = "tenon_delivery_seconds";
     header(out, name, "histogram", "Accepted to delivered.");
     each_destination(connectors, |labels, d| {

@@ -27,7 +27,10 @@ pub use each::{DetailPlan, EachFrom, EachPlan, Group, Keep, ParentPlan};
 pub use lint::{Levels, credentials_in};
 pub use on::{End, RulePlan, Then, WaitPlan};
 pub use page::{PageBy, PagePlan};
-pub use settings::{BusKind, BusSettings, EgressSettings, LogSettings, Settings, WebhookSettings};
+pub use settings::{
+    BusKind, BusSettings, EgressSettings, LogSettings, Settings, TenantBudget, TenantSettings,
+    WebhookSettings,
+};
 pub use types::*;
 pub use verify::{
     Algorithm, BodyHashPlan, CertificateForm, CertificatePlan, ChallengeAnswer, ChallengePlan,

@@ -1,8 +1,8 @@
 //! `tenon.toml`: the runtime's own settings, resolved. Flags of `tenon run` win over it.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
-use super::Levels;
+use super::{Levels, Rate};
 use crate::egress::Cidr;
 
 /// All settings, defaults filled in. The TOML has the same names: `[webhook] body_timeout = "10s"`.
@@ -30,10 +30,53 @@ pub struct Settings {
     pub webhook: WebhookSettings,
     /// `[bus]`.
     pub bus: BusSettings,
+    /// `[deliver] max_in_hand`: bodies of events that are being delivered; default 256 MiB.
+    pub max_in_hand_bytes: usize,
+    /// `[tenants]` and `[tenant.NAME]`.
+    pub tenants: TenantSettings,
     /// `[tokens]`: the secrets that hold the keys, the current one first; none: no encryption.
     pub token_keys: Vec<String>,
     /// `[lints]`.
     pub lints: Levels,
+}
+
+/// What tenants may spend.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TenantSettings {
+    /// `[tenants]`: each of those without a table of their own.
+    pub default: TenantBudget,
+    /// `[tenant.NAME]`, over the defaults.
+    pub named: BTreeMap<String, TenantBudget>,
+}
+
+impl TenantSettings {
+    /// Whether nobody's budget limits anything at the edge.
+    pub fn is_free(&self) -> bool {
+        self.named.values().chain([&self.default]).all(|budget| {
+            budget.accept.is_empty() && budget.backlog.is_none() && budget.disk_bytes.is_none()
+        })
+    }
+}
+
+/// What one tenant may spend.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TenantBudget {
+    /// `accept`: events taken in; empty: as many as come.
+    pub accept: Vec<Rate>,
+    /// `deliver`: attempts over all destinations; empty: as many as they take.
+    pub deliver: Vec<Rate>,
+    /// `backlog`: unsettled pairs of event and destination.
+    pub backlog: Option<u64>,
+    /// `disk`: about what its unsettled events may take in the journal.
+    pub disk_bytes: Option<u64>,
+    /// `weight`: its share beside others at a destination; at least 1.
+    pub weight: u32,
+}
+
+impl Default for TenantBudget {
+    fn default() -> Self {
+        Self { accept: Vec::new(), deliver: Vec::new(), backlog: None, disk_bytes: None, weight: 1 }
+    }
 }
 
 /// `[log]`.
@@ -125,6 +168,8 @@ impl Default for Settings {
                 dead_letters: Duration::from_hours(90 * 24),
                 cache_bytes: 64 << 20,
             },
+            max_in_hand_bytes: 256 << 20,
+            tenants: TenantSettings::default(),
             token_keys: Vec::new(),
             lints: Levels::default(),
         }

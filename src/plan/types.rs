@@ -298,6 +298,8 @@ pub struct DestinationPlan {
     pub timeout: Duration,
     /// How failed attempts are repeated.
     pub retry: RetryPlan,
+    /// When a tenant's attempts stop because most fail; `None`: never.
+    pub breaker: Option<BreakerPlan>,
 }
 
 /// What a destination is.
@@ -334,12 +336,15 @@ pub enum DestinationKind {
 }
 
 /// Whether events wait for each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
     /// They do not.
+    #[default]
     None,
     /// Those of one key do.
     Key,
+    /// All of a stream do.
+    Strict,
 }
 
 /// `[retry]`.
@@ -353,6 +358,21 @@ pub struct RetryPlan {
     pub to: Duration,
     /// Since the first attempt.
     pub within: Duration,
+}
+
+/// `breaker`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BreakerPlan {
+    /// It opens where at least this share of attempts failed, `0.0..=1.0` ...
+    pub failures: f64,
+    /// ... of at least so many ...
+    pub of: u32,
+    /// ... within so long.
+    pub within: Duration,
+    /// How long it stays open before attempts are made again.
+    pub open: Duration,
+    /// So many attempts then, and all of them have to succeed.
+    pub probes: u32,
 }
 
 /// `[slo]`.

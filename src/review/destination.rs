@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     map::Tree,
-    plan::{DestinationKind, DestinationPlan, Order, Rate, RetryPlan},
+    plan::{BreakerPlan, DestinationKind, DestinationPlan, Order, Rate, RetryPlan},
 };
 
 type Destinations = BTreeMap<Arc<str>, Arc<DestinationPlan>>;
@@ -58,19 +58,9 @@ fn one(
     new: &DestinationPlan,
     renames: &Renames,
 ) {
-    let DestinationPlan { name: _, kind, order, concurrency, rate, timeout, retry } = new;
+    let DestinationPlan { name: _, kind, order, concurrency, rate, timeout, retry, breaker } = new;
     kinds(pen, at, (&old.kind, kind), renames);
-    match (old.order, *order) {
-        (Order::None, Order::Key) => {
-            let effect = "an event waits until the one before it of its key is settled";
-            pen.note(at, "order", rule::ORDER_ADDED, "none → key", effect);
-        }
-        (Order::Key, Order::None) => {
-            let effect = "two states of one thing may arrive in the wrong order";
-            pen.note(at, "order", rule::ORDER_REMOVED, "key → none", effect);
-        }
-        (Order::None, Order::None) | (Order::Key, Order::Key) => {}
-    }
+    orders(pen, at, old.order, *order);
     let limits = rule::DESTINATION_LIMIT;
     let count = |count: &usize| count.to_string();
     pen.value(at, "concurrency", limits, (&old.concurrency, concurrency), count, String::new);
@@ -81,6 +71,45 @@ fn one(
         "an attempt that takes longer counts as failed and is repeated".to_owned()
     });
     retries(pen, at, &old.retry, retry);
+    let show = |breaker: &Option<BreakerPlan>| breaker.as_ref().map_or("off".to_owned(), said);
+    pen.value(at, "breaker", rule::BREAKER, (&old.breaker, breaker), show, || {
+        "when the destination is left in peace because most attempts fail".to_owned()
+    });
+}
+
+fn said(breaker: &BreakerPlan) -> String {
+    let BreakerPlan { failures, of, within, open, probes } = breaker;
+    let (within, open) = (say::duration(*within), say::duration(*open));
+    format!("{}% of {of} within {within}, open {open}, {probes} probes", failures * 100.0)
+}
+
+fn orders(pen: &mut Pen<'_>, at: &At, old: Order, new: Order) {
+    let word = |order| match order {
+        Order::None => "none",
+        Order::Key => "key",
+        Order::Strict => "strict",
+    };
+    let what = format!("{} → {}", word(old), word(new));
+    match (old, new) {
+        (Order::None, Order::Key) => {
+            let effect = "an event waits until the one before it of its key is settled";
+            pen.note(at, "order", rule::ORDER_ADDED, what, effect);
+        }
+        (Order::None | Order::Key, Order::Strict) => {
+            let effect = "every event of a stream waits until the one before it is settled: one that \
+                          cannot be delivered stops all behind it until it is a dead letter";
+            pen.note(at, "order", rule::ORDER_ADDED, what, effect);
+        }
+        (Order::Strict, Order::Key) => {
+            let effect = "events of different keys may arrive in another order than they came";
+            pen.note(at, "order", rule::ORDER_REMOVED, what, effect);
+        }
+        (Order::Key | Order::Strict, Order::None) => {
+            let effect = "two states of one thing may arrive in the wrong order";
+            pen.note(at, "order", rule::ORDER_REMOVED, what, effect);
+        }
+        (Order::None, Order::None) | (Order::Key, Order::Key) | (Order::Strict, Order::Strict) => {}
+    }
 }
 
 fn retries(pen: &mut Pen<'_>, at: &At, old: &RetryPlan, new: &RetryPlan) {

@@ -371,6 +371,8 @@ rules! {
         "two states of a thing may overtake each other";
     DESTINATION_LIMIT "destination.limit" Operational Operators "`rate`, `concurrency`, `timeout` or `max_response` of a destination",
         "slower or faster; an attempt beyond the timeout is repeated";
+    BREAKER "destination.breaker" Operational Operators "`breaker` of a destination",
+        "when a destination is left in peace because most attempts fail";
     RETRY "retry" Operational Operators "`[retry]`",
         "how long an outage may last before events become dead letters, which can be replayed";
 }

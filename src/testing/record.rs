@@ -142,6 +142,7 @@ pub async fn poll(
         auth: Arc::clone(&auth),
         bus: bus.clone(),
         limiter: Arc::new(Limiter::new(rate)),
+        tenants: Arc::default(),
     };
     let ended = poller.run(&|_| {}).await;
     let heard = std::mem::take(&mut *recorder.heard.lock());

@@ -241,5 +241,6 @@ fn stand_in(name: Arc<str>) -> DestinationPlan {
             to: Duration::from_secs(1),
             within: Duration::from_secs(1),
         },
+        breaker: None,
     }
 }

@@ -28,14 +28,20 @@ use crate::support::{MockServer, Reply, Seen};
 const START: Timestamp = Timestamp(1_795_341_600_000);
 
 /// A running engine on a folder of its own.
-struct Stage {
+pub struct Stage {
     folder: tempfile::TempDir,
-    engine: Arc<Engine>,
+    pub engine: Arc<Engine>,
 }
 
 /// Secrets that can be set while the engine runs. Reading `BOOM` panics.
 #[derive(Default)]
-struct Vault(Mutex<BTreeMap<String, String>>);
+pub struct Vault(Mutex<BTreeMap<String, String>>);
+
+impl Vault {
+    pub fn set(&self, name: &str, value: &str) {
+        self.0.lock().unwrap().insert(name.to_owned(), value.to_owned());
+    }
+}
 
 impl Secrets for Vault {
     fn get(&self, name: &str) -> Option<Secret> {
@@ -52,6 +58,15 @@ impl Stage {
     }
 
     async fn with_secrets(files: &[(&str, &str)], secrets: Arc<dyn Secrets>) -> Self {
+        Self::set(files, secrets, |_| {}).await
+    }
+
+    /// With settings of its own.
+    pub async fn set(
+        files: &[(&str, &str)],
+        secrets: Arc<dyn Secrets>,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in files {
             std::fs::write(folder.path().join(name), text).unwrap();
@@ -64,6 +79,7 @@ impl Stage {
         };
         settings.bus.kind = BusKind::Memory;
         settings.egress.allow = vec!["127.0.0.0/8".parse().unwrap()];
+        change(&mut settings);
         let engine = Engine::start(EngineOptions {
             paths: vec![folder.path().to_owned()],
             settings,
@@ -83,14 +99,14 @@ impl Stage {
     }
 
     /// Writes a file as an editor does: beside it, then renamed over it.
-    fn write(&self, name: &str, text: &str) {
+    pub fn write(&self, name: &str, text: &str) {
         let beside = self.path(&format!(".{name}.new"));
         std::fs::write(&beside, text).unwrap();
         std::fs::rename(beside, self.path(name)).unwrap();
     }
 
     /// Sends one event and gives the status and the event's id.
-    async fn send(&self, path: &str, event: Value) -> (u16, String) {
+    pub async fn send(&self, path: &str, event: Value) -> (u16, String) {
         let body = event.to_string();
         let to = self.engine.listen_address();
         let mut stream = TcpStream::connect(to).await.unwrap();
@@ -108,7 +124,11 @@ impl Stage {
     }
 
     /// Sends events that must all be taken; their ids.
-    async fn send_all(&self, path: &str, events: impl IntoIterator<Item = Value>) -> Vec<String> {
+    pub async fn send_all(
+        &self,
+        path: &str,
+        events: impl IntoIterator<Item = Value>,
+    ) -> Vec<String> {
         let mut ids = Vec::new();
         for event in events {
             let (status, id) = self.send(path, event).await;
@@ -119,7 +139,7 @@ impl Stage {
     }
 
     /// Lets virtual time pass until `done`, up to two hours of it.
-    async fn until(&self, what: &str, done: impl Fn(&Engine) -> bool) {
+    pub async fn until(&self, what: &str, done: impl Fn(&Engine) -> bool) {
         for _ in 0..72_000 {
             if done(&self.engine) {
                 return;
@@ -129,16 +149,16 @@ impl Stage {
         panic!("never: {what}\n{:#?}", self.engine.status());
     }
 
-    async fn settled(&self) {
+    pub async fn settled(&self) {
         self.until("all settled", |e| e.status().unsettled == 0).await;
     }
 
-    fn connector(&self, name: &str) -> ConnectorStatus {
+    pub fn connector(&self, name: &str) -> ConnectorStatus {
         let found = self.engine.status().connectors.into_iter().find(|c| c.name == name);
         found.unwrap_or_else(|| panic!("no {name} in {:#?}", self.engine.status()))
     }
 
-    fn metric(&self, series: &str) -> u64 {
+    pub fn metric(&self, series: &str) -> u64 {
         let text = self.engine.metrics_text();
         let line = text.lines().find_map(|l| l.strip_prefix(series)?.trim().parse().ok());
         line.unwrap_or(0)
@@ -263,7 +283,7 @@ async fn a_refused_credential_holds_the_destination_and_drops_nothing() {
     assert_eq!(stage.connector("a").destinations[0].backlog, 5);
 
     open.store(true, SeqCst);
-    assert_eq!(stage.engine.resume("a", Some("sink")), Ok(1));
+    assert_eq!(stage.engine.resume("a", Some("sink")).await, Ok(1));
     stage.settled().await;
     assert_eq!(stage.connector("a").state, "running");
     assert!(stage.engine.bus().dead_letters().is_empty());

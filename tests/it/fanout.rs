@@ -90,6 +90,7 @@ impl Rig {
             auth: Arc::new(auth),
             bus: self.bus.clone(),
             limiter: Arc::new(Limiter::new(&[])),
+            tenants: Arc::default(),
         }
     }
 

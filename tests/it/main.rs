@@ -23,6 +23,7 @@ mod new;
 mod poll;
 mod recording;
 mod state;
+mod storm;
 mod support;
 mod testing;
 mod tidy;

@@ -190,6 +190,7 @@ impl Rig {
             auth: Arc::new(auth),
             bus: self.bus.clone(),
             limiter: Arc::new(Limiter::new(rate)),
+            tenants: Arc::default(),
         }
     }
 

@@ -10,7 +10,7 @@ use super::{
     core::{Core, Newest},
     format::{
         append::StoredClaim,
-        checkpoint::{Position, encode_lane, encode_region},
+        checkpoint::{Position, encode_flow, encode_region},
         pairs::{self, BLOCK_PAIRS},
         settlement::Settled,
     },
@@ -19,7 +19,10 @@ use super::{
     state::State,
 };
 use crate::{
-    bus::{LaneId, Settlement, lanes::Retried},
+    bus::{
+        Settlement,
+        lanes::{FlowId, Retried},
+    },
     event::EventId,
     world::Timestamp,
 };
@@ -110,8 +113,8 @@ pub(super) struct Books {
     pub revision_log: PairLog,
     /// Keys of state that changed since the last checkpoint.
     pub dirty_state: HashSet<String>,
-    /// Lanes whose names stand in sled.
-    pub saved_lanes: usize,
+    /// Flows whose names stand in sled.
+    pub saved_flows: usize,
     /// The latest time that anybody has told.
     pub now: Timestamp,
 }
@@ -140,17 +143,17 @@ impl Books {
     }
 
     /// Takes in a durable settlement. Whether its pair was still unsettled.
-    pub fn settle(&mut self, lane: u32, settled: &Settled) -> bool {
+    pub fn settle(&mut self, flow: u32, settled: &Settled) -> bool {
         if let Some((slot, _)) = settled.revision {
             self.revision_log.touch(slot);
         }
         match settled.settlement {
             Settlement::Retry { due, attempts, first_attempt_at, .. } => {
-                self.ledger.retry(settled.seq, lane, Retried { due, attempts, first_attempt_at });
+                self.ledger.retry(settled.seq, flow, Retried { due, attempts, first_attempt_at });
                 true
             }
             Settlement::Defer { .. } => true,
-            _ => self.ledger.settle(settled.seq, lane),
+            _ => self.ledger.settle(settled.seq, flow),
         }
     }
 
@@ -173,14 +176,14 @@ impl Books {
             let value = state.stored(&key);
             out.push(Write { shelf: Shelf::State, key: key.into_bytes(), value });
         }
-        for number in self.saved_lanes..core.lanes.len() {
-            let Some(lane) = core.lanes.name(LaneId(number as u32)) else {
+        for number in self.saved_flows..core.lanes.len() {
+            let Some(flow) = core.lanes.flow(FlowId(number as u32)) else {
                 continue;
             };
             let key = (number as u32).to_be_bytes().to_vec();
-            out.push(Write { shelf: Shelf::Lanes, key, value: Some(encode_lane(lane)) });
+            out.push(Write { shelf: Shelf::Lanes, key, value: Some(encode_flow(&flow)) });
         }
-        self.saved_lanes = core.lanes.len();
+        self.saved_flows = core.lanes.len();
         let value = Some(position.encode());
         out.push(Write { shelf: Shelf::Position, key: POSITION.to_vec(), value });
         out

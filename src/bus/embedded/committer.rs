@@ -34,7 +34,7 @@ use super::{
 use crate::{
     bus::{
         Accepted, AppendError, Seq,
-        lanes::{LaneRef, key_hash},
+        lanes::{FlowRef, key_hash},
     },
     event::EventId,
     world::Timestamp,
@@ -292,7 +292,7 @@ impl Committer {
         let mut facts = segments.get(place.segment).unwrap_or_else(|| new_facts(place.segment));
         let mut appended = 0;
         let mut core = self.shared.core.lock();
-        for Pending { event, claim, at, .. } in appends.iter().flat_map(|op| &op.events) {
+        for Pending { event, claim, slot, at } in appends.iter().flat_map(|op| &op.events) {
             let Some(at) = at else { continue };
             let seq = seq_at(place.segment, place.offset + at);
             let (connector, stream, key) = (&*event.connector, &*event.stream, &*event.key);
@@ -307,9 +307,10 @@ impl Committer {
             let key = key_hash(key);
             core.cache.insert(seq, event);
             for destination in &event.to {
-                let lane = core.lanes.intern(&LaneRef { connector, stream, destination });
-                core.lanes.push(lane, seq, key, None);
-                self.books.ledger.add(seq, lane.0, key);
+                let tenant = event.tenant.as_deref();
+                let flow = core.lanes.intern(&FlowRef { connector, stream, destination, tenant });
+                core.lanes.push(flow, seq, key, slot.len() as u64, None);
+                self.books.ledger.add(seq, flow.0, key);
             }
         }
         drop(core);
@@ -339,7 +340,7 @@ impl Committer {
     fn publish_settlements(&mut self) {
         for op in self.carried.drain(..) {
             self.books.now = self.books.now.max(op.settled.at);
-            self.books.settle(op.lane, &op.settled);
+            self.books.settle(op.flow, &op.settled);
         }
     }
 

@@ -11,6 +11,9 @@ use crate::{
 /// Bodies that are read back on the asking task; more go to a blocking thread.
 const READ_INLINE: usize = 8;
 
+/// Bodies of one take; what is beyond goes back and is leased later.
+const TAKE_BYTES: usize = 16 << 20;
+
 /// Leases on their way to a taker. Whatever was not handed over when this is dropped goes back, so
 /// a future that is dropped has leased nothing.
 pub(super) struct Leased<'a> {
@@ -20,7 +23,7 @@ pub(super) struct Leased<'a> {
 }
 
 impl Leased<'_> {
-    /// Reads the bodies that are no longer in memory.
+    /// Reads the bodies that are no longer in memory, as many as one take may hold.
     pub async fn read_bodies(&mut self) {
         let missing = self.leases.iter().filter(|(_, event)| event.is_none());
         let seqs: Vec<u64> = missing.map(|(taken, _)| taken.seq).collect();
@@ -30,9 +33,10 @@ impl Leased<'_> {
         let segments = Arc::clone(&self.bus.shared.segments);
         let asked = seqs.clone();
         let read = if seqs.len() <= READ_INLINE {
-            segments.read_events(&asked)
+            segments.read_events(&asked, TAKE_BYTES)
         } else {
-            let task = tokio::task::spawn_blocking(move || segments.read_events(&asked));
+            let task =
+                tokio::task::spawn_blocking(move || segments.read_events(&asked, TAKE_BYTES));
             task.await.unwrap_or_default()
         };
         let mut unreadable = Vec::new();
@@ -71,6 +75,7 @@ impl Leased<'_> {
                 event,
                 attempts: taken.retried.map_or(0, |r| r.attempts),
                 first_attempt_at: taken.retried.map(|r| r.first_attempt_at),
+                crowd: taken.crowd,
             });
         }
         deliveries

@@ -16,7 +16,7 @@ use crate::bus::lanes::Retried;
 
 const REGION_BITS: u32 = 20;
 
-/// The lane of an entry that is settled.
+/// The flow of an entry that is settled.
 const GONE: u32 = u32::MAX;
 
 /// A region's name: segment, then mebibyte.
@@ -25,7 +25,7 @@ pub(super) type RegionKey = (u32, u32);
 #[derive(Clone, Copy)]
 struct Entry {
     offset: u32,
-    lane: u32,
+    flow: u32,
     key: u64,
 }
 
@@ -52,15 +52,15 @@ fn region_of(seq: u64) -> (RegionKey, u32) {
 
 impl Ledger {
     /// Adds a pair; adding it twice changes nothing.
-    pub fn add(&mut self, seq: u64, lane: u32, key: u64) {
+    pub fn add(&mut self, seq: u64, flow: u32, key: u64) {
         let (region_key, offset) = region_of(seq);
         let region = self.regions.entry(region_key).or_default();
-        let entry = Entry { offset, lane, key };
+        let entry = Entry { offset, flow, key };
         match region.entries.last() {
             Some(last) if last.offset >= offset => {
                 let from = region.entries.partition_point(|e| e.offset < offset);
                 let same = region.entries[from..].iter().take_while(|e| e.offset == offset);
-                if same.clone().any(|e| e.lane == lane) {
+                if same.clone().any(|e| e.flow == flow) {
                     return;
                 }
                 let to = from + same.count();
@@ -74,17 +74,17 @@ impl Ledger {
     }
 
     /// Ends a pair. Whether it was there.
-    pub fn settle(&mut self, seq: u64, lane: u32) -> bool {
+    pub fn settle(&mut self, seq: u64, flow: u32) -> bool {
         let (region_key, offset) = region_of(seq);
         let Some(region) = self.regions.get_mut(&region_key) else {
             return false;
         };
         let from = region.entries.partition_point(|e| e.offset < offset);
         let mut same = region.entries[from..].iter_mut().take_while(|e| e.offset == offset);
-        let Some(entry) = same.find(|e| e.lane == lane) else {
+        let Some(entry) = same.find(|e| e.flow == flow) else {
             return false;
         };
-        entry.lane = GONE;
+        entry.flow = GONE;
         region.live -= 1;
         if region.live == 0 {
             self.regions.remove(&region_key);
@@ -95,26 +95,26 @@ impl Ledger {
                 self.live.remove(&region_key.0);
             }
         }
-        self.retried.remove(&(seq, lane));
+        self.retried.remove(&(seq, flow));
         self.dirty.insert(region_key);
         true
     }
 
     /// Notes a failed attempt of a pair that is there.
-    pub fn retry(&mut self, seq: u64, lane: u32, retried: Retried) {
-        if self.lanes_at(seq).any(|l| l == lane) {
-            self.retried.insert((seq, lane), retried);
+    pub fn retry(&mut self, seq: u64, flow: u32, retried: Retried) {
+        if self.flows_at(seq).any(|l| l == flow) {
+            self.retried.insert((seq, flow), retried);
             self.dirty.insert(region_of(seq).0);
         }
     }
 
-    /// The lanes in which the event at `seq` is unsettled.
-    pub fn lanes_at(&self, seq: u64) -> impl Iterator<Item = u32> {
+    /// The flows in which the event at `seq` is unsettled.
+    pub fn flows_at(&self, seq: u64) -> impl Iterator<Item = u32> {
         let (region_key, offset) = region_of(seq);
         let entries = self.regions.get(&region_key).map_or(&[][..], |r| &r.entries);
         let from = entries.partition_point(|e| e.offset < offset);
         let same = entries[from..].iter().take_while(move |e| e.offset == offset);
-        same.filter(|e| e.lane != GONE).map(|e| e.lane)
+        same.filter(|e| e.flow != GONE).map(|e| e.flow)
     }
 
     /// Unsettled pairs of a segment.
@@ -142,14 +142,14 @@ impl Ledger {
     /// The pairs of a region, as a checkpoint keeps them. Empty where the region is settled.
     pub fn region(&self, key: RegionKey) -> impl Iterator<Item = Unsettled> {
         let entries = self.regions.get(&key).map_or(&[][..], |r| &r.entries);
-        entries.iter().filter(|e| e.lane != GONE).map(move |e| Unsettled {
+        entries.iter().filter(|e| e.flow != GONE).map(move |e| Unsettled {
             offset: e.offset,
-            lane: e.lane,
+            flow: e.flow,
             key: e.key,
             retried: if self.retried.is_empty() {
                 None
             } else {
-                self.retried.get(&(seq_at(key.0, e.offset), e.lane)).copied()
+                self.retried.get(&(seq_at(key.0, e.offset), e.flow)).copied()
             },
         })
     }
@@ -180,7 +180,7 @@ mod tests {
         assert_eq!(ledger.live(3), 3);
         assert!(ledger.settle(seq, 1));
         assert!(!ledger.settle(seq, 1));
-        assert_eq!(ledger.lanes_at(seq).collect::<Vec<_>>(), [0]);
+        assert_eq!(ledger.flows_at(seq).collect::<Vec<_>>(), [0]);
         assert_eq!(ledger.take_dirty().len(), 1);
         assert!(ledger.settle(seq, 0) && ledger.settle(seq_at(3, 100), 0));
         assert_eq!(ledger.live(3), 0);

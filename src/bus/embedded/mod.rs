@@ -69,7 +69,8 @@ use self::{
 };
 use super::{
     Accepted, Append, AppendError, Backlog, Bus, BusHealth, Claim, DeadId, DeadLetter, DeadSummary,
-    Delivery, HistoryPage, LaneId, LaneOptions, NewEvent, Seq, Settlement, StoreError, Trace,
+    Delivery, HistoryPage, LaneId, LaneOptions, NewEvent, Seq, Settlement, Steer, StoreError,
+    TenantBacklog, Trace,
     lanes::{key_hash, revision_slot},
 };
 use crate::{
@@ -361,6 +362,10 @@ impl Bus for EmbeddedBus {
         })
     }
 
+    fn steer(&self, lane: LaneId, tenant: Option<&str>, steer: Steer) {
+        self.shared.core.lock().lanes.steer(lane, tenant, steer);
+    }
+
     fn settle(&self, lane: LaneId, seq: Seq, settlement: Settlement) {
         let at = self.shared.clock.now();
         let mut core = self.shared.core.lock();
@@ -385,7 +390,7 @@ impl Bus for EmbeddedBus {
         let destination = Arc::clone(&name.destination);
         drop(core);
         let settled = Settled { seq: seq.0, at, destination, revision, settlement };
-        self.shared.queue.settle(SettleOp { lane: lane.0, settled });
+        self.shared.queue.settle(SettleOp { flow: ended.flow, settled });
     }
 
     fn newest(&self, lane: LaneId, key: &str) -> Option<i64> {
@@ -399,7 +404,7 @@ impl Bus for EmbeddedBus {
         let received = |seq: u64| {
             let cached = self.shared.core.lock().cache.get(seq).map(|e| e.received_at);
             cached.or_else(|| {
-                let read = self.shared.segments.read_events(&[seq]).pop()?;
+                let read = self.shared.segments.read_events(&[seq], usize::MAX).pop()?;
                 Some(read.ok()?.received_at)
             })
         };
@@ -409,6 +414,14 @@ impl Bus for EmbeddedBus {
             oldest: fill.head.and_then(received),
         });
         backlog.collect()
+    }
+
+    fn tenant_backlog(&self, tenant: &str) -> TenantBacklog {
+        self.shared.core.lock().lanes.tenant(tenant)
+    }
+
+    fn tenants(&self) -> Vec<(Arc<str>, TenantBacklog)> {
+        self.shared.core.lock().lanes.tenants()
     }
 
     fn bury(&self, letter: DeadLetter) -> BoxFuture<'_, Result<DeadId, StoreError>> {

@@ -65,7 +65,8 @@ impl AppendOp {
 
 /// A settlement that waits to be journalled.
 pub(super) struct SettleOp {
-    pub lane: u32,
+    /// The number of the pair's flow.
+    pub flow: u32,
     pub settled: Settled,
 }
 

@@ -28,10 +28,8 @@ use super::{
     state::State,
 };
 use crate::{
-    bus::{
-        LaneId,
-        lanes::{LaneRef, key_hash},
-    },
+    bus::lanes::{FlowId, FlowName, FlowRef, key_hash},
+    event::Lane,
     world::Timestamp,
 };
 
@@ -204,22 +202,23 @@ fn load(index: &Index, now: Timestamp) -> Result<Loaded, String> {
     books.now = now;
     let now_s = second_of(now);
     index.each(Shelf::Lanes, |_, value| {
-        let lane = checkpoint::decode_lane(value).map_err(bad("a lane"))?;
-        let (connector, stream) = (&*lane.connector, &*lane.stream);
-        core.lanes.intern(&LaneRef { connector, stream, destination: &lane.destination });
+        let FlowName { lane, tenant } = checkpoint::decode_flow(value).map_err(bad("a lane"))?;
+        let Lane { connector, stream, destination } = &lane;
+        let tenant = tenant.as_deref();
+        core.lanes.intern(&FlowRef { connector, stream, destination, tenant });
         Ok(())
     })?;
-    books.saved_lanes = core.lanes.len();
-    let lanes = core.lanes.len() as u32;
+    books.saved_flows = core.lanes.len();
+    let flows = core.lanes.len() as u32;
     index.each(Shelf::Unsettled, |key, value| {
         let segment = key.first_chunk().map(|k| u32::from_be_bytes(*k));
         let segment = segment.ok_or_else(|| "a region has no name".to_owned())?;
         checkpoint::decode_region(value, |entry| {
-            if entry.lane < lanes {
+            if entry.flow < flows {
                 let seq = seq_at(segment, entry.offset);
-                books.ledger.add(seq, entry.lane, entry.key);
+                books.ledger.add(seq, entry.flow, entry.key);
                 if let Some(retried) = entry.retried {
-                    books.ledger.retry(seq, entry.lane, retried);
+                    books.ledger.retry(seq, entry.flow, retried);
                 }
             }
         })
@@ -309,9 +308,10 @@ fn read(
     forget_missing(&mut loaded.books, segments, quarantine);
     let Loaded { books, mut core, state, position } = loaded;
     for region in books.ledger.regions() {
+        let mean = segments.get(region.0).map_or(0, |facts| facts.mean_bytes());
         for entry in books.ledger.region(region) {
             let seq = seq_at(region.0, entry.offset);
-            core.lanes.push(LaneId(entry.lane), seq, entry.key, entry.retried);
+            core.lanes.push(FlowId(entry.flow), seq, entry.key, mean, entry.retried);
         }
     }
     let checkpointed = position.segment;
@@ -380,8 +380,9 @@ fn apply_event(loaded: &mut Loaded, facts: &mut SegmentFacts, at: u64, slot: Slo
     };
     loaded.books.accept(entry, facts.number);
     for destination in event.to() {
-        let lane = loaded.core.lanes.intern(&LaneRef { connector, stream, destination });
-        loaded.books.ledger.add(seq, lane.0, key_hash(key));
+        let tenant = event.tenant;
+        let flow = loaded.core.lanes.intern(&FlowRef { connector, stream, destination, tenant });
+        loaded.books.ledger.add(seq, flow.0, key_hash(key));
     }
 }
 
@@ -390,11 +391,12 @@ fn apply_settlement(loaded: &mut Loaded, settled: &Settled) {
         loaded.core.raise(slot, order, day_of(settled.at));
     }
     let Loaded { books, core, .. } = loaded;
-    let named = |lane: &u32| {
-        core.lanes.name(LaneId(*lane)).is_some_and(|l| l.destination == settled.destination)
+    let named = |flow: &u32| {
+        let name = core.lanes.flow(FlowId(*flow));
+        name.is_some_and(|name| name.lane.destination == settled.destination)
     };
-    let lane = books.ledger.lanes_at(settled.seq).find(named);
-    books.settle(lane.unwrap_or(u32::MAX), settled);
+    let flow = books.ledger.flows_at(settled.seq).find(named);
+    books.settle(flow.unwrap_or(u32::MAX), settled);
 }
 
 /// Lets go of entries whose segment is gone, which only damage can bring about.

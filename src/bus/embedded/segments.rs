@@ -140,8 +140,9 @@ impl Segments {
         scan(&*opened.file, opened.header.salt, from, limit, each)
     }
 
-    /// Reads events back, each checked by its own checksum. `seqs` are best sorted.
-    pub fn read_events(&self, seqs: &[u64]) -> Vec<io::Result<Arc<Event>>> {
+    /// Reads events back, each checked by its own checksum, until their records take more than
+    /// `most_bytes`. `seqs` are best sorted.
+    pub fn read_events(&self, seqs: &[u64], most_bytes: usize) -> Vec<io::Result<Arc<Event>>> {
         let mut open: Option<(u32, Arc<dyn DiskFile>)> = None;
         let mut read = |seq: u64| {
             let (number, offset) = place_of(seq);
@@ -154,7 +155,16 @@ impl Segments {
             read_event(&**file, u64::from(offset))
                 .map_err(|e| io::Error::new(e.kind(), format!("segment {number}: {e}")))
         };
-        seqs.iter().map(|seq| read(*seq)).collect()
+        let (mut all, mut bytes) = (Vec::with_capacity(seqs.len()), 0);
+        for seq in seqs {
+            if bytes > most_bytes {
+                break;
+            }
+            let event = read(*seq);
+            bytes += event.as_ref().map_or(0, |event| event.record.bytes().len());
+            all.push(event);
+        }
+        all
     }
 }
 

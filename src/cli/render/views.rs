@@ -142,7 +142,7 @@ fn detail(view: &StatusView, connector: &ConnectorStatus, now: Timestamp) -> Str
     }
     if !connector.destinations.is_empty() {
         let rows: Vec<_> = connector.destinations.iter().map(|d| destination_row(d, now)).collect();
-        let headings = ["DESTINATION", "TYPE", "BACKLOG", "OLDEST", "HELD"];
+        let headings = ["DESTINATION", "TYPE", "BACKLOG", "OLDEST", "HELD", "BREAKER"];
         let _ =
             write!(out, "\n{}", table(&headings, &["BACKLOG", "OLDEST"], &rows, Style::default()));
     }
@@ -168,6 +168,7 @@ fn destination_row(destination: &DestinationStatus, now: Timestamp) -> Vec<Cell>
         destination.backlog.to_string().into(),
         age(destination.oldest, now).into(),
         destination.held.clone().unwrap_or_default().into(),
+        destination.breaker.clone().unwrap_or_default().into(),
     ]
 }
 

@@ -44,6 +44,7 @@ fn some_status() -> StatusView {
             backlog: 1204,
             oldest: Some(ago(200)),
             held: None,
+            breaker: None,
         }],
     };
     let crm = ConnectorStatus {

@@ -10,7 +10,7 @@ use http::Request;
 
 use crate::{
     auth::AuthError,
-    egress::{Answer, EgressError, ExchangeLimits, Flowing, retry_after},
+    egress::{Answer, EgressError, ExchangeLimits, Flowing, retry_after, spent_until},
     map::Env,
     plan::{AuthPlan, End, PollPlan, Then},
     world::Timestamp,
@@ -21,7 +21,6 @@ use super::{
     answer::{
         MAX_RETRY_AFTER, MAX_TRIES, MAX_WAIT_IN_RUN, MAX_WAITS, Verdict, excerpt, judge, wait,
     },
-    budget::spent_until,
     on::{Ruling, rule_for},
     request::{Asked, describe},
 };

@@ -10,7 +10,6 @@
 
 mod answer;
 mod backfill;
-mod budget;
 mod condition;
 mod cursor;
 mod detail;

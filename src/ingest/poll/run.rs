@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use crate::{
     auth::Authenticator,
     bus::Bus,
-    deliver::Limiter,
+    deliver::{Limiter, Tenants},
     egress::{Answer, Egress, header_values},
     map::{Env, EvalError, Expr},
     plan::{ConnectorPlan, PageBy, PollPlan, Sorted, StreamPlan},
@@ -53,6 +53,8 @@ pub struct Poller {
     pub bus: Arc<dyn Bus>,
     /// The source's rate, shared by its streams.
     pub limiter: Arc<Limiter>,
+    /// What each tenant may send.
+    pub tenants: Arc<Tenants>,
 }
 
 /// What one run did.

@@ -18,7 +18,7 @@ use super::{
     explode::Opened,
     parents::{PendingParents, Seen},
     path::kind,
-    run::{Arrived, Run, Slot, failed},
+    run::{Arrived, Poller, Run, Slot, failed},
     stored::{Stored, Validator},
     window::Window,
 };
@@ -295,8 +295,10 @@ impl Run<'_> {
             let events = parts.next().unwrap_or_default();
             let state =
                 if parts.peek().is_none() { std::mem::take(&mut state) } else { Vec::new() };
+            let Poller { bus, tenants, world, .. } = self.poller;
+            tenants.admitted(&**bus, &events, &*world.clock).await.map_err(not_appended)?;
             let batch = Append { events, state };
-            for outcome in self.poller.bus.append(batch).await.map_err(not_appended)? {
+            for outcome in bus.append(batch).await.map_err(not_appended)? {
                 match outcome {
                     Accepted::New(_) => accepted += 1,
                     Accepted::Duplicate => *duplicates += 1,
@@ -372,6 +374,9 @@ pub(super) fn not_appended(error: AppendError) -> PollFailure {
             message: format!("the bus takes no more: {what}"),
             retry_after: Some(retry_after),
         },
+        AppendError::Budget { retry_after, .. } => {
+            PollFailure::Later { message: error.to_string(), retry_after: Some(retry_after) }
+        }
         AppendError::Unavailable(what) => PollFailure::Later {
             message: format!("the bus takes nothing: {what}"),
             retry_after: None,

@@ -43,6 +43,8 @@ pub(super) enum Refusal {
     Unnamed,
     /// The bus took nothing; try again after so many seconds.
     NotAccepted(u64),
+    /// The tenant has spent its budget; try again after so many seconds.
+    TooMany(u64),
 }
 
 /// Who can bring a refusal about: each has its own gate to the log, so that strangers cannot
@@ -72,6 +74,7 @@ impl Refusal {
             Self::UnsupportedMedia => "unsupported_media_type",
             Self::Undecodable => "undecodable",
             Self::Unnamed => "unnamed_event",
+            Self::TooMany(_) => "too_many_requests",
         }
     }
 
@@ -86,13 +89,16 @@ impl Refusal {
             Self::BadSignature { .. } => "bad_signature",
             Self::Busy | Self::NoSecret | Self::NotAccepted(_) => "refused",
             Self::Unnamed => "unnamed",
+            Self::TooMany(_) => "over_budget",
         }
     }
 
     pub(super) fn cause(&self) -> Cause {
         match self {
             Self::NoSecret | Self::NotAccepted(_) | Self::Busy => Cause::Ourselves,
-            Self::Unnamed | Self::Undecodable | Self::UnsupportedMedia => Cause::Producer,
+            Self::Unnamed | Self::Undecodable | Self::UnsupportedMedia | Self::TooMany(_) => {
+                Cause::Producer
+            }
             _ => Cause::Stranger,
         }
     }
@@ -109,6 +115,7 @@ impl Refusal {
                 StatusCode::from_u16(*status).unwrap_or(StatusCode::UNAUTHORIZED)
             }
             Self::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 
@@ -148,6 +155,9 @@ impl From<&AppendError> for Refusal {
     fn from(error: &AppendError) -> Self {
         match error {
             AppendError::Full { retry_after, .. } => Self::NotAccepted(whole_seconds(*retry_after)),
+            AppendError::Budget { retry_after, .. } => {
+                Self::TooMany(whole_seconds(*retry_after).max(1))
+            }
             AppendError::Unavailable(_) => Self::NotAccepted(RETRY_AFTER_SECONDS),
             AppendError::TooLarge { .. } => Self::TooLarge,
             AppendError::Closed => Self::NotAccepted(1),

@@ -289,11 +289,11 @@ impl WebhookServer {
         let ids: Vec<EventId> = events.iter().map(|new| new.event.id).collect();
         if !events.is_empty() || !taken.state.is_empty() {
             let streams: Vec<_> = events.iter().map(|new| Arc::clone(&new.event.stream)).collect();
+            let refused = |error| Refused::at(endpoint, Refusal::from(&error), describe(&error));
+            let now = self.world.clock.now();
+            self.limits.tenants.admit(&*self.bus, &events, now).map_err(refused)?;
             let append = Append { events, state: taken.state.clone() };
-            let accepted =
-                self.bus.append(append).await.map_err(|error| {
-                    Refused::at(endpoint, Refusal::from(&error), describe(&error))
-                })?;
+            let accepted = self.bus.append(append).await.map_err(refused)?;
             for ((stream, id), accepted) in streams.iter().zip(&ids).zip(accepted) {
                 let outcome = match accepted {
                     Accepted::New(_) => "accepted",
@@ -310,6 +310,7 @@ impl WebhookServer {
 fn describe(error: &AppendError) -> String {
     match error {
         AppendError::Full { what, .. } => format!("full: {what}"),
+        AppendError::Budget { .. } => error.to_string(),
         AppendError::Unavailable(why) => format!("the bus is unavailable: {why}"),
         AppendError::TooLarge { bytes, limit_bytes } => {
             format!("the events take {bytes} bytes, a record may hold {limit_bytes}")

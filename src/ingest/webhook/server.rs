@@ -33,6 +33,7 @@ use super::{
 };
 use crate::{
     bus::Bus,
+    deliver::Tenants,
     egress::Egress,
     plan::ConnectorPlan,
     world::{Timestamp, World},
@@ -49,7 +50,7 @@ const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconn
 content-type: application/json\r\ncontent-length: 16\r\n\r\n{\"error\":\"busy\"}";
 
 /// What the server holds its clients to.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct WebhookLimits {
     /// From a connection's start, or the last answer, to the end of the next request's headers: so
     /// also how long a connection may idle.
@@ -65,6 +66,8 @@ pub struct WebhookLimits {
     pub max_connections: usize,
     /// Bytes of request bodies held at once over all connections; beyond it 503 + Retry-After.
     pub max_in_flight_bytes: usize,
+    /// What each tenant may send.
+    pub tenants: Arc<Tenants>,
     /// `https://hooks.acme.example`: what producers call us, for signatures over the URL.
     pub public_url: Option<String>,
 }
@@ -73,7 +76,7 @@ pub struct WebhookLimits {
 pub trait WebhookObserver: Send + Sync {
     /// `count` events (or requests, where there were no events) of a connector's stream ended as
     /// `outcome`: one of `accepted`, `duplicate`, `unmatched`, `bad_signature`, `undecodable`,
-    /// `unnamed`, `refused`, `too_large`, `not_found`. Connector and stream are empty where none is
+    /// `unnamed`, `refused`, `over_budget`, `too_large`, `not_found`. Connector and stream are empty where none is
     /// known; the stream also where several share the path.
     fn counted(&self, connector: &str, stream: &str, outcome: &'static str, count: u64);
     /// From the end of the headers to the answer, of requests that got a 2xx.

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use http::Method;
 
 use super::{
-    super::{DestinationKind, DestinationPlan, Order, Rate, RetryPlan},
+    super::{BreakerPlan, DestinationKind, DestinationPlan, Order, Rate, RetryPlan},
     auth::{self, Auths},
     connector::Whole,
     context::Context,
@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     definition::{
+        breaker::BreakerDef,
         collections::{OneOrMany, items},
         destination::{COMMON_KEYS, DestinationDef, DestinationType, OrderDef, keys_of},
         kinds::Span,
@@ -33,6 +34,14 @@ const DEFAULT_RETRY: RetryPlan = RetryPlan {
     from: Duration::from_secs(1),
     to: Duration::from_hours(1),
     within: Duration::from_hours(24),
+};
+
+const DEFAULT_BREAKER: BreakerPlan = BreakerPlan {
+    failures: 0.5,
+    of: 20,
+    within: Duration::from_secs(30),
+    open: Duration::from_secs(30),
+    probes: 3,
 };
 
 /// The destinations of a connector.
@@ -81,6 +90,7 @@ fn compile(
     let (table, given) = (&DestinationDef::TABLE, def.given());
     let keys = (required, allowed.as_slice());
     auth::check_keys(context, heading, table, &given, keys, codes::DESTINATION_KEYS);
+    let is_http = matches!(kind, DestinationType::Http);
     let kind = match kind {
         DestinationType::Http => http(context, def, &path, auths),
         DestinationType::File => file(def),
@@ -91,8 +101,10 @@ fn compile(
         kind: kind?,
         order: match def.order.value() {
             Some(OrderDef::Key) => Order::Key,
-            _ => Order::None,
+            Some(OrderDef::Strict) => Order::Strict,
+            Some(OrderDef::None) | None => Order::None,
         },
+        breaker: breaker(def.breaker.value(), is_http),
         concurrency: def.concurrency.value().map_or(DEFAULT_CONCURRENCY, |int| int.0 as usize),
         rate: rates(&def.rate),
         timeout: duration(&def.timeout, DEFAULT_TIMEOUT),
@@ -135,6 +147,20 @@ fn file(def: &DestinationDef) -> Option<DestinationKind> {
         rotate_every: def.rotate_every.value().map(|span| span.0),
         keep: def.keep.value().map(|int| int.0 as usize),
     })
+}
+
+/// Only a peer can be so far away that asking it again does harm.
+fn breaker(def: Option<&BreakerDef>, is_http: bool) -> Option<BreakerPlan> {
+    let default = DEFAULT_BREAKER;
+    let plan = def.map_or(default, |def| BreakerPlan {
+        failures: def.failures.value().map_or(default.failures, |ratio| ratio.0),
+        of: def.of.value().map_or(default.of, |int| int.0 as u32),
+        within: duration(&def.within, default.within),
+        open: duration(&def.open, default.open),
+        probes: def.probes.value().map_or(default.probes, |int| int.0 as u32),
+    });
+    let enabled = def.and_then(|def| def.enabled.value().copied()).unwrap_or(true);
+    (is_http && enabled).then_some(plan)
 }
 
 /// The retry that several tables give together, the first one's keys first.

@@ -3,19 +3,25 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use super::{
-    super::{BusKind, BusSettings, EgressSettings, Levels, LogSettings, Settings, WebhookSettings},
+    super::{
+        BusKind, BusSettings, EgressSettings, Levels, LogSettings, Settings, TenantBudget,
+        TenantSettings, WebhookSettings,
+    },
     Sources,
     context::Context,
-    destination::duration,
+    destination::{duration, rates},
 };
 use crate::{
     definition::{
         self,
+        collections::OneOrMany,
         kinds::{Int, Plain, Size},
         settings::{
-            BusDef, BusType, EgressDef, LogDef, LogFormat, SettingsDef, TokensDef, WebhookLimitsDef,
+            BusDef, BusType, EgressDef, LogDef, LogFormat, SettingsDef, TenantDef, TenantsDef,
+            TokensDef, WebhookLimitsDef,
         },
         table::Given,
+        units::Rate,
     },
     diagnostic::{Diagnostic, SourceFile, codes},
     egress::Cidr,
@@ -89,6 +95,10 @@ fn compile(context: &mut Context<'_>, def: &SettingsDef) -> Settings {
             Some(bus) => bus_settings(bus, default.bus),
             None => default.bus,
         },
+        max_in_hand_bytes: def.deliver.value().map_or(default.max_in_hand_bytes, |deliver| {
+            bytes(&deliver.max_in_hand, default.max_in_hand_bytes)
+        }),
+        tenants: tenants(def),
         token_keys: def.tokens.value().map_or_else(Vec::new, token_keys),
         lints: def.lints.value().map_or(default.lints, Levels::of_project),
     }
@@ -112,6 +122,38 @@ fn address(context: &mut Context<'_>, given: &Given<Plain>, default: SocketAddr)
         }
         default
     })
+}
+
+/// The defaults, and each named tenant's keys over them.
+fn tenants(def: &SettingsDef) -> TenantSettings {
+    let mut settings = TenantSettings::default();
+    if let Some(TenantsDef { accept, deliver, backlog, disk, weight, .. }) = def.tenants.value() {
+        settings.default = budget(&settings.default, (accept, deliver), (backlog, disk), weight);
+    }
+    for (name, given) in def.tenant.value().into_iter().flat_map(|named| &named.0) {
+        let TenantDef { accept, deliver, backlog, disk, weight, .. } = &given.value;
+        let own = budget(&settings.default, (accept, deliver), (backlog, disk), weight);
+        settings.named.insert(name.clone(), own);
+    }
+    settings
+}
+
+fn budget(
+    default: &TenantBudget,
+    (accept, deliver): (&Given<OneOrMany<Rate>>, &Given<OneOrMany<Rate>>),
+    (backlog, disk): (&Given<Int<1, 1_000_000_000>>, &Given<Size>),
+    weight: &Given<Int<1, 1000>>,
+) -> TenantBudget {
+    let or = |given: &Given<OneOrMany<Rate>>, default: &Vec<_>| {
+        if given.is_absent() { default.clone() } else { rates(given) }
+    };
+    TenantBudget {
+        accept: or(accept, &default.accept),
+        deliver: or(deliver, &default.deliver),
+        backlog: backlog.value().map(|int| int.0 as u64).or(default.backlog),
+        disk_bytes: disk.value().map(|size| size.0).or(default.disk_bytes),
+        weight: weight.value().map_or(default.weight, |int| int.0 as u32),
+    }
 }
 
 fn log_settings(def: &LogDef, default: LogSettings) -> LogSettings {

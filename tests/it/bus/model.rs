@@ -11,7 +11,7 @@ use tenon::{
         conformance::{event, lane},
     },
     event::EventId,
-    plan::BusSettings,
+    plan::{BusSettings, Order},
     world::{Clock, Timestamp},
 };
 
@@ -119,7 +119,10 @@ impl Pair {
         for (ids, (destination, by_key)) in
             self.lanes.iter_mut().zip(DESTINATIONS.into_iter().zip([false, true]))
         {
-            let (lane, options) = (lane(destination), LaneOptions { by_key });
+            let (lane, options) = (
+                lane(destination),
+                LaneOptions { order: if by_key { Order::Key } else { Order::None }, window: 0 },
+            );
             let bus = self.bus.as_ref().expect("the bus is open");
             *ids = (self.model.open(&lane, options), bus.open(&lane, options));
         }

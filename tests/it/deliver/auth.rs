@@ -355,7 +355,7 @@ async fn a_401_is_answered_by_one_resend_with_a_new_token_and_the_same_key() {
     let settings = HttpSettings { auth, ..HttpSettings::post(erp.url("/")) };
     let destination = shop.destination(settings).unwrap();
     let event = event("1001", "{}");
-    let outcome = destination.attempt(&event, &raw(&event), &shop.env()).await;
+    let outcome = destination.attempt(&event, &raw(&event), &shop.env()).await.outcome;
     assert_eq!(outcome, Outcome::Delivered { status: Some(200) });
     let seen = erp.seen();
     assert_eq!(seen.len(), 2);
@@ -378,7 +378,7 @@ async fn a_401_that_stays_holds_after_one_resend() {
         let settings = HttpSettings { auth: Some(auth), ..HttpSettings::post(erp.url("/")) };
         let destination = shop.destination(settings).unwrap();
         let event = event("1001", "{}");
-        let outcome = destination.attempt(&event, &raw(&event), &shop.env()).await;
+        let outcome = destination.attempt(&event, &raw(&event), &shop.env()).await.outcome;
         let Outcome::Held { status: Some(401), message } = outcome else { panic!("{outcome:?}") };
         assert!(!message.contains("s3cret"), "{message}");
         assert_eq!(erp.seen().len() - before, requests);
@@ -398,7 +398,7 @@ async fn a_token_endpoint_that_is_down_defers_and_a_refusal_holds() {
         let settings =
             HttpSettings { auth, ..HttpSettings::post("http://127.0.0.1:1/".to_owned()) };
         let destination = shop.destination(settings).unwrap();
-        let outcome = destination.attempt(&event, &raw(&event), &shop.env()).await;
+        let outcome = destination.attempt(&event, &raw(&event), &shop.env()).await.outcome;
         match outcome {
             Outcome::Deferred { retry_after, .. } if !held => {
                 assert_eq!(retry_after, Some(Duration::from_secs(30)));

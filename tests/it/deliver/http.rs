@@ -17,7 +17,7 @@ use crate::support::{MockServer, Reply};
 
 async fn attempt(shop: &Shop, destination: &Destination) -> Outcome {
     let event = event("1001", r#"{"id":1001}"#);
-    destination.attempt(&event, &raw(&event), &shop.env()).await
+    destination.attempt(&event, &raw(&event), &shop.env()).await.outcome
 }
 
 #[tokio::test]
@@ -26,7 +26,7 @@ async fn a_record_goes_byte_for_byte_and_says_which_event_it_is() {
     let shop = Shop::new();
     let destination = shop.destination(HttpSettings::post(server.url("/in"))).unwrap();
     let event = event("1001", "{\"big\": 9007199254740993, \"a\":1,\n\"a\":2}");
-    let outcome = destination.attempt(&event, &raw(&event), &shop.env()).await;
+    let outcome = destination.attempt(&event, &raw(&event), &shop.env()).await.outcome;
     assert_eq!(outcome, Outcome::Delivered { status: Some(202) });
     destination.sync().await.unwrap();
     let seen = &server.seen()[0];
@@ -65,7 +65,7 @@ async fn templates_see_out_event_vars_and_secrets() {
     let destination = shop.destination(settings).unwrap();
     let out = Record::from_value(json!({"id": "a/b c", "total": "129.90"}));
     let event = event("1001", "{}");
-    let outcome = destination.attempt(&event, &out, &shop.env()).await;
+    let outcome = destination.attempt(&event, &out, &shop.env()).await.outcome;
     assert_eq!(outcome, Outcome::Delivered { status: Some(200) });
     let seen = &server.seen()[0];
     assert_eq!((&*seen.method, &*seen.target), ("PUT", "/acme/orders/a%2Fb%20c?s=orders"));

@@ -143,6 +143,7 @@ impl Shop {
                 auth: auth.map(|it| it.name),
                 max_response_bytes: 1 << 10,
             },
+            breaker: None,
             order: Order::None,
             concurrency: 64,
             rate: Vec::new(),

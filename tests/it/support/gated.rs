@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 use tenon::{
     bus::{
         Accepted, Append, AppendError, Backlog, Bus, BusHealth, DeadId, DeadLetter, DeadSummary,
-        Delivery, HistoryPage, LaneId, LaneOptions, MemoryBus, NewEvent, Seq, Settlement,
-        StoreError, Trace,
+        Delivery, HistoryPage, LaneId, LaneOptions, MemoryBus, NewEvent, Seq, Settlement, Steer,
+        StoreError, TenantBacklog, Trace,
     },
     event::{EventId, Lane},
     world::{BoxFuture, Timestamp},
@@ -65,6 +65,18 @@ impl Bus for GatedBus {
 
     fn take(&self, lane: LaneId, max: usize) -> BoxFuture<'_, Vec<Delivery>> {
         self.inner.take(lane, max)
+    }
+
+    fn steer(&self, lane: LaneId, tenant: Option<&str>, steer: Steer) {
+        self.inner.steer(lane, tenant, steer);
+    }
+
+    fn tenant_backlog(&self, tenant: &str) -> TenantBacklog {
+        self.inner.tenant_backlog(tenant)
+    }
+
+    fn tenants(&self) -> Vec<(Arc<str>, TenantBacklog)> {
+        self.inner.tenants()
     }
 
     fn settle(&self, lane: LaneId, seq: Seq, settlement: Settlement) {

@@ -91,6 +91,7 @@ impl Walk {
             auth: Arc::new(auth),
             bus: self.bus.clone(),
             limiter: Arc::new(Limiter::new(&stream.poll.as_ref().expect("a poll").rate)),
+            tenants: Arc::default(),
         }
     }
 

@@ -127,6 +127,7 @@ pub fn limits() -> WebhookLimits {
         max_json_depth: 16,
         max_connections: 64,
         max_in_flight_bytes: 1 << 20,
+        tenants: Arc::default(),
         public_url: Some("https://hooks.acme.example".to_owned()),
     }
 }

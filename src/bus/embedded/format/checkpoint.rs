@@ -4,14 +4,19 @@
 //! length (u32) · earliest and latest `received_at` (i64, i64) · events (uint) · CRC-32 of all (u32).
 //!
 //! A region (the unsettled of one mebibyte of a segment; its key is segment and mebibyte, u32 and
-//! u32, big endian): for each: distance of its offset from the one before (uint) · lane (uint) · key
+//! u32, big endian): for each: distance of its offset from the one before (uint) · flow (uint) · key
 //! hash (u64) · 0, or 1 and due (i64, ms) · attempts (uint) · end of the first attempt (i64, ms);
-//! then the CRC-32 of all (u32). A lane's name stands under its number: three texts.
+//! then the CRC-32 of all (u32). A flow's name stands under its number: the three texts of its lane, and its
+//! tenant, if it has one, as a fourth.
 //!
 //! Stable within [`FORMAT_VERSION`](super::FORMAT_VERSION) 1.
 
 use super::{Malformed, Reader, put_text, put_uint};
-use crate::{bus::lanes::Retried, event::Lane, world::Timestamp};
+use crate::{
+    bus::lanes::{FlowName, Retried},
+    event::Lane,
+    world::Timestamp,
+};
 
 /// What is known of a segment without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +31,13 @@ pub(in crate::bus) struct SegmentFacts {
     pub events: u64,
 }
 
+impl SegmentFacts {
+    /// What one of its events takes, more or less.
+    pub fn mean_bytes(&self) -> u64 {
+        u64::from(self.len_bytes).checked_div(self.events).unwrap_or_default()
+    }
+}
+
 /// Up to where sled has everything, and the segments there were.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::bus) struct Position {
@@ -34,11 +46,11 @@ pub(in crate::bus) struct Position {
     pub segments: Vec<SegmentFacts>,
 }
 
-/// One unsettled (event, lane) pair.
+/// One unsettled pair of event and flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::bus) struct Unsettled {
     pub offset: u32,
-    pub lane: u32,
+    pub flow: u32,
     pub key: u64,
     pub retried: Option<Retried>,
 }
@@ -96,7 +108,7 @@ pub(in crate::bus) fn encode_region(entries: impl Iterator<Item = Unsettled>) ->
     for entry in entries {
         put_uint(&mut out, u64::from(entry.offset.wrapping_sub(before)));
         before = entry.offset;
-        put_uint(&mut out, u64::from(entry.lane));
+        put_uint(&mut out, u64::from(entry.flow));
         out.extend_from_slice(&entry.key.to_le_bytes());
         out.push(u8::from(entry.retried.is_some()));
         if let Some(retried) = entry.retried {
@@ -117,7 +129,7 @@ pub(in crate::bus) fn decode_region(
     let mut offset = 0u32;
     while !reader.is_empty() {
         offset = offset.wrapping_add(reader.small()?);
-        let (lane, key) = (reader.small()?, reader.u64()?);
+        let (flow, key) = (reader.small()?, reader.u64()?);
         let retried = match reader.u8()? {
             0 => None,
             1 => Some(Retried {
@@ -127,30 +139,32 @@ pub(in crate::bus) fn decode_region(
             }),
             _ => return Err(Malformed),
         };
-        each(Unsettled { offset, lane, key, retried });
+        each(Unsettled { offset, flow, key, retried });
     }
     Ok(())
 }
 
-/// A lane's name.
-pub(in crate::bus) fn encode_lane(lane: &Lane) -> Vec<u8> {
+/// A flow's name.
+pub(in crate::bus) fn encode_flow(flow: &FlowName) -> Vec<u8> {
     let mut out = Vec::new();
-    for name in [&lane.connector, &lane.stream, &lane.destination] {
+    let Lane { connector, stream, destination } = &flow.lane;
+    for name in [connector, stream, destination].into_iter().chain(&flow.tenant) {
         put_text(&mut out, name);
     }
     out
 }
 
-/// Reads a lane's name.
-pub(in crate::bus) fn decode_lane(bytes: &[u8]) -> Result<Lane, Malformed> {
+/// Reads a flow's name.
+pub(in crate::bus) fn decode_flow(bytes: &[u8]) -> Result<FlowName, Malformed> {
     let mut reader = Reader::new(bytes);
     let lane = Lane {
         connector: reader.text()?.into(),
         stream: reader.text()?.into(),
         destination: reader.text()?.into(),
     };
+    let tenant = if reader.is_empty() { None } else { Some(reader.text()?.into()) };
     reader.end()?;
-    Ok(lane)
+    Ok(FlowName { lane, tenant })
 }
 
 #[cfg(test)]
@@ -199,7 +213,7 @@ mod tests {
         ) {
             let mut entries: Vec<_> = parts
                 .into_iter()
-                .map(|(offset, lane, key, retried)| Unsettled { offset, lane, key, retried })
+                .map(|(offset, flow, key, retried)| Unsettled { offset, flow, key, retried })
                 .collect();
             entries.sort_by_key(|e| e.offset);
             let mut read = Vec::new();
@@ -208,20 +222,23 @@ mod tests {
         }
 
         #[test]
-        fn a_lane_comes_back_as_it_was(names in (".{0,5}", ".{0,5}", ".{0,5}")) {
+        fn a_flow_comes_back_as_it_was(
+            names in (".{0,5}", ".{0,5}", ".{0,5}"), tenant in prop::option::of(".{0,5}"),
+        ) {
             let lane = Lane {
                 connector: names.0.into(),
                 stream: names.1.into(),
                 destination: names.2.into(),
             };
-            prop_assert_eq!(decode_lane(&encode_lane(&lane)), Ok(lane));
+            let flow = FlowName { lane, tenant: tenant.map(Into::into) };
+            prop_assert_eq!(decode_flow(&encode_flow(&flow)), Ok(flow));
         }
 
         #[test]
         fn any_bytes_decode_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..120)) {
             let _ = Position::decode(&bytes);
             let _ = decode_region(&bytes, |_| ());
-            let _ = decode_lane(&bytes);
+            let _ = decode_flow(&bytes);
         }
     }
 }

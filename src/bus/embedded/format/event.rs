@@ -73,7 +73,7 @@ pub(in crate::bus) struct EventRef<'a> {
     revision: &'a str,
     to: Names<'a>,
     order: Option<i64>,
-    tenant: Option<&'a str>,
+    pub tenant: Option<&'a str>,
     traceparent: Option<&'a str>,
     with: Option<&'a [u8]>,
     record: &'a [u8],

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 
-use crate::{egress::retry_after, world::Timestamp};
+use super::retry_after;
+use crate::world::Timestamp;
 
-use super::answer::MAX_RETRY_AFTER;
-
+/// The longest wait that a peer may ask for; more is taken for a mistake.
+const LONGEST: Duration = Duration::from_hours(24);
 /// Names of the pairs, remaining and reset.
 const PAIRS: [(&str, &str); 3] = [
     ("ratelimit-remaining", "ratelimit-reset"),
@@ -24,12 +25,8 @@ const FIRST_TIME: f64 = 1e9;
 /// From here on a time is in milliseconds.
 const FIRST_MILLIS: f64 = 1e11;
 
-/// When the source may be asked again, where an answer says that its budget is spent.
-pub(super) fn spent_until(
-    status: StatusCode,
-    headers: &HeaderMap,
-    now: Timestamp,
-) -> Option<Timestamp> {
+/// When the peer may be asked again, where an answer says that its budget is spent.
+pub fn spent_until(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Option<Timestamp> {
     let refused = (status == StatusCode::TOO_MANY_REQUESTS).then(|| retry_after(headers, now));
     let told = draft(headers).or_else(|| {
         PAIRS.iter().find_map(|(remaining, reset)| {
@@ -37,7 +34,7 @@ pub(super) fn spent_until(
         })
     });
     let reset = told.filter(|(remaining, _)| *remaining <= 0.0).map(|(_, reset)| wait(reset, now));
-    let wait = refused.flatten().max(reset)?.min(MAX_RETRY_AFTER);
+    let wait = refused.flatten().max(reset)?.min(LONGEST);
     (!wait.is_zero()).then(|| now.plus(wait))
 }
 
@@ -48,7 +45,7 @@ fn wait(reset: f64, now: Timestamp) -> Duration {
         seconds if seconds < FIRST_MILLIS => seconds - now.0 as f64 / 1000.0,
         millis => (millis - now.0 as f64) / 1000.0,
     };
-    Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(MAX_RETRY_AFTER)
+    Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(LONGEST)
 }
 
 fn number(headers: &HeaderMap, name: &str) -> Option<f64> {

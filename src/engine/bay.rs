@@ -1,0 +1,220 @@
+//! What one tenant has of a destination: its breaker, how many attempts it may make at once, and until
+//! when the destination asked to be left in peace. Another tenant's dead endpoint, or its storm, has a
+//! bay of its own.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::{
+    bus::Steer,
+    deliver::{Adaptive, Admission, Breaker, Change, Sign, StoredBreaker},
+    plan::BreakerPlan,
+    world::Timestamp,
+};
+
+/// How long events wait while probes are under way.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// See the module's text.
+pub struct Bay {
+    /// Whose it is.
+    pub tenant: Option<Arc<str>>,
+    /// Its share beside other tenants.
+    weight: u32,
+    plan: Option<BreakerPlan>,
+    inner: Mutex<Inner>,
+    /// An attempt ended, or more may be made at once.
+    room: Notify,
+    /// The sum of all bays' limits of this destination, for the metrics.
+    limits: Arc<AtomicU64>,
+}
+
+struct Inner {
+    breaker: Breaker,
+    adaptive: Adaptive,
+    in_flight: usize,
+    paused_until: Option<Timestamp>,
+}
+
+/// An attempt that is under way; dropped without [`Bay::leave`] it told nothing.
+pub struct Attempt {
+    bay: Arc<Bay>,
+    admission: Admission,
+    began: Timestamp,
+    ended: bool,
+}
+
+/// What an attempt's end means for the bay.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// The breaker opened or closed.
+    pub change: Option<Change>,
+}
+
+impl Bay {
+    /// A bay with room for up to `ceiling` attempts, its breaker as it was stored.
+    pub fn new(
+        tenant: Option<Arc<str>>,
+        weight: u32,
+        plan: Option<BreakerPlan>,
+        ceiling: usize,
+        stored: Option<StoredBreaker>,
+        limits: Arc<AtomicU64>,
+    ) -> Self {
+        let breaker =
+            stored.filter(|_| plan.is_some()).map_or_else(Breaker::default, Breaker::restored);
+        let adaptive = Adaptive::new(ceiling);
+        limits.fetch_add(adaptive.limit() as u64, Relaxed);
+        let inner = Inner { breaker, adaptive, in_flight: 0, paused_until: None };
+        Self { tenant, weight, plan, inner: Mutex::new(inner), room: Notify::new(), limits }
+    }
+
+    /// Waits until one more attempt may be made, and begins it; `Err`: none may, before that time.
+    pub async fn enter(
+        self: &Arc<Self>,
+        now: impl Fn() -> Timestamp,
+    ) -> Result<Attempt, Timestamp> {
+        loop {
+            let mut room = std::pin::pin!(self.room.notified());
+            room.as_mut().enable();
+            if let Some(entered) = self.try_enter(now()) {
+                return entered;
+            }
+            room.await;
+        }
+    }
+
+    /// `None` where there is no room at present.
+    fn try_enter(self: &Arc<Self>, now: Timestamp) -> Option<Result<Attempt, Timestamp>> {
+        let mut inner = self.inner.lock();
+        if let Some(until) = inner.paused_until.filter(|until| *until > now) {
+            return Some(Err(until));
+        }
+        if let Some(until) = inner.breaker.open_until(now) {
+            return Some(Err(until));
+        }
+        if inner.in_flight >= inner.adaptive.limit() {
+            return None;
+        }
+        let admission = match &self.plan {
+            None => Admission::Go,
+            Some(plan) => inner.breaker.admit(plan, now, PATIENCE),
+        };
+        if let Admission::Wait(until) = admission {
+            return Some(Err(until));
+        }
+        inner.in_flight += 1;
+        let in_flight = inner.in_flight;
+        inner.adaptive.in_flight(in_flight);
+        drop(inner);
+        Some(Ok(Attempt { bay: Arc::clone(self), admission, began: now, ended: false }))
+    }
+
+    /// How the bus shall hand out its events.
+    pub fn steer(&self, now: Timestamp) -> Steer {
+        let inner = self.inner.lock();
+        let paused = inner.paused_until.filter(|until| *until > now);
+        let most = match (&self.plan, inner.breaker.word()) {
+            (Some(plan), "open" | "half_open") => plan.probes as usize,
+            _ => inner.adaptive.limit(),
+        };
+        Steer { not_before: inner.breaker.open_until(now).max(paused), most, weight: self.weight }
+    }
+
+    /// Attempts at once, at present.
+    pub fn limit(&self) -> usize {
+        self.inner.lock().adaptive.limit()
+    }
+
+    /// What its breaker is: `closed`, `open` or `half_open`, and until when it is open.
+    pub fn breaker(&self, now: Timestamp) -> (&'static str, Option<Timestamp>) {
+        let breaker = &self.inner.lock().breaker;
+        (breaker.word(), breaker.open_until(now))
+    }
+
+    /// What has to be stored of its breaker.
+    pub fn stored(&self) -> Option<StoredBreaker> {
+        self.inner.lock().breaker.stored()
+    }
+
+    /// Closes its breaker, because a person says that the destination is well. Whether it was not closed.
+    pub fn reset(&self) -> bool {
+        let mut inner = self.inner.lock();
+        let was = inner.breaker.word() != "closed";
+        inner.breaker = Breaker::default();
+        inner.paused_until = None;
+        drop(inner);
+        self.room.notify_waiters();
+        was
+    }
+
+    fn ended(&self, admission: Admission, took: Duration, end: End, now: Timestamp) -> Left {
+        let mut inner = self.inner.lock();
+        inner.in_flight -= 1;
+        let before = inner.adaptive.limit();
+        if let Some(until) = end.spent_until {
+            inner.paused_until = inner.paused_until.max(Some(until));
+        }
+        if end.tells {
+            inner.adaptive.ended(took, end.refused, now);
+        }
+        let plan = self.plan.as_ref();
+        let change = plan.and_then(|plan| inner.breaker.saw(plan, admission, end.sign, now));
+        if change.is_some() {
+            inner.adaptive.restart();
+        }
+        let limit = inner.adaptive.limit();
+        drop(inner);
+        self.limits.fetch_add((limit as u64).wrapping_sub(before as u64), Relaxed);
+        if limit > before || change.is_some() {
+            self.room.notify_waiters();
+        } else {
+            self.room.notify_one();
+        }
+        Left { change }
+    }
+}
+
+impl Drop for Bay {
+    fn drop(&mut self) {
+        self.limits.fetch_sub(self.inner.lock().adaptive.limit() as u64, Relaxed);
+    }
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug)]
+pub struct End {
+    /// What it says about the destination.
+    pub sign: Sign,
+    /// Whether somebody was asked, so that the time tells something.
+    pub tells: bool,
+    /// It did not answer, or had too much to do.
+    pub refused: bool,
+    /// Until when it wants to be left in peace.
+    pub spent_until: Option<Timestamp>,
+}
+
+impl Attempt {
+    /// Ends the attempt and takes in what it told.
+    pub fn leave(mut self, end: End, now: Timestamp) -> Left {
+        self.ended = true;
+        self.bay.ended(self.admission, now.since(self.began), end, now)
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if !self.ended {
+            let end = End { sign: Sign::Nothing, tells: false, refused: false, spent_until: None };
+            self.bay.ended(self.admission, Duration::ZERO, end, self.began);
+        }
+    }
+}
