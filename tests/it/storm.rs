@@ -329,25 +329,22 @@ async fn a_destination_that_asks_for_peace_gets_it() {
 /// A destination that slows down gets fewer attempts at once.
 #[tokio::test(start_paused = true)]
 async fn attempts_at_once_follow_what_the_destination_can_do() {
-    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let limited = {
-        let (now, most) = (Arc::clone(&now), Arc::clone(&most));
-        MockServer::start(move |_| {
-            most.fetch_max(now.fetch_add(1, SeqCst) + 1, SeqCst);
-            // More than eight at once are too many for it.
-            if now.load(SeqCst) > 8 {
-                now.fetch_sub(1, SeqCst);
-                return Reply::status(503);
-            }
-            let now = Arc::clone(&now);
-            tokio::spawn(async move {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                now.fetch_sub(1, SeqCst);
-            });
-            Reply::status(200).delay(Duration::from_millis(100))
-        })
-        .await
-    };
+    let most = Arc::new(AtomicUsize::new(0));
+    let noted = Arc::clone(&most);
+    let mut busy_until: Vec<tokio::time::Instant> = Vec::new();
+    let took = Duration::from_millis(100);
+    let limited = MockServer::start(move |_| {
+        let now = tokio::time::Instant::now();
+        busy_until.retain(|until| *until > now);
+        // More than eight at once are too many for it.
+        if busy_until.len() >= 8 {
+            return Reply::status(503);
+        }
+        busy_until.push(now + took);
+        noted.fetch_max(busy_until.len(), SeqCst);
+        Reply::status(200).delay(took)
+    })
+    .await;
     let keys = "concurrency = 64\nbreaker = { enabled = false }";
     let stage = stage(&limited, keys).await;
     append(&stage, (0..2_000).map(|n| event(&stage, "t", &format!("k{n}"), n)).collect()).await;
