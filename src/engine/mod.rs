@@ -8,8 +8,10 @@
 pub mod files;
 
 mod backfill;
+mod claims;
 mod connector;
 mod destination;
+mod listing;
 mod load;
 mod login;
 mod pipeline;

@@ -70,7 +70,7 @@ impl Solo {
         let backfills = super::backfill::Backfills::default();
         let shared = Shared { world, bus, egress, auth, metrics, server, tasks, backfills };
         let connector = Connector::build(&shared, &plan, 1)?;
-        let routes = shared.server.change_routes(&[].into(), &[Arc::clone(&plan)]);
+        let routes = shared.server.change_routes(&[], &[Arc::clone(&plan)]);
         routes.map_err(|conflicts| conflicts.join("; "))?;
         let pollers = pollers(&shared, &plan);
         let shared = Arc::new(shared);

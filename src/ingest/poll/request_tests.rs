@@ -143,7 +143,7 @@ fn bodies_are_json_or_a_form() {
     plan.body = Some(RequestBody::Json(Tree::Table(vec![
         ("after".to_owned(), Tree::Leaf(of_request("{{ page.token }}"))),
         ("page".to_owned(), Tree::Leaf(of_request("{{ page.number }}"))),
-        ("limit".to_owned(), Tree::Constant(json!(10))),
+        ("limit".to_owned(), Tree::Constant(Box::new(json!(10)))),
     ])));
     let asked = ask(&plan, &position(None), &Window::open()).unwrap().request;
     assert_eq!(asked.headers()["content-type"], "application/json");

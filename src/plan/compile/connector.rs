@@ -74,8 +74,9 @@ pub(super) fn compile(
     let text = |given: &Given<Prose>, other: &Given<Prose>| {
         given.or(other).value().map(|prose| prose.0.clone())
     };
-    let secrets_used: Vec<String> =
+    let mut secrets_used: Vec<String> =
         context.secrets_used().into_iter().map(|(name, _)| name).collect();
+    secrets_used.shrink_to_fit();
     let plan = ConnectorPlan {
         name: Arc::from(own.name.value()?.0.as_str()),
         version: own
@@ -103,7 +104,7 @@ pub(super) fn compile(
             .into_iter()
             .map(|plan| (Arc::clone(&plan.name), Arc::new(plan)))
             .collect::<BTreeMap<_, _>>(),
-        slo: slo(own.slo.or(&whole.body.slo)),
+        slo: slo(own.slo.or(&whole.body.slo)).map(Box::new),
     };
     Some(Compiled { plan, is_complete })
 }
