@@ -18,6 +18,7 @@ mod pipeline;
 mod polls;
 mod reload;
 mod replay;
+mod signal;
 mod solo;
 mod state;
 mod status;

@@ -1,6 +1,12 @@
 //! The file as a whole: what an instance gives, what it may not, and the plan.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, LazyLock},
+};
+
+use serde_json::{Map, Value};
 
 use super::{
     super::{ConnectorPlan, SloPlan},
@@ -90,8 +96,8 @@ pub(super) fn compile(
         tenant: own.tenant.value().map(|tenant| tenant.0.clone()),
         file: path.to_owned(),
         content: context.hash.finish(),
-        vars: Arc::new(vars.values),
-        secret_names: Arc::new(context.aliases.clone()),
+        vars: shared_vars(vars.values),
+        secret_names: shared_names(&context.aliases),
         secrets_used,
         streams,
         destinations: destinations
@@ -107,6 +113,18 @@ pub(super) fn compile(
         slo: slo(own.slo.or(&whole.body.slo)).map(Box::new),
     };
     Some(Compiled { plan, is_complete })
+}
+
+/// Most connectors have no variables, and share that they have none.
+fn shared_vars(values: Value) -> Arc<Value> {
+    static NONE: LazyLock<Arc<Value>> = LazyLock::new(|| Arc::new(Value::Object(Map::new())));
+    if values == **NONE { Arc::clone(&NONE) } else { Arc::new(values) }
+}
+
+/// The same of secrets that are called otherwise where they are looked up.
+fn shared_names(aliases: &BTreeMap<String, String>) -> Arc<BTreeMap<String, String>> {
+    static NONE: LazyLock<Arc<BTreeMap<String, String>>> = LazyLock::new(Arc::default);
+    if aliases.is_empty() { Arc::clone(&NONE) } else { Arc::new(aliases.clone()) }
 }
 
 /// An instance fills in; it does not change what the connector does.
