@@ -47,11 +47,8 @@ pub(super) fn listed_connectors(paths: &[PathBuf]) -> io::Result<(Vec<PathBuf>, 
 }
 
 fn listed(paths: &[PathBuf], wanted: Wanted) -> io::Result<(Vec<PathBuf>, Listing)> {
-    let mut search = Search {
-        listing: Listing::new(wanted),
-        folders_seen: HashSet::new(),
-        found: Vec::new(),
-    };
+    let mut search =
+        Search { listing: Listing::new(wanted), folders_seen: HashSet::new(), found: Vec::new() };
     for path in paths {
         let kind = fs::metadata(path).map_err(|error| naming(path, &error))?;
         if kind.is_dir() {

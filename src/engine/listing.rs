@@ -215,8 +215,10 @@ mod tests {
 
     use super::*;
 
-    const TOML: Wanted =
-        Wanted { is_file: |name| name.as_bytes().ends_with(b".toml"), is_skipped: |name| name.starts_with('.') };
+    const TOML: Wanted = Wanted {
+        is_file: |name| name.as_bytes().ends_with(b".toml"),
+        is_skipped: |name| name.starts_with('.'),
+    };
 
     struct Files {
         folder: tempfile::TempDir,

@@ -268,9 +268,8 @@ impl Loader {
         for conflict in across.iter().filter(|d| d.severity == Severity::Error) {
             conflicts.entry(&conflict.span.file.path).or_insert(conflict);
         }
-        let was_disputed = |file: &Known| {
-            !self.disputed.is_empty() && self.disputed.contains(&file.path)
-        };
+        let was_disputed =
+            |file: &Known| !self.disputed.is_empty() && self.disputed.contains(&file.path);
         let mut loaded = Loaded { compiled: self.compiled, ..Loaded::default() };
         for (at, file) in self.files.iter().enumerate() {
             let conflict = || {
