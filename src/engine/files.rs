@@ -14,7 +14,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::listing::{Listing, Stamp, Wanted, stamp, stamp_of};
+use super::listing::{Listing, Stamp, Wanted, stamp, state_by};
 use crate::{diagnostic::SourceFile, plan::Sources};
 
 /// Larger files are not read: a connector is written by hand.
@@ -199,7 +199,7 @@ impl Sources for FolderSources {
         let metadata = fs::metadata(path).ok();
         let text = metadata.as_ref().and_then(|metadata| read_text(path, metadata));
         let file = text.map(|text| Arc::new(SourceFile { path: path.to_owned(), text }));
-        let stamp = metadata.as_ref().and_then(stamp_of);
+        let stamp = metadata.as_ref().map(state_by);
         // Of two that read it at once the first one's text is everybody's.
         self.read.lock().entry(path.to_owned()).or_insert((stamp, file)).1.clone()
     }

@@ -6,6 +6,7 @@
 //! spares the kernel the way to it.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     io,
     os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
@@ -131,9 +132,9 @@ fn state_of(seen: &Stat) -> State {
 }
 
 /// The state of a file that is open, or was just asked for.
-pub(super) fn stamp_of(metadata: &fs::Metadata) -> Stamp {
+pub(super) fn state_by(metadata: &fs::Metadata) -> State {
     let modified = (metadata.mtime(), metadata.mtime_nsec() as u32);
-    Some(State { modified, len: metadata.size(), inode: metadata.ino() })
+    State { modified, len: metadata.size(), inode: metadata.ino() }
 }
 
 /// Asks for files of one folder after the other.
@@ -149,7 +150,7 @@ impl Asker {
         let Some(cut) = text.iter().rposition(|byte| *byte == b'/') else { return stamp(path) };
         let (folder, name) = (&text[..cut], &text[cut + 1..]);
         if self.open.is_none() || self.folder.as_os_str().as_bytes() != folder {
-            self.folder = Path::new(std::ffi::OsStr::from_bytes(folder)).to_owned();
+            Path::new(OsStr::from_bytes(folder)).clone_into(&mut self.folder);
             self.open = File::open(&self.folder).ok();
         }
         match &self.open {
@@ -321,7 +322,7 @@ mod tests {
         let files = Files::new();
         let path = &files.paths[3];
         let metadata = fs::metadata(path).expect("there");
-        assert_eq!(stamp(path), stamp_of(&metadata));
+        assert_eq!(stamp(path), Some(state_by(&metadata)));
         assert_eq!(Asker::default().stamp(path), stamp(path));
         assert_eq!(Asker::default().stamp(Path::new("/")), stamp(Path::new("/")));
         assert_eq!(Asker::default().stamp(Path::new("nowhere")), None);

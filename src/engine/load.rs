@@ -232,7 +232,9 @@ impl Loader {
             listed.next_if(|path| in_order(path) == in_order(&file.path)).is_none()
         };
         let gone: Vec<Known> = self.files.extract_if(.., is_gone).collect();
-        gone.iter().for_each(|file| self.forget(file));
+        for file in &gone {
+            self.forget(file);
+        }
         Ok((!gone.is_empty(), compile))
     }
 

@@ -42,7 +42,7 @@ impl Company {
         let next = if operations < self.wanted {
             operations / 2
         } else {
-            (self.before + operations) / 2 + 1
+            self.before.midpoint(operations) + 1
         };
         self.wanted = if operations.min(next) < FEWEST { 1 } else { next.min(MOST) };
         self.before = operations;

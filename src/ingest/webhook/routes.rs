@@ -108,7 +108,9 @@ impl Routes {
         connectors: &[Arc<ConnectorPlan>],
     ) -> Result<Self, Vec<String>> {
         let mut kept = Self { parts: self.parts.clone() };
-        gone.iter().for_each(|connector| kept.remove(connector));
+        for connector in gone {
+            kept.remove(connector);
+        }
         let mut endpoints: HashMap<Arc<str>, Endpoint> = HashMap::new();
         let (mut problems, mut disagreeing) = (Vec::new(), Vec::new());
         let mut claimed = |path: &str, first: &str, second: &str| {
