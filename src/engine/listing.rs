@@ -241,7 +241,9 @@ mod tests {
             let mut paths: Vec<_> =
                 (0..1500).map(|n| folder.path().join(format!("{n:04}.toml"))).collect();
             paths.push(inner.join("a.toml"));
-            paths.iter().for_each(|path| fs::write(path, "x = 1\n").expect("written"));
+            for path in &paths {
+                fs::write(path, "x = 1\n").expect("written");
+            }
             let stamps = paths.iter().map(|path| stamp(path)).collect();
             let mut listing = Listing::new(TOML);
             listing.read(folder.path(), |_, _| {}).expect("read");
