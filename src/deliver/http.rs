@@ -53,7 +53,7 @@ pub(super) struct Http {
 
 /// What is the same for every event is made once.
 enum Setting<T> {
-    Fixed(T),
+    Fixed(Box<T>),
     PerEvent(Expr),
 }
 
@@ -274,7 +274,8 @@ impl<T: Clone> Setting<T> {
         needs.add(expr);
         if uses.iter().all(|(name, _)| name == "vars") {
             let text = expr.text(env).map_err(|error| error.to_string())?;
-            return parse(text.as_deref().unwrap_or_default()).map(Self::Fixed);
+            let value = parse(text.as_deref().unwrap_or_default())?;
+            return Ok(Self::Fixed(Box::new(value)));
         }
         Ok(Self::PerEvent(expr.clone()))
     }
@@ -289,7 +290,7 @@ impl<T: Clone> Setting<T> {
             })
         };
         match self {
-            Self::Fixed(value) => Ok(Some(value.clone())),
+            Self::Fixed(value) => Ok(Some((**value).clone())),
             Self::PerEvent(expr) if expr.needs_secret() => {
                 let secret = expr.secret(env).map_err(held)?;
                 parsed(expr, secret.expose()).map(Some)

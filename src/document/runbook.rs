@@ -361,7 +361,7 @@ fn windows(subject: &Subject<'_>, kept: Retention) -> Vec<Block> {
         };
         let what = Line::from("repetitions on ").code(&*stream.name);
         rows.push(row(what, span, &how));
-        if let Some(cursor) = stream.poll.as_ref().and_then(|poll| poll.cursor.as_ref()) {
+        if let Some(cursor) = stream.poll.as_ref().and_then(|poll| poll.cursor.as_deref()) {
             let what = Line::from("the poll of ").code(&*stream.name);
             let span = cursor.lookback.map_or_else(|| "nothing".to_owned(), words::time);
             rows.push(row(what, span, "behind the cursor is read again by each run"));

@@ -11,6 +11,7 @@ use super::{
     destination::DestinationRuntime,
     pipeline::{self, LaneContext},
     polls::PollRuntime,
+    signal::Signal,
     tasks::{TaskKind, panic_message},
 };
 use crate::{
@@ -47,8 +48,8 @@ pub struct Connector {
     /// Take no more.
     stop: CancellationToken,
     /// Drop what is in hand.
-    kill: CancellationToken,
-    ended: CancellationToken,
+    kill: Signal,
+    ended: Signal,
 }
 
 impl Connector {
@@ -81,8 +82,8 @@ impl Connector {
             polls: polls(shared, plan),
             health: Mutex::new(Health::Running),
             stop: CancellationToken::new(),
-            kill: CancellationToken::new(),
-            ended: CancellationToken::new(),
+            kill: Signal::new(),
+            ended: Signal::new(),
         }))
     }
 
@@ -108,16 +109,16 @@ impl Connector {
     /// to the bus and come again. Whether all ended by themselves.
     pub async fn drain(&self, within: Duration) -> bool {
         self.stop.cancel();
-        if tokio::time::timeout(within, self.ended.cancelled()).await.is_ok() {
+        if tokio::time::timeout(within, self.ended.given()).await.is_ok() {
             return true;
         }
-        self.kill.cancel();
-        self.ended.cancelled().await;
+        self.kill.give();
+        self.ended.given().await;
         false
     }
 
     async fn supervise(self: Arc<Self>, shared: Arc<Shared>) {
-        let _ended = self.ended.clone().drop_guard();
+        let _ended = self.ended.on_drop();
         let mut crashes: Vec<Timestamp> = Vec::new();
         loop {
             let Some(panic) = self.run_parts(&shared).await else {
@@ -175,7 +176,7 @@ impl Connector {
                         ));
                     }
                 },
-                () = self.kill.cancelled() => {
+                () = self.kill.given() => {
                     parts.shutdown().await;
                     return None;
                 }

@@ -6,16 +6,15 @@
 //! named by connectors; they are none). A file that is named outright is always taken.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{HashMap, HashSet},
     fs, io,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
 };
 
 use parking_lot::Mutex;
 
+use super::listing::{Listing, Stamp, Wanted, stamp, state_by};
 use crate::{diagnostic::SourceFile, plan::Sources};
 
 /// Larger files are not read: a connector is written by hand.
@@ -38,29 +37,33 @@ pub fn project_files(paths: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
     files_of(paths, Wanted { is_file, is_skipped })
 }
 
-/// What a search looks for, by the names of files and folders.
-#[derive(Clone, Copy)]
-struct Wanted {
-    is_file: fn(&str) -> bool,
-    is_skipped: fn(&str) -> bool,
+fn files_of(paths: &[PathBuf], wanted: Wanted) -> io::Result<Vec<PathBuf>> {
+    listed(paths, wanted).map(|(files, _)| files)
 }
 
-fn files_of(paths: &[PathBuf], wanted: Wanted) -> io::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    let mut folders_seen = BTreeSet::new();
+/// As [`connector_files`], and what tells later whether there would still be the same.
+pub(super) fn listed_connectors(paths: &[PathBuf]) -> io::Result<(Vec<PathBuf>, Listing)> {
+    listed(paths, Wanted { is_file: is_connector_name, is_skipped: is_skipped_folder })
+}
+
+fn listed(paths: &[PathBuf], wanted: Wanted) -> io::Result<(Vec<PathBuf>, Listing)> {
+    let mut search =
+        Search { listing: Listing::new(wanted), folders_seen: HashSet::new(), found: Vec::new() };
     for path in paths {
         let kind = fs::metadata(path).map_err(|error| naming(path, &error))?;
         if kind.is_dir() {
-            search(path, 0, wanted, &mut folders_seen, &mut found)?;
+            search.folder(path, 0)?;
         } else {
-            found.push(path.clone());
+            search.listing.name(path);
+            search.found.push(path.clone());
         }
     }
+    let Search { listing, found, .. } = search;
     let mut found: Vec<PathBuf> = found.into_iter().map(plain).collect();
     // Paths compare part by part, which is slow.
     found.sort_unstable_by(|a, b| a.as_os_str().cmp(b.as_os_str()));
     found.dedup();
-    Ok(found)
+    Ok((found, listing))
 }
 
 /// The path without a leading `./`.
@@ -71,46 +74,29 @@ pub fn plain(path: PathBuf) -> PathBuf {
     }
 }
 
-fn search(
-    folder: &Path,
-    depth: usize,
-    wanted: Wanted,
-    folders_seen: &mut BTreeSet<PathBuf>,
-    found: &mut Vec<PathBuf>,
-) -> io::Result<()> {
-    // A link back up would be an endless search.
-    let canonical = fs::canonicalize(folder).map_err(|error| naming(folder, &error))?;
-    if depth > MAX_DEPTH || !folders_seen.insert(canonical) {
-        return Ok(());
-    }
-    for entry in fs::read_dir(folder).map_err(|error| naming(folder, &error))? {
-        let entry = entry.map_err(|error| naming(folder, &error))?;
-        let path = entry.path();
-        let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-            continue;
-        };
-        // An entry may vanish between listing and looking: an editor at work, not an error.
-        let Some(is_dir) = is_dir(&entry, &path) else {
-            continue;
-        };
-        if is_dir {
-            if !(wanted.is_skipped)(name) {
-                search(&path, depth + 1, wanted, folders_seen, found)?;
-            }
-        } else if (wanted.is_file)(name) {
-            found.push(path);
-        }
-    }
-    Ok(())
+struct Search {
+    listing: Listing,
+    /// By device and inode: a link back up would be an endless search.
+    folders_seen: HashSet<(u64, u64)>,
+    found: Vec<PathBuf>,
 }
 
-/// Whether an entry is a folder, asking the disk only about links: the listing knows the rest.
-fn is_dir(entry: &fs::DirEntry, path: &Path) -> Option<bool> {
-    let kind = entry.file_type().ok()?;
-    if kind.is_symlink() {
-        fs::metadata(path).ok().map(|m| m.is_dir())
-    } else {
-        Some(kind.is_dir())
+impl Search {
+    fn folder(&mut self, folder: &Path, depth: usize) -> io::Result<()> {
+        if depth > MAX_DEPTH {
+            return Ok(());
+        }
+        let (mut files, mut folders) = (Vec::new(), Vec::new());
+        let entry = |name: &str, is_dir: bool| {
+            let kind = if is_dir { &mut folders } else { &mut files };
+            kind.push(folder.join(name));
+        };
+        let is = self.listing.read(folder, entry).map_err(|error| naming(folder, &error))?;
+        if self.folders_seen.insert(is) {
+            self.found.append(&mut files);
+            folders.iter().try_for_each(|folder| self.folder(folder, depth + 1))?;
+        }
+        Ok(())
     }
 }
 
@@ -121,7 +107,7 @@ fn is_skipped_folder(name: &str) -> bool {
 /// Whether a file of this name, found in a folder, is a connector. The watcher asks the same.
 pub fn is_connector_name(name: &str) -> bool {
     // Ending in `.toml` already rules out `x.toml~`, `x.toml.swp` and `4913`.
-    let is_toml = Path::new(name).extension().is_some_and(|extension| extension == "toml");
+    let is_toml = name.as_bytes().ends_with(b".toml");
     let is_leftover = name.starts_with('.') || name.starts_with('#') || name.starts_with('~');
     is_toml && !is_leftover && !matches!(name, "tenon.toml" | "Cargo.toml")
 }
@@ -159,25 +145,6 @@ pub fn project_root(paths: &[PathBuf]) -> PathBuf {
 
 fn naming(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-}
-
-/// What tells one state of a file from another without reading it: modification time, length, inode.
-/// `None`: there is no file.
-pub type Stamp = Option<(SystemTime, u64, u64)>;
-
-/// The file's state now.
-pub fn stamp(path: &Path) -> Stamp {
-    stamp_of(&fs::metadata(path).ok()?)
-}
-
-fn stamp_of(metadata: &fs::Metadata) -> Stamp {
-    Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
-}
-
-/// The states of many files, in order, asked for on as many threads as there are processors.
-pub fn stamps(paths: &[PathBuf]) -> Vec<Stamp> {
-    const WORTH_A_THREAD: usize = 1024;
-    in_shares(paths, WORTH_A_THREAD, |path| stamp(path))
 }
 
 /// Maps what is independent of its neighbours, in order, on as many threads as there are processors
@@ -232,7 +199,7 @@ impl Sources for FolderSources {
         let metadata = fs::metadata(path).ok();
         let text = metadata.as_ref().and_then(|metadata| read_text(path, metadata));
         let file = text.map(|text| Arc::new(SourceFile { path: path.to_owned(), text }));
-        let stamp = metadata.as_ref().and_then(stamp_of);
+        let stamp = metadata.as_ref().map(state_by);
         // Of two that read it at once the first one's text is everybody's.
         self.read.lock().entry(path.to_owned()).or_insert((stamp, file)).1.clone()
     }

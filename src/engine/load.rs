@@ -5,6 +5,9 @@
 //! watcher saw. Hints only narrow a look, and only where each names something that is known; whoever
 //! gives them looks everywhere now and then.
 //!
+//! What a load gives is what became different since the last one that was applied, so that a changed
+//! file costs what it costs and not what the others would.
+//!
 //! What runs needs no texts: findings are rendered where they are found, and files that claim the same
 //! name or path are compiled once more to say so.
 
@@ -16,7 +19,11 @@ use std::{
     sync::Arc,
 };
 
-use super::files::{FolderSources, Stamp, connector_files, in_shares, project_root, stamp, stamps};
+use super::{
+    claims::{Claim, Claims},
+    files::{FolderSources, in_shares, listed_connectors, project_root},
+    listing::{self, Listing, Looked, Stamp, stamp},
+};
 use crate::{
     diagnostic::{Diagnostic, Severity, render_human},
     plan::{CompiledFile, ConnectorPlan, Levels, check_set, compile_file_with},
@@ -33,18 +40,28 @@ pub enum Look {
 
 /// One connector file, as far as it is needed between loads.
 struct Known {
-    path: PathBuf,
+    path: Box<Path>,
     stamp: Stamp,
     /// What else it was compiled from, or looked for in vain.
     inputs: Box<[Arc<Path>]>,
     plan: Option<Arc<ConnectorPlan>>,
-    /// Of a file without a plan: what it is called and the webhook paths it names.
-    name: Option<Arc<str>>,
-    routes: Box<[String]>,
-    /// The first error.
-    problem: Option<String>,
+    /// What keeps it from running.
+    trouble: Option<Box<Trouble>>,
     /// Errors and warnings, rendered.
     findings: Box<[String]>,
+    /// It was compiled, and nobody has applied what came of it.
+    is_fresh: bool,
+}
+
+/// Of a file that gives no plan.
+struct Trouble {
+    /// The first error.
+    problem: Option<String>,
+    /// What it is called, and the webhook paths that it names.
+    name: Option<Arc<str>>,
+    routes: Vec<String>,
+    /// What it was called when it last gave a plan.
+    before: Option<Arc<str>>,
 }
 
 /// Remembers what files compiled to between loads.
@@ -52,10 +69,17 @@ pub struct Loader {
     paths: Vec<PathBuf>,
     root: PathBuf,
     lints: Levels,
+    /// The folders as they were when `files` were found.
+    listing: Option<Listing>,
     /// By path, see [`in_order`].
     files: Vec<Known>,
     /// All that the files name besides themselves.
     inputs: HashMap<Arc<Path>, Stamp>,
+    claims: Claims,
+    /// Files that claim what another one does, as of the last load.
+    disputed: BTreeSet<Box<Path>>,
+    /// Names that files had, before they went or changed, since a load was applied.
+    gone: BTreeSet<Arc<str>>,
     /// How many files the last look compiled, the rest being as they were.
     compiled: usize,
     /// What was found in those, rendered.
@@ -65,12 +89,14 @@ pub struct Loader {
 /// What a load found.
 #[derive(Default)]
 pub struct Loaded {
-    /// Connectors that can run, by name.
+    /// Connectors that can run, by name: those whose files changed since a load was applied.
     pub plans: BTreeMap<Arc<str>, Arc<ConnectorPlan>>,
+    /// Names that files had since a load was applied and that have no plan now.
+    pub gone: BTreeSet<Arc<str>>,
     /// Names of connectors whose file does not compile.
     pub failed_names: BTreeSet<Arc<str>>,
-    /// Files that do not compile, with the first problem of each.
-    pub failed_files: BTreeMap<PathBuf, String>,
+    /// Files that do not compile.
+    pub failed_files: BTreeMap<PathBuf, Failed>,
     /// Errors and warnings, rendered, those of files that did not change included.
     pub diagnostics: Vec<String>,
     /// How many files were compiled, the rest being as they were.
@@ -80,12 +106,31 @@ pub struct Loaded {
     pub news: Vec<String>,
 }
 
+/// A file that does not compile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// The first problem.
+    pub problem: String,
+    /// What it was called when it last gave a plan.
+    pub before: Option<Arc<str>>,
+}
+
 impl Loader {
     /// Nothing is read yet. `lints` are the project's.
     pub fn new(paths: Vec<PathBuf>, lints: Levels) -> Self {
-        let root = project_root(&paths);
-        let (files, inputs, news) = (Vec::new(), HashMap::new(), Vec::new());
-        Self { paths, root, lints, files, inputs, compiled: 0, news }
+        Self {
+            root: project_root(&paths),
+            paths,
+            lints,
+            listing: None,
+            files: Vec::new(),
+            inputs: HashMap::new(),
+            claims: Claims::default(),
+            disputed: BTreeSet::new(),
+            gone: BTreeSet::new(),
+            compiled: 0,
+            news: Vec::new(),
+        }
     }
 
     /// Reads and compiles what changed. Whether anything did. Blocks on the disk. Errors: a path
@@ -104,96 +149,164 @@ impl Loader {
         if stale.is_empty() {
             return Ok(removed);
         }
-        for (file, inputs) in self.compile_all(&stale) {
+        let compiled = self.compile_all(&stale);
+        let mut added = Vec::new();
+        for (mut file, inputs) in compiled {
             let inputs = inputs.into_iter().map(|(path, stamp)| {
                 let known = self.inputs.get_key_value(&*path).map(|(known, _)| Arc::clone(known));
                 let path = known.unwrap_or_else(|| Arc::from(path));
                 self.inputs.insert(Arc::clone(&path), stamp);
                 path
             });
+            file.inputs = inputs.collect();
             self.news.extend_from_slice(&file.findings);
-            self.files.push(Known { inputs: inputs.collect(), ..file });
+            self.claims.add(file.claims());
+            match self.position(&file.path) {
+                Ok(at) => {
+                    let before = mem::replace(&mut self.files[at], file);
+                    self.forget(&before);
+                    self.files[at].follow(&before);
+                }
+                Err(_) => added.push(file),
+            }
         }
-        // Two sorted runs, which this kind of sorting merges.
-        self.files.sort_by(|a, b| in_order(&a.path).cmp(in_order(&b.path)));
+        self.take_in(added);
         self.inputs.retain(|path, _| Arc::strong_count(path) > 1);
         Ok(true)
     }
 
-    /// Looks everywhere: whether known files are gone, and what is to be compiled, in order and no
-    /// longer among the known.
+    /// Puts new files among the known.
+    fn take_in(&mut self, added: Vec<Known>) {
+        const FEW: usize = 16;
+        if added.len() <= FEW {
+            for file in added {
+                let at = self.position(&file.path).unwrap_or_else(|at| at);
+                self.files.insert(at, file);
+            }
+            return;
+        }
+        self.files.extend(added);
+        // Two sorted runs, which this kind of sorting merges.
+        self.files.sort_by(|a, b| in_order(&a.path).cmp(in_order(&b.path)));
+    }
+
+    fn position(&self, path: &Path) -> Result<usize, usize> {
+        self.files.binary_search_by(|file| in_order(&file.path).cmp(in_order(path)))
+    }
+
+    fn forget(&mut self, file: &Known) {
+        self.claims.remove(file.claims());
+        self.gone.extend(file.name().cloned());
+        self.gone.extend(file.before().cloned());
+    }
+
+    /// Looks everywhere: whether known files are gone, which are no longer known then, and what is
+    /// to be compiled, in order.
     fn changed(&mut self) -> io::Result<(bool, Vec<PathBuf>)> {
-        let listed = connector_files(&self.paths)?;
-        let stamps = stamps(&listed);
+        let mut looked = Looked { is_current: false, stale: Vec::new() };
+        if let Some(listing) = &self.listing {
+            looked = listing::look(listing, &self.files, |file| (&*file.path, file.stamp));
+        }
         let inputs = self.inputs.iter().filter(|(path, known)| stamp(path) != **known);
         let changed: HashSet<Arc<Path>> = inputs.map(|(path, _)| Arc::clone(path)).collect();
-        let (mut removed, mut stale) = (false, Vec::new());
-        let mut known = mem::take(&mut self.files).into_iter().peekable();
-        for (path, stamp) in listed.into_iter().zip(stamps) {
-            while known.next_if(|file| in_order(&file.path) < in_order(&path)).is_some() {
-                removed = true;
-            }
-            match known.next_if(|file| file.path.as_os_str() == path.as_os_str()) {
-                Some(file) if file.stamp == stamp && !file.uses(&changed) => self.files.push(file),
-                _ => stale.push(path),
-            }
+        let mut stale: HashSet<&OsStr> =
+            looked.stale.iter().map(|at| in_order(&self.files[*at].path)).collect();
+        if !changed.is_empty() {
+            let users = self.files.iter().filter(|file| file.uses(&changed));
+            stale.extend(users.map(|file| in_order(&file.path)));
         }
-        removed |= known.next().is_some();
-        Ok((removed, stale))
+        // What was listed and is not there went meanwhile, or is a link to nowhere.
+        let is_there = |at: &usize| stamp(&self.files[*at].path).is_some();
+        if looked.is_current && looked.stale.iter().all(is_there) {
+            let mut stale: Vec<PathBuf> = stale.into_iter().map(PathBuf::from).collect();
+            stale.sort_unstable_by(|a, b| in_order(a).cmp(in_order(b)));
+            return Ok((false, stale));
+        }
+        let (listed, listing) = listed_connectors(&self.paths)?;
+        let is_known = |path: &Path| self.position(path).is_ok() && !stale.contains(in_order(path));
+        let compile: Vec<PathBuf> = listed.iter().filter(|path| !is_known(path)).cloned().collect();
+        self.listing = Some(listing);
+        let mut listed = listed.iter().peekable();
+        let is_gone = |file: &mut Known| {
+            while listed.next_if(|path| in_order(path) < in_order(&file.path)).is_some() {}
+            listed.next_if(|path| in_order(path) == in_order(&file.path)).is_none()
+        };
+        let gone: Vec<Known> = self.files.extract_if(.., is_gone).collect();
+        for file in &gone {
+            self.forget(file);
+        }
+        Ok((!gone.is_empty(), compile))
     }
 
     /// The same where hints tell all. `None`: one does not, such as that of a file that is new, gone
     /// or a link's target.
     fn changed_among(&mut self, hints: &BTreeSet<PathBuf>) -> Option<Vec<PathBuf>> {
-        let (mut stale, mut changed) = (HashSet::new(), HashSet::new());
+        let (mut stale, mut changed) = (BTreeSet::new(), HashSet::new());
         for hint in hints {
             let now = stamp(hint);
-            let file = self.files.binary_search_by(|file| in_order(&file.path).cmp(in_order(hint)));
+            let file = self.position(hint);
             let input = self.inputs.get_key_value(&**hint);
             if file.is_ok() && now.is_none() || file.is_err() && input.is_none() {
                 return None;
             }
             if file.is_ok_and(|at| self.files[at].stamp != now) {
-                stale.insert(hint.as_os_str());
+                stale.insert(in_order(hint));
             }
             changed.extend(
                 input.filter(|(_, known)| **known != now).map(|(path, _)| Arc::clone(path)),
             );
         }
-        if stale.is_empty() && changed.is_empty() {
-            return Some(Vec::new());
+        if !changed.is_empty() {
+            let users = self.files.iter().filter(|file| file.uses(&changed));
+            stale.extend(users.map(|file| in_order(&file.path)));
         }
-        let is_stale = |f: &mut Known| stale.contains(f.path.as_os_str()) || f.uses(&changed);
-        Some(self.files.extract_if(.., is_stale).map(|file| file.path).collect())
+        Some(stale.into_iter().map(PathBuf::from).collect())
     }
 
-    /// Tells what may run from what may not.
+    /// Tells what may run from what may not. What changed is told again until [`Self::applied`].
     pub fn loaded(&mut self) -> Loaded {
-        let across = self.across();
+        let (parties, across) = self.across();
         let mut conflicts: BTreeMap<&Path, &Diagnostic> = BTreeMap::new();
         for conflict in across.iter().filter(|d| d.severity == Severity::Error) {
             conflicts.entry(&conflict.span.file.path).or_insert(conflict);
         }
+        let was_disputed =
+            |file: &Known| !self.disputed.is_empty() && self.disputed.contains(&file.path);
         let mut loaded = Loaded { compiled: self.compiled, ..Loaded::default() };
-        let mut plans = Vec::with_capacity(self.files.len());
-        for file in &self.files {
-            let conflict = || conflicts.get(&*file.path).map(|conflict| headline(conflict));
-            if let Some(problem) = file.problem.clone().or_else(conflict) {
+        for (at, file) in self.files.iter().enumerate() {
+            let conflict = || {
+                let found = if conflicts.is_empty() { None } else { conflicts.get(&*file.path) };
+                found.map(|conflict| headline(conflict))
+            };
+            if let Some(problem) = file.problem().cloned().or_else(conflict) {
                 loaded.failed_names.extend(file.name().cloned());
-                loaded.failed_files.insert(file.path.clone(), problem);
-            } else if let Some(plan) = &file.plan {
-                plans.push((Arc::clone(&plan.name), Arc::clone(plan)));
+                let failed = Failed { problem, before: file.last_name().cloned() };
+                loaded.failed_files.insert(file.path.to_path_buf(), failed);
+            } else if let Some(plan) = &file.plan
+                && (file.is_fresh || parties.contains(&at) || was_disputed(file))
+            {
+                loaded.plans.insert(Arc::clone(&plan.name), Arc::clone(plan));
             }
             loaded.diagnostics.extend_from_slice(&file.findings);
         }
-        loaded.plans = plans.into_iter().collect();
         // Of two files with one name the first may still be fine, and then it is no failure.
         loaded.failed_names.retain(|name| !loaded.plans.contains_key(name));
+        let has_plan = |name: &Arc<str>| loaded.plans.contains_key(name);
+        loaded.gone = self.gone.iter().filter(|name| !has_plan(name)).cloned().collect();
+        self.disputed = parties.into_iter().map(|at| self.files[at].path.clone()).collect();
         let across = across.iter().map(rendered).collect::<Vec<_>>();
         loaded.news = mem::take(&mut self.news);
         loaded.news.extend_from_slice(&across);
         loaded.diagnostics.extend(across);
         loaded
+    }
+
+    /// What was told runs, all but these, which are told again.
+    pub fn applied(&mut self, but: &BTreeSet<Arc<str>>) {
+        self.gone.clear();
+        for file in self.files.iter_mut().filter(|file| file.is_fresh) {
+            file.is_fresh = file.plan.as_ref().is_some_and(|plan| but.contains(&plan.name));
+        }
     }
 
     fn compile(&self, path: &Path, sources: &FolderSources) -> CompiledFile {
@@ -212,14 +325,17 @@ impl Loader {
         })
     }
 
-    /// What only shows across files.
-    fn across(&self) -> Vec<Diagnostic> {
+    /// What only shows across files: which claim the same, and what is to be said of them.
+    fn across(&self) -> (BTreeSet<usize>, Vec<Diagnostic>) {
+        let mut disputed = BTreeSet::new();
+        if !self.claims.are_contested() {
+            return (disputed, Vec::new());
+        }
         let files = self.files.iter().enumerate();
         let mut names: Vec<(&str, usize)> =
             files.clone().filter_map(|(at, file)| Some((&**file.name()?, at))).collect();
         let mut routes: Vec<(&str, usize)> =
             files.flat_map(|(at, file)| file.routes().map(move |route| (route, at))).collect();
-        let mut disputed = BTreeSet::new();
         for claims in [&mut names, &mut routes] {
             claims.sort_unstable();
             for pair in claims.windows(2).filter(|p| p[0].0 == p[1].0 && p[0].1 != p[1].1) {
@@ -228,8 +344,9 @@ impl Loader {
         }
         let sources = FolderSources::new();
         let parties: Vec<CompiledFile> =
-            disputed.into_iter().map(|at| self.compile(&self.files[at].path, &sources)).collect();
-        check_set(&parties.iter().collect::<Vec<_>>())
+            disputed.iter().map(|at| self.compile(&self.files[*at].path, &sources)).collect();
+        let said = check_set(&parties.iter().collect::<Vec<_>>());
+        (disputed, said)
     }
 }
 
@@ -239,28 +356,59 @@ impl Known {
         // Notices are for whoever writes the file: `check` has them.
         let findings = diagnostics.iter().filter(|found| found.severity > Severity::Notice);
         let mut errors = diagnostics.iter().filter(|found| found.severity == Severity::Error);
+        let problem = errors.next().map(headline);
         // What a plan says need not be said twice.
         let apart = plan.is_none();
+        let name = name.filter(|_| apart);
+        let routes = routes.into_iter().filter(|_| apart).map(|(route, _)| route).collect();
+        let trouble = Trouble { problem, name, routes, before: None };
+        let is_trouble = apart || trouble.problem.is_some();
         Self {
-            path: path.to_owned(),
+            path: path.into(),
             stamp,
             inputs: Box::default(),
-            name: name.filter(|_| apart),
-            routes: routes.into_iter().filter(|_| apart).map(|(route, _)| route).collect(),
-            problem: errors.next().map(headline),
+            trouble: is_trouble.then(|| Box::new(trouble)),
             findings: findings.map(rendered).collect(),
             plan,
+            is_fresh: true,
         }
     }
 
+    /// Takes over what is remembered of the same file's state before.
+    fn follow(&mut self, earlier: &Self) {
+        if let Some(trouble) = &mut self.trouble {
+            trouble.before = earlier.last_name().cloned();
+        }
+    }
+
+    fn problem(&self) -> Option<&String> {
+        self.trouble.as_ref()?.problem.as_ref()
+    }
+
     fn name(&self) -> Option<&Arc<str>> {
-        self.plan.as_ref().map(|plan| &plan.name).or(self.name.as_ref())
+        let apart = || self.trouble.as_ref()?.name.as_ref();
+        self.plan.as_ref().map(|plan| &plan.name).or_else(apart)
+    }
+
+    fn before(&self) -> Option<&Arc<str>> {
+        self.trouble.as_ref()?.before.as_ref()
+    }
+
+    /// What it is called, or was when it last gave a plan.
+    fn last_name(&self) -> Option<&Arc<str>> {
+        self.plan.as_ref().map(|plan| &plan.name).or_else(|| self.before())
     }
 
     fn routes(&self) -> impl Iterator<Item = &str> {
         let streams = self.plan.iter().flat_map(|plan| &plan.streams);
         let running = streams.filter_map(|stream| Some(stream.webhook.as_ref()?.path.as_str()));
-        running.chain(self.routes.iter().map(String::as_str))
+        let apart = self.trouble.iter().flat_map(|trouble| &trouble.routes);
+        running.chain(apart.map(String::as_str))
+    }
+
+    fn claims(&self) -> impl Iterator<Item = Claim<'_>> {
+        let name = self.name().map(|name| Claim::Name(name));
+        name.into_iter().chain(self.routes().map(Claim::Route))
     }
 
     fn uses(&self, changed: &HashSet<Arc<Path>>) -> bool {

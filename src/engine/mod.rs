@@ -9,15 +9,18 @@ pub mod files;
 
 mod backfill;
 mod bay;
+mod claims;
 mod connector;
 mod destination;
 mod in_hand;
+mod listing;
 mod load;
 mod login;
 mod pipeline;
 mod polls;
 mod reload;
 mod replay;
+mod signal;
 mod solo;
 mod state;
 mod status;

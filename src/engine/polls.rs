@@ -55,7 +55,8 @@ pub struct PollRuntime {
     /// Held while it runs.
     busy: Arc<tokio::sync::Mutex<()>>,
     interrupted: Notify,
-    phase: watch::Sender<Phase>,
+    /// Of one that others are read for; nobody asks the rest.
+    phase: Option<watch::Sender<Phase>>,
 }
 
 /// What its children want to know of a poll.
@@ -77,8 +78,9 @@ impl PollRuntime {
         metrics: Arc<StreamMetrics>,
         parents: Vec<Arc<Self>>,
     ) -> Self {
-        let (view, phase) = (Mutex::default(), watch::Sender::new(Phase::Busy));
-        let busy = Arc::default();
+        let is_parent = poller.stream.parent.is_some();
+        let phase = is_parent.then(|| watch::Sender::new(Phase::Busy));
+        let (view, busy) = (Mutex::default(), Arc::default());
         let (resumed, interrupted) = (Notify::new(), Notify::new());
         Self { poller, schedule, metrics, parents, view, resumed, busy, interrupted, phase }
     }
@@ -143,9 +145,9 @@ impl PollRuntime {
         loop {
             let due = self.due(&stored);
             self.view.lock().next = Some(due);
-            self.phase.send_replace(Phase::Waits(due));
+            self.tell(Phase::Waits(due));
             self.poller.world.clock.sleep_until(due).await;
-            self.phase.send_replace(Phase::Busy);
+            self.tell(Phase::Busy);
             for parent in &self.parents {
                 parent.settled().await;
             }
@@ -158,10 +160,17 @@ impl PollRuntime {
         }
     }
 
+    fn tell(&self, now: Phase) {
+        if let Some(phase) = &self.phase {
+            phase.send_replace(now);
+        }
+    }
+
     /// Waits until its children may be read: it is not running nor due, and was read once. Where it is
     /// parked, what is remembered has to do.
     async fn settled(&self) {
-        let mut phase = self.phase.subscribe();
+        let Some(phase) = &self.phase else { return };
+        let mut phase = phase.subscribe();
         let clock = &self.poller.world.clock;
         let known = || self.poller.journey().is_some_and(|journey| journey.finished.is_some());
         let _ = phase
@@ -211,7 +220,7 @@ impl PollRuntime {
             view.held = Some(message.to_owned());
             view.next = None;
         }
-        self.phase.send_replace(Phase::Held);
+        self.tell(Phase::Held);
         resumed.await;
     }
 

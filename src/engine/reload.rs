@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -51,28 +51,28 @@ pub struct Changes {
     pub unchanged: usize,
 }
 
-/// By name and content, both sorted by name. `kept` are those that run although their file gives no
-/// plan at present.
+/// By name and content. `running` tells what runs under a name, and `count` how many run;
+/// `wanted` and `gone` are what may have changed, and `kept` those that run although their file gives
+/// no plan at present.
 pub fn diff<'a>(
-    running: impl Iterator<Item = (&'a Arc<str>, ContentHash)>,
+    running: impl Fn(&str) -> Option<ContentHash>,
+    count: usize,
     wanted: impl Iterator<Item = (&'a Arc<str>, ContentHash)>,
+    gone: &BTreeSet<Arc<str>>,
     kept: &BTreeSet<Arc<str>>,
 ) -> Changes {
     let mut changes = Changes::default();
-    let mut running = running.peekable();
-    let mut gone = Vec::new();
     for (name, content) in wanted {
-        while let Some((before, _)) = running.next_if(|(running, _)| *running < name) {
-            gone.push(before);
-        }
-        match running.next_if(|(running, _)| *running == name) {
+        match running(name) {
             None => changes.added.push(Arc::clone(name)),
-            Some((_, current)) if current == content => changes.unchanged += 1,
+            Some(current) if current == content => {}
             Some(_) => changes.changed.push(Arc::clone(name)),
         }
     }
-    gone.extend(running.map(|(name, _)| name));
-    changes.removed.extend(gone.into_iter().filter(|name| !kept.contains(*name)).cloned());
+    let goes = |name: &&Arc<str>| running(name).is_some() && !kept.contains(*name);
+    changes.removed.extend(gone.iter().filter(goes).cloned());
+    let touched = changes.changed.len() + changes.removed.len() + kept.len();
+    changes.unchanged = count.saturating_sub(touched);
     changes
 }
 
@@ -100,13 +100,17 @@ impl Engine {
             let changed = loader.look(&look);
             (changed.map(|changed| (changed || always).then(|| loader.loaded())), loader)
         };
-        let (loaded, _loader) = blocking(load).await;
+        let (loaded, mut loader) = blocking(load).await;
         let mut report = match loaded {
             Ok(None) => return None,
             Ok(Some(loaded)) => {
                 tracing::debug!(compiled = loaded.compiled, "connector files read");
                 loaded.news.iter().for_each(|found| tracing::warn!("{found}"));
-                self.apply(loaded).await
+                let (report, applied) = self.apply(loaded).await;
+                if let Some(unbuilt) = applied {
+                    loader.applied(&unbuilt);
+                }
+                report
             }
             Err(error) => {
                 let said = format!("error: the connectors cannot be read: {error}\n");
@@ -131,25 +135,29 @@ impl Engine {
         Some(report)
     }
 
-    async fn apply(&self, loaded: Loaded) -> ReloadReport {
+    /// Makes what runs what was loaded. With the report comes what could not be built and is to be
+    /// tried again, or `None` where nothing was applied.
+    async fn apply(&self, loaded: Loaded) -> (ReloadReport, Option<BTreeSet<Arc<str>>>) {
         let mut changes = {
             let running = &self.running.read().connectors;
-            let now = running.iter().map(|(name, connector)| (name, connector.plan.content));
+            let now = |name: &str| running.get(name).map(|connector| connector.plan.content);
             let wanted = loaded.plans.iter().map(|(name, plan)| (name, plan.content));
-            diff(now, wanted, &kept(running, &loaded))
+            diff(now, running.len(), wanted, &loaded.gone, &kept(running, &loaded))
         };
         let mut problems = problems_of(&loaded);
-        let fresh = self.build(&mut changes, &loaded.plans, &mut problems);
-        let gone = changes.changed.iter().chain(&changes.removed).cloned().collect();
-        let plans: Vec<Arc<ConnectorPlan>> = fresh.iter().map(|c| Arc::clone(&c.plan)).collect();
+        let (fresh, unbuilt) = self.build(&mut changes, &loaded.plans, &mut problems);
+        let old = self.replaced(&changes);
+        let plans = |connectors: &[Arc<Connector>]| -> Vec<Arc<ConnectorPlan>> {
+            connectors.iter().map(|connector| Arc::clone(&connector.plan)).collect()
+        };
         let mut report =
             ReloadReport { diagnostics: loaded.diagnostics, ..ReloadReport::default() };
-        if let Err(conflicts) = self.shared.server.change_routes(&gone, &plans) {
+        if let Err(conflicts) = self.shared.server.change_routes(&plans(&old), &plans(&fresh)) {
             report.failed.clone_from(&conflicts);
             report.diagnostics.extend(conflicts);
-            return report;
+            return (report, None);
         }
-        self.swap(&gone, &fresh, &changes).await;
+        self.swap(&old, &fresh, &changes).await;
 
         report.added = names(&changes.added);
         report.changed = names(&changes.changed);
@@ -160,20 +168,29 @@ impl Engine {
         changes.removed.iter().for_each(|name| drop(running.connectors.remove(name)));
         running.connectors.extend(fresh.into_iter().map(|c| (Arc::clone(&c.plan.name), c)));
         running.problems = problems;
-        let generations = running.connectors.values();
-        report.generations = generations.map(|c| (c.plan.name.to_string(), c.generation)).collect();
-        report
+        let told = report.added.iter().chain(&report.changed).chain(&report.failed);
+        let generation = |name: &String| Some((name.clone(), running.connectors.get(&**name)?));
+        let told = told.filter_map(generation);
+        report.generations = told.map(|(name, c)| (name, c.generation)).collect();
+        (report, Some(unbuilt))
+    }
+
+    /// What runs and is changed or removed.
+    fn replaced(&self, changes: &Changes) -> Vec<Arc<Connector>> {
+        let running = &self.running.read().connectors;
+        let gone = changes.changed.iter().chain(&changes.removed);
+        gone.filter_map(|name| running.get(name).cloned()).collect()
     }
 
     /// Builds what is new, without side effects on what runs. What cannot be built is a problem
-    /// and drops out of the changes.
+    /// and drops out of the changes; the names of those come second.
     fn build(
         &self,
         changes: &mut Changes,
         plans: &BTreeMap<Arc<str>, Arc<ConnectorPlan>>,
         problems: &mut BTreeMap<String, Problem>,
-    ) -> Vec<Arc<Connector>> {
-        let mut fresh = Vec::new();
+    ) -> (Vec<Arc<Connector>>, BTreeSet<Arc<str>>) {
+        let (mut fresh, mut unbuilt) = (Vec::new(), BTreeSet::new());
         let mut build = |name: &Arc<str>| {
             let plan = &plans[name];
             let generation = self.running.read().generations.get(name).copied().unwrap_or(0) + 1;
@@ -190,19 +207,18 @@ impl Engine {
                         "connector cannot start"
                     );
                     problems.insert(name.to_string(), Problem { file: plan.file.clone(), message });
+                    unbuilt.insert(Arc::clone(name));
                     false
                 }
             }
         };
         changes.added.retain(&mut build);
         changes.changed.retain(&mut build);
-        fresh
+        (fresh, unbuilt)
     }
 
     /// Drains what is replaced or gone, then starts what is new.
-    async fn swap(&self, gone: &BTreeSet<Arc<str>>, fresh: &[Arc<Connector>], changes: &Changes) {
-        let running = |name| self.running.read().connectors.get(name).cloned();
-        let old: Vec<Arc<Connector>> = gone.iter().filter_map(running).collect();
+    async fn swap(&self, old: &[Arc<Connector>], fresh: &[Arc<Connector>], changes: &Changes) {
         join_all(old.iter().map(|connector| async {
             if !connector.drain(DRAIN).await {
                 let name = &*connector.plan.name;
@@ -213,8 +229,8 @@ impl Engine {
             }
         }))
         .await;
-        for name in gone {
-            self.shared.auth.forget(name);
+        for connector in old {
+            self.shared.auth.forget(&connector.plan.name);
         }
         for name in &changes.removed {
             self.shared.metrics.remove(name);
@@ -227,15 +243,12 @@ impl Engine {
 
 /// Names that run although their file gives no plan now: by name, or by file where that is unreadable.
 fn kept(running: &BTreeMap<Arc<str>, Arc<Connector>>, loaded: &Loaded) -> BTreeSet<Arc<str>> {
-    let by_file = |path: &Path| loaded.failed_files.contains_key(path);
-    if loaded.failed_files.is_empty() {
-        return BTreeSet::new();
-    }
-    running
-        .iter()
-        .filter(|(name, c)| loaded.failed_names.contains(*name) || by_file(&c.plan.file))
-        .map(|(name, _)| Arc::clone(name))
-        .collect()
+    let by_name = loaded.failed_names.iter().filter(|name| running.contains_key(*name));
+    let by_file = loaded.failed_files.iter().filter_map(|(file, failed)| {
+        let name = failed.before.as_ref()?;
+        running.get(name).filter(|connector| connector.plan.file == *file).map(|_| name)
+    });
+    by_name.chain(by_file).filter(|name| !loaded.plans.contains_key(*name)).cloned().collect()
 }
 
 fn problems_of(loaded: &Loaded) -> BTreeMap<String, Problem> {
@@ -243,8 +256,9 @@ fn problems_of(loaded: &Loaded) -> BTreeMap<String, Problem> {
     loaded
         .failed_files
         .iter()
-        .map(|(path, message)| {
-            (name_of(path), Problem { file: path.clone(), message: message.clone() })
+        .map(|(path, failed)| {
+            let message = failed.problem.clone();
+            (name_of(path), Problem { file: path.clone(), message })
         })
         .collect()
 }
@@ -263,19 +277,20 @@ mod tests {
 
     #[test]
     fn diff_is_by_name_and_content_and_keeps_what_has_no_plan() {
-        let running = set(&[("same", 1), ("edited", 1), ("gone", 1), ("broken", 1)]);
+        let running = set(&[("same", 1), ("other", 1), ("edited", 1), ("gone", 1), ("broken", 1)]);
         let wanted = set(&[("same", 1), ("edited", 2), ("new", 1)]);
-        let kept = BTreeSet::from([Arc::from("broken")]);
-        let running = running.iter().map(|(name, content)| (name, *content));
-        let changes = diff(running, wanted.iter().map(|(name, content)| (name, *content)), &kept);
         let names = |list: &[&str]| list.iter().map(|n| Arc::from(*n)).collect::<Vec<Arc<str>>>();
+        let gone = names(&["gone", "broken", "unknown"]).into_iter().collect();
+        let kept = BTreeSet::from([Arc::from("broken")]);
+        let now = |name: &str| running.get(name).copied();
+        let wanted = wanted.iter().map(|(name, content)| (name, *content));
         assert_eq!(
-            changes,
+            diff(now, running.len(), wanted, &gone, &kept),
             Changes {
                 added: names(&["new"]),
                 changed: names(&["edited"]),
                 removed: names(&["gone"]),
-                unchanged: 1,
+                unchanged: 2,
             }
         );
     }

@@ -86,7 +86,7 @@ impl Solo {
             in_hand,
         };
         let connector = Connector::build(&shared, &plan, 1)?;
-        let routes = shared.server.change_routes(&[].into(), &[Arc::clone(&plan)]);
+        let routes = shared.server.change_routes(&[], &[Arc::clone(&plan)]);
         routes.map_err(|conflicts| conflicts.join("; "))?;
         let pollers = pollers(&shared, &plan);
         let shared = Arc::new(shared);

@@ -14,7 +14,7 @@ pub enum Tree {
     /// A string.
     Leaf(Expr),
     /// Numbers, booleans, dates.
-    Constant(Value),
+    Constant(Box<Value>),
     /// Fields in the order they were written.
     Table(Vec<(String, Tree)>),
     /// Items in order.
@@ -37,7 +37,7 @@ impl Tree {
     pub(super) fn eval_in(&self, scope: &Scope<'_>) -> Result<Option<Value>, EvalError> {
         match self {
             Self::Leaf(expr) => expr.eval_in(scope),
-            Self::Constant(value) => Ok(Some(value.clone())),
+            Self::Constant(value) => Ok(Some((**value).clone())),
             Self::Table(fields) => {
                 let mut members = Map::with_capacity(fields.len());
                 for (name, field) in fields {
@@ -63,7 +63,7 @@ impl Tree {
     pub fn with_secrets(&self, env: &Env) -> Result<Self, EvalError> {
         Ok(match self {
             Self::Leaf(expr) if expr.needs_secret() => {
-                Self::Constant(Value::String(expr.secret(env)?.expose().to_owned()))
+                Self::Constant(Box::new(Value::String(expr.secret(env)?.expose().to_owned())))
             }
             Self::Leaf(_) | Self::Constant(_) => self.clone(),
             Self::Array(items) => {
@@ -266,7 +266,7 @@ mod tests {
         let leaf = prop_oneof![
             8 => prop::sample::select(LEAVES.to_vec()).prop_map(leaf),
             1 => Just(leaf("$.gone")),
-            1 => Just(Tree::Constant(json!({"n": [1.5, null]}))),
+            1 => Just(Tree::Constant(Box::new(json!({"n": [1.5, null]})))),
         ];
         leaf.prop_recursive(3, 24, 4, |inner| {
             prop_oneof![

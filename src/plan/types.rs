@@ -41,7 +41,7 @@ pub struct ConnectorPlan {
     /// Credentials, by name.
     pub auths: BTreeMap<Arc<str>, Arc<AuthPlan>>,
     /// What it promises.
-    pub slo: Option<SloPlan>,
+    pub slo: Option<Box<SloPlan>>,
 }
 
 /// First 16 bytes of SHA-256.
@@ -142,7 +142,7 @@ pub struct WebhookPlan {
     /// `events`: one event per match of this path within the body; `None`: the body is the event.
     pub events: Option<Expr>,
     /// The answer, instead of 202 and the event's id.
-    pub reply: Option<ReplyPlan>,
+    pub reply: Option<Box<ReplyPlan>>,
     /// Longer bodies are answered by 413.
     pub max_body_bytes: usize,
 }
@@ -203,7 +203,7 @@ pub struct PollPlan {
     /// How pages follow each other.
     pub page: PagePlan,
     /// What has been read so far.
-    pub cursor: Option<CursorPlan>,
+    pub cursor: Option<Box<CursorPlan>>,
     /// What answers mean, before the defaults: the stream's rules first.
     pub on: Vec<RulePlan>,
     /// Of one request, from dialling to the last byte.

@@ -237,7 +237,7 @@ fn plans(
     pen.value(&at, "tenant", rule::INSTANCE_TENANT, (&old.tenant, tenant), show, || {
         "events that name no tenant of their own spend this one's budget".to_owned()
     });
-    slos(pen, (old.slo.as_ref(), slo.as_ref()));
+    slos(pen, (old.slo.as_deref(), slo.as_deref()));
     auth::compare(pen, (&old.auths, auths), &parts.auths);
     destination::compare(pen, (&old.destinations, destinations), &parts.destinations, renames);
     stream::compare(pen, (&old.streams, streams), &parts.streams, renames);

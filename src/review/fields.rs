@@ -39,7 +39,7 @@ impl Shape {
     fn add(&mut self, path: String, tree: &Tree) {
         match tree {
             Tree::Leaf(expr) => self.0.push((path, Made::By(expr.source().to_owned()))),
-            Tree::Constant(value) => self.0.push((path, Made::Constant(value.clone()))),
+            Tree::Constant(value) => self.0.push((path, Made::Constant((**value).clone()))),
             Tree::Table(fields) => {
                 for (name, field) in fields {
                     let dot = if path.is_empty() { "" } else { "." };

@@ -110,7 +110,7 @@ fn polls(
         pen.note_at(at, "poll.decode", &keys, rule::RECORDS, what, DECODED);
     }
     pages(pen, at, &old.page, page);
-    cursor::compare(pen, at, (old.cursor.as_ref(), cursor.as_ref()), stream);
+    cursor::compare(pen, at, (old.cursor.as_deref(), cursor.as_deref()), stream);
     responses(pen, at, (&old.on, on));
     let limits = rule::POLL_LIMIT;
     let show = |timeout: &Duration| say::duration(*timeout);

@@ -70,7 +70,7 @@ fn what_it_is(stream: &StreamPlan) -> String {
 
 /// What a stream does that has no cursor and no claims yet.
 pub(super) fn begins_anew(stream: &StreamPlan) -> String {
-    let cursor = stream.poll.as_ref().map(|poll| poll.cursor.as_ref());
+    let cursor = stream.poll.as_ref().map(|poll| poll.cursor.as_deref());
     match cursor {
         Some(Some(cursor)) => {
             let start = match &cursor.start {

@@ -76,7 +76,7 @@ fn webhooks(pen: &mut Pen<'_>, at: &At, old: &WebhookPlan, new: &WebhookPlan, po
     pen.maybe_expr(at, "webhook.events", rules, (old.events.as_ref(), events.as_ref()), |_| {
         "other parts of a request are events from now on".to_owned()
     });
-    replies(pen, at, (old.reply.as_ref(), reply.as_ref()));
+    replies(pen, at, (old.reply.as_deref(), reply.as_deref()));
     let show = |bytes: &usize| say::bytes(*bytes as u64);
     let bytes = (&old.max_body_bytes, max_body_bytes);
     pen.value(at, "webhook.max_body", rule::WEBHOOK_LIMIT, bytes, show, || {

@@ -415,8 +415,62 @@ async fn a_bad_edit_keeps_the_predecessor_and_touches_nobody() {
     stage.write("a.toml", &good);
     let report = stage.engine.reload().await;
     assert_eq!((report.unchanged, report.failed.len()), (2, 0));
-    assert_eq!(report.generations, BTreeMap::from([("a".into(), 1), ("b".into(), 1)]));
+    assert_eq!(report.generations, BTreeMap::new(), "none was touched");
     assert_eq!(stage.connector("a").state, "running");
+    assert_eq!((stage.connector("a").generation, stage.connector("b").generation), (1, 1));
+
+    stage.write("a.toml", &good.replace("1.0.0", "1.0.1"));
+    let report = stage.engine.reload().await;
+    assert_eq!(report.generations, BTreeMap::from([("a".into(), 2)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_lost_a_dispute_runs_once_the_winner_is_gone() {
+    let sink = MockServer::start(|_| Reply::status(200)).await;
+    let stage = Stage::with(&[("a.toml", &connector("a", &sink, ""))]).await;
+    let rival = connector("b", &sink, "").replace("path = \"/b\"", "path = \"/a\"");
+    stage.write("b.toml", &rival);
+    for _ in 0..2 {
+        let report = stage.engine.reload().await;
+        assert_eq!((report.unchanged, report.failed.len()), (1, 1), "{report:?}");
+    }
+    stage.send_all("/a", [json!({"id": "1"})]).await;
+    stage.settled().await;
+
+    std::fs::remove_file(stage.path("a.toml")).unwrap();
+    let report = stage.engine.reload().await;
+    assert_eq!((report.added, report.removed), (vec!["b".to_owned()], vec!["a".to_owned()]));
+    stage.send_all("/a", [json!({"id": "1"})]).await;
+    stage.settled().await;
+    assert_eq!(sink.seen().len(), 2);
+    let report = stage.engine.reload().await;
+    assert_eq!((report.unchanged, report.failed.len()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_file_keeps_what_ran_until_it_goes_or_says_another_name() {
+    let sink = MockServer::start(|_| Reply::status(200)).await;
+    for goes in [true, false] {
+        let stage = Stage::with(&[("a.toml", &connector("a", &sink, ""))]).await;
+        for text in ["name = [", "name =", "name = \"c\"\nkye = 1"] {
+            stage.write("a.toml", text);
+            for _ in 0..2 {
+                let report = stage.engine.reload().await;
+                assert_eq!((report.removed.len(), report.failed.len()), (0, 1), "{text}");
+                assert_eq!(report.unchanged, 0, "{text}");
+            }
+            assert_eq!(stage.connector("a").state, "outdated", "{text}");
+        }
+        if goes {
+            std::fs::remove_file(stage.path("a.toml")).unwrap();
+        } else {
+            stage.write("a.toml", &connector("c", &sink, ""));
+        }
+        let report = stage.engine.reload().await;
+        assert_eq!(report.removed, ["a"]);
+        assert_eq!(report.added.len(), usize::from(!goes));
+        assert_eq!(stage.send("/a", json!({"id": "2"})).await.0, 404);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -580,7 +580,7 @@ fn a_mapping_merges_the_rest_first() {
             "tags".to_owned(),
             Tree::Array(vec![leaf("$.status"), leaf("$.nope | optional"), leaf("x")]),
         ),
-        ("version".to_owned(), Tree::Constant(json!(2))),
+        ("version".to_owned(), Tree::Constant(Box::new(json!(2)))),
     ]);
     let leaves: Vec<_> = fields.leaves().into_iter().map(|(path, _)| path).collect();
     assert_eq!(

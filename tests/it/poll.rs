@@ -314,7 +314,7 @@ async fn a_sample_stores_nothing() {
     let server = MockServer::start(list_api(25)).await;
     let mut plan = poll(&server.url("/orders"));
     plan.page = sized(by_token(), 10);
-    plan.cursor = Some(cursor());
+    plan.cursor = Some(Box::new(cursor()));
     let rig = Rig::new(plan);
     let sample = rig.poller().sample(3).await.unwrap();
     let at: Vec<_> = sample.iter().map(|order| order.record.value()["at"].clone()).collect();
@@ -328,7 +328,7 @@ async fn the_next_run_begins_at_the_cursor() {
     let server = MockServer::start(list_api(25)).await;
     let mut plan = poll(&server.url("/orders"));
     plan.page = sized(by_token(), 10);
-    plan.cursor = Some(CursorPlan { lookback: Some(Duration::from_secs(5)), ..cursor() });
+    plan.cursor = Some(Box::new(CursorPlan { lookback: Some(Duration::from_secs(5)), ..cursor() }));
     let rig = Rig::new(plan);
     rig.run().await.unwrap();
     assert_eq!(rig.cursor().as_deref(), Some("1970-01-01T00:00:25Z"));
@@ -367,7 +367,7 @@ async fn a_crash_leaves_no_gap_and_no_cursor_ahead_of_what_is_durable() {
             let server = MockServer::start(hanging(25, hang)).await;
             let mut plan = poll(&server.url("/orders"));
             plan.page = sized(by_token(), 10);
-            plan.cursor = Some(CursorPlan { sorted, ..cursor() });
+            plan.cursor = Some(Box::new(CursorPlan { sorted, ..cursor() }));
             let rig = Rig::new(plan);
             die_after(&rig, &server, hang).await;
             let durable: BTreeSet<String> = rig.keys().into_iter().collect();
@@ -396,7 +396,7 @@ async fn growth_during_a_run_is_read_by_it_or_by_the_next() {
     .await;
     let mut plan = poll(&server.url("/orders"));
     plan.page = sized(PageBy::Page { param: Some("page".to_owned()), first: 1 }, 10);
-    plan.cursor = Some(CursorPlan { sorted: Sorted::Ascending, ..cursor() });
+    plan.cursor = Some(Box::new(CursorPlan { sorted: Sorted::Ascending, ..cursor() }));
     let rig = Rig::new(plan);
     rig.run().await.unwrap();
     rig.run().await.unwrap();
@@ -426,7 +426,7 @@ async fn a_change_behind_the_reader_is_read_by_the_next_run() {
     .await;
     let mut plan = poll(&server.url("/orders"));
     plan.page = PagePlan { by: by_token(), size: None, size_param: None, stop: None, max: None };
-    plan.cursor = Some(cursor());
+    plan.cursor = Some(Box::new(cursor()));
     let rig = Rig::new(plan);
     rig.run().await.unwrap();
     tokio::time::sleep(Duration::from_mins(1)).await;
@@ -443,12 +443,12 @@ async fn windows_are_read_one_after_another_and_survive_a_crash() {
     let server = MockServer::start(hanging(total, 3)).await;
     let mut plan = poll(&server.url("/orders"));
     plan.page = sized(PageBy::None, 1000);
-    plan.cursor = Some(CursorPlan {
+    plan.cursor = Some(Box::new(CursorPlan {
         start: Some(CursorStart::Ago(Duration::from_secs(250))),
         end_param: Some("until".to_owned()),
         window: Some(Duration::from_secs(100)),
         ..cursor()
-    });
+    }));
     let rig = Rig::new(plan);
     die_after(&rig, &server, 3).await;
     // Two windows are over, so everything up to their end was read.
@@ -475,13 +475,13 @@ async fn windows_are_read_one_after_another_and_survive_a_crash() {
 async fn without_a_field_the_window_itself_is_the_cursor() {
     let server = MockServer::start(list_api(0)).await;
     let mut plan = poll(&server.url("/orders"));
-    plan.cursor = Some(CursorPlan {
+    plan.cursor = Some(Box::new(CursorPlan {
         field: None,
         format: CursorFormat::Rfc3339,
         start: Some(CursorStart::Literal("2026-11-22".to_owned())),
         end_param: Some("until_time".to_owned()),
         ..cursor()
-    });
+    }));
     let rig = Rig::new(plan);
     rig.run().await.unwrap();
     tokio::time::sleep(Duration::from_mins(1)).await;
@@ -518,7 +518,7 @@ async fn field_typo_in_the_token_path_fails_instead_of_reading_one_page() {
     let mut plan = poll(&server.url("/orders"));
     let next = of_response("$.meta.nxt");
     plan.page = sized(PageBy::Cursor { next, param: Some("after".to_owned()) }, 10);
-    plan.cursor = Some(cursor());
+    plan.cursor = Some(Box::new(cursor()));
     let rig = Rig::new(plan);
     let PollFailure::Failed(message) = rig.failure().await else { panic!("not a failure") };
     assert!(message.contains("`$.meta` has `total`, `next`, `url`"), "{message}");
@@ -557,12 +557,12 @@ async fn field_a_filter_that_shrinks_pages_does_not_end_the_run() {
     let server = MockServer::start(list_api(25)).await;
     let mut plan = poll(&server.url("/orders"));
     plan.page = sized(PageBy::Page { param: Some("page".to_owned()), first: 1 }, 10);
-    plan.cursor = Some(CursorPlan {
+    plan.cursor = Some(Box::new(CursorPlan {
         start: Some(CursorStart::Literal("21".to_owned())),
         start_param: None,
         filter: true,
         ..cursor()
-    });
+    }));
     let rig = Rig::new(plan);
     let report = rig.run().await.unwrap();
     assert_eq!((report.items, report.filtered, report.accepted), (25, 20, 5));
@@ -574,7 +574,7 @@ async fn field_boundary_records_come_once_even_after_their_claims_expired() {
     let server = MockServer::start(list_api(25)).await;
     let mut plan = poll(&server.url("/orders"));
     plan.page = sized(by_token(), 10);
-    plan.cursor = Some(CursorPlan { lookback: Some(Duration::from_secs(3)), ..cursor() });
+    plan.cursor = Some(Box::new(CursorPlan { lookback: Some(Duration::from_secs(3)), ..cursor() }));
     let rig = Rig::new(plan);
     rig.run().await.unwrap();
     for _ in 0..3 {
@@ -590,7 +590,7 @@ async fn field_a_record_without_the_cursor_field_fails_its_page_and_names_the_fi
     let page = json!({ "orders": [order(1), { "id": "x" }] });
     let server = MockServer::scripted([Reply::json(page)]).await;
     let mut plan = poll(&server.url("/orders"));
-    plan.cursor = Some(cursor());
+    plan.cursor = Some(Box::new(cursor()));
     let rig = Rig::new(plan);
     let PollFailure::Failed(message) = rig.failure().await else { panic!("not a failure") };
     assert!(message.contains("cursor.field") && message.contains("$.at"), "{message}");
@@ -602,7 +602,7 @@ async fn a_record_without_a_key_is_counted_and_the_rest_goes_on() {
     let page = json!({ "orders": [order(1), { "at": 2 }, order(3)] });
     let server = MockServer::scripted([Reply::json(page)]).await;
     let mut plan = poll(&server.url("/orders"));
-    plan.cursor = Some(cursor());
+    plan.cursor = Some(Box::new(cursor()));
     let rig = Rig::new(plan);
     let report = rig.run().await.unwrap();
     assert_eq!((report.accepted, report.unnamed), (2, 1));
@@ -666,7 +666,7 @@ async fn lasting_trouble_ends_the_run_and_keeps_what_was_read() {
     .await;
     let mut plan = poll(&server.url("/orders"));
     plan.page = sized(by_token(), 10);
-    plan.cursor = Some(CursorPlan { sorted: Sorted::Ascending, ..cursor() });
+    plan.cursor = Some(Box::new(CursorPlan { sorted: Sorted::Ascending, ..cursor() }));
     let rig = Rig::new(plan);
     let (report, failure) = rig.run().await.unwrap_err();
     assert_eq!((report.accepted, report.pages, report.requests), (20, 2, 6));
@@ -826,7 +826,7 @@ async fn requests_keep_to_the_sources_rate() {
 async fn a_full_bus_is_come_back_to() {
     let server = MockServer::start(list_api(25)).await;
     let mut plan = poll(&server.url("/orders"));
-    plan.cursor = Some(cursor());
+    plan.cursor = Some(Box::new(cursor()));
     let rig = Rig::new(plan);
     rig.memory.refuse(Some("the disk is full".to_owned()));
     let failure = rig.failure().await;
@@ -845,7 +845,7 @@ async fn one_page_is_fetched_ahead_and_no_more() {
     let server = MockServer::start(list_api(50)).await;
     let mut plan = poll(&server.url("/orders"));
     plan.page = sized(by_token(), 10);
-    plan.cursor = Some(CursorPlan { sorted: Sorted::Ascending, ..cursor() });
+    plan.cursor = Some(Box::new(CursorPlan { sorted: Sorted::Ascending, ..cursor() }));
     let mut rig = Rig::new(plan);
     let gated = GatedBus::new(rig.memory.clone());
     rig.bus = gated.clone();
@@ -872,7 +872,7 @@ async fn a_large_page_is_appended_in_parts_and_the_cursor_with_the_last() {
         (1..=30).map(|at| json!({ "id": at, "at": at, "text": "x".repeat(400_000) })).collect();
     let server = MockServer::scripted([Reply::json(json!({ "orders": orders }))]).await;
     let mut plan = poll(&server.url("/orders"));
-    plan.cursor = Some(cursor());
+    plan.cursor = Some(Box::new(cursor()));
     let mut rig = Rig::new(plan);
     let gated = GatedBus::new(rig.memory.clone());
     gated.let_pass(100);

@@ -20,6 +20,7 @@ use super::{
     Shared,
     books::{Books, Entry},
     claims::{forever_mark, forever_slot, second_of},
+    company::Company,
     format::{
         append::{self, StoredClaim},
         segment::{Kind, begin_frame, end_frame, seal_frames},
@@ -46,13 +47,6 @@ const GROUP_BYTES: usize = 8 << 20;
 /// Settlements in one record at most, so that damage to one costs few.
 const SETTLEMENTS_A_RECORD: usize = 256;
 
-/// After a group of so many operations the next one is given [`LINGER`] to gather: under load that
-/// saves writes and syncs, and the producers that wait are many anyway.
-const LINGER_FROM: usize = 8;
-
-/// See [`LINGER_FROM`]. A lone producer never waits for it.
-const LINGER: Duration = Duration::from_micros(250);
-
 /// When to come back where the disk budget is spent.
 const FULL_RETRY_AFTER: Duration = Duration::from_secs(2);
 
@@ -78,8 +72,7 @@ pub(super) struct Committer {
     group_ids: HashSet<EventId>,
     group_forever: HashMap<u64, u64>,
     pub(super) upkeep: super::upkeep::Upkeep,
-    /// The last group was large.
-    busy: bool,
+    company: Company,
 }
 
 impl Committer {
@@ -101,7 +94,7 @@ impl Committer {
             group_ids: HashSet::new(),
             group_forever: HashMap::new(),
             upkeep: super::upkeep::Upkeep::default(),
-            busy: false,
+            company: Company::new(),
         }
     }
 
@@ -109,11 +102,9 @@ impl Committer {
     pub fn run(mut self) {
         self.keep_up();
         loop {
-            if self.busy {
-                std::thread::sleep(LINGER);
-            }
-            let Work { ops, settlements, stop } = self.shared.queue.collect(self.wake_at());
-            self.busy = ops.len() >= LINGER_FROM;
+            let wanted = self.company.wanted();
+            let Work { ops, settlements, stop } = self.shared.queue.collect(self.wake_at(), wanted);
+            self.company.came(ops.len());
             if matches!(stop, Some(Stop::Abandon)) {
                 return;
             }

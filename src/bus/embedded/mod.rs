@@ -13,6 +13,7 @@
 mod books;
 mod claims;
 mod committer;
+mod company;
 mod core;
 pub mod doctor;
 mod folder;

@@ -1,7 +1,8 @@
 //! What waits for the journal's thread, and how that thread waits for work.
 //!
-//! An append wakes the thread at once. Settlements wait for the next append, at most
-//! [`SETTLE_WITHIN`]: they ride along.
+//! An append wakes the thread at once, or, while the thread waits for [company](super::company), the
+//! last one that it waits for. Settlements wait for the next append, at most [`SETTLE_WITHIN`]: they
+//! ride along.
 
 use std::{
     ops::Range,
@@ -12,7 +13,10 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
-use super::format::{append::StoredClaim, settlement::Settled};
+use super::{
+    company::LINGER,
+    format::{append::StoredClaim, settlement::Settled},
+};
 use crate::{
     bus::{Accepted, AppendError, DeadId, DeadLetter, StateWrites, StoreError},
     event::Event,
@@ -115,6 +119,8 @@ struct Waiting {
     settle_by: Option<Instant>,
     nudged: bool,
     closed: bool,
+    /// From so many operations on an append wakes the thread.
+    wake_from: usize,
 }
 
 /// See the module's text.
@@ -143,8 +149,11 @@ impl Queue {
         }
         waiting.bytes += bytes;
         waiting.work.ops.push(op);
+        let enough = waiting.work.ops.len() >= waiting.wake_from;
         drop(waiting);
-        self.wake.notify_one();
+        if enough {
+            self.wake.notify_one();
+        }
         Ok(())
     }
 
@@ -189,20 +198,24 @@ impl Queue {
         waiting.work = Work::default();
     }
 
-    /// Waits for work, at most until `deadline`.
-    pub fn collect(&self, deadline: Instant) -> Work {
+    /// Waits for work, at most until `deadline`, and for `wanted` operations, at most for [`LINGER`].
+    pub fn collect(&self, deadline: Instant, wanted: usize) -> Work {
         let mut waiting = self.waiting.lock();
+        let linger_until = (wanted > 1).then(|| Instant::now() + LINGER);
         loop {
             let now = Instant::now();
+            let lingers = linger_until.filter(|until| *until > now);
+            let wanted = if lingers.is_some() { wanted } else { 1 };
             let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
             let settlements =
                 waiting.work.settlements.len() >= SETTLEMENTS_AT_ONCE || due(waiting.settle_by);
-            let ready = !waiting.work.ops.is_empty() || waiting.work.stop.is_some();
+            let ready = waiting.work.ops.len() >= wanted || waiting.work.stop.is_some();
             if ready || settlements || waiting.nudged || deadline <= now {
                 break;
             }
             let until = waiting.settle_by.map_or(deadline, |by| by.min(deadline));
-            self.wake.wait_until(&mut waiting, until);
+            waiting.wake_from = wanted;
+            self.wake.wait_until(&mut waiting, lingers.map_or(until, |by| by.min(until)));
         }
         waiting.nudged = false;
         waiting.bytes = 0;

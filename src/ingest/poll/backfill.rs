@@ -60,9 +60,9 @@ impl Backfill {
             lookback: None,
             // What the API gives from outside of the range belongs to the live cursor.
             filter: cursor.field.is_some(),
-            ..cursor.clone()
+            ..(**cursor).clone()
         };
-        let poll = PollPlan { cursor: Some(cursor), ..PollPlan::clone(poll) };
+        let poll = PollPlan { cursor: Some(Box::new(cursor)), ..PollPlan::clone(poll) };
         let stream = StreamPlan { poll: Some(Arc::new(poll)), ..StreamPlan::clone(&live.stream) };
         let aside = Aside::of(Arc::clone(&live.bus), &live.connector.name, name);
         let poller =

@@ -49,7 +49,7 @@ impl Run<'_> {
         bytes: usize,
         response: &Arc<Value>,
     ) -> Result<bool, PollFailure> {
-        let plan = self.poll.cursor.as_ref().filter(|plan| plan.sorted == Sorted::Descending);
+        let plan = self.poll.cursor.as_deref().filter(|plan| plan.sorted == Sorted::Descending);
         let (Some(plan), Some(start)) = (plan, &window.start) else { return Ok(false) };
         if !self.progress.in_order() {
             return Ok(false);
@@ -93,7 +93,7 @@ impl Poller {
         stored: Option<&CursorValue>,
         now: Timestamp,
     ) {
-        let oldest = poll.cursor.as_ref().and_then(|plan| remembered(plan, now));
+        let oldest = poll.cursor.as_deref().and_then(|plan| remembered(plan, now));
         if let (Some(stored), Some(oldest)) = (stored, oldest)
             && *stored < oldest
         {

@@ -111,7 +111,7 @@ fn a_next_url_is_sent_as_it_is() {
 #[test]
 fn the_window_is_told_in_the_cursors_format() {
     let mut plan = plan("https://a.example/x", PageBy::None);
-    plan.cursor = Some(CursorPlan {
+    plan.cursor = Some(Box::new(CursorPlan {
         field: None,
         format: CursorFormat::EpochSeconds,
         start: None,
@@ -124,7 +124,7 @@ fn the_window_is_told_in_the_cursors_format() {
         also: Vec::new(),
         until: None,
         oldest: None,
-    });
+    }));
     plan.query = pairs(&[("q", "{{ window.start }}..{{ window.end }}"), ("since", "0")]);
     let at = |text: &str| Some(CursorValue::Instant(text.parse().unwrap()));
     let window =
@@ -143,7 +143,7 @@ fn bodies_are_json_or_a_form() {
     plan.body = Some(RequestBody::Json(Tree::Table(vec![
         ("after".to_owned(), Tree::Leaf(of_request("{{ page.token }}"))),
         ("page".to_owned(), Tree::Leaf(of_request("{{ page.number }}"))),
-        ("limit".to_owned(), Tree::Constant(json!(10))),
+        ("limit".to_owned(), Tree::Constant(Box::new(json!(10)))),
     ])));
     let asked = ask(&plan, &position(None), &Window::open()).unwrap().request;
     assert_eq!(asked.headers()["content-type"], "application/json");

@@ -202,7 +202,7 @@ impl Poller {
         let Part { slots, each, label, stored } = part;
         let stored = stored?;
         let now = self.world.clock.now();
-        let windows = windows(poll.cursor.as_ref(), stored.cursor.as_ref(), now);
+        let windows = windows(poll.cursor.as_deref(), stored.cursor.as_ref(), now);
         self.warn_of_gap(poll, stored.cursor.as_ref(), now);
         let mut run = Run {
             poller: self,
@@ -214,7 +214,7 @@ impl Poller {
             now,
             report,
             progress: Progress::new(stored.cursor, stored.boundary.into_iter().collect())
-                .sorted(poll.cursor.as_ref().map_or(Sorted::No, |cursor| cursor.sorted)),
+                .sorted(poll.cursor.as_deref().map_or(Sorted::No, |cursor| cursor.sorted)),
             validator: stored.validator,
             explode: Explode::of(poll.records.as_ref(), &self.stream),
             whole_body: self.reads_whole_body(poll),
@@ -245,7 +245,7 @@ impl Poller {
         // Reading all again is a decision for a person, so what cannot be read is parked.
         let mut stored =
             Stored::decode(&bytes).map_err(|error| PollFailure::Held(error.to_string()))?;
-        let plan = self.stream.poll.as_ref().and_then(|poll| poll.cursor.as_ref());
+        let plan = self.stream.poll.as_ref().and_then(|poll| poll.cursor.as_deref());
         let fits = |cursor: &CursorValue| plan.is_none_or(|plan| cursor.fits(&plan.format));
         if stored.cursor.as_ref().is_some_and(|cursor| !fits(cursor)) {
             tracing::warn!(
@@ -359,7 +359,7 @@ impl Run<'_> {
                             "{message} (after {MAX_RESTARTS} restarts of the window)"
                         )));
                     }
-                    window = self.progress.again(self.poll.cursor.as_ref(), window);
+                    window = self.progress.again(self.poll.cursor.as_deref(), window);
                 }
                 flow => return Ok(flow),
             }

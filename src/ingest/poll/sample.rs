@@ -49,7 +49,7 @@ impl Poller {
             )));
         };
         let now = self.world.clock.now();
-        let mut windows = windows(poll.cursor.as_ref(), stored?.cursor.as_ref(), now);
+        let mut windows = windows(poll.cursor.as_deref(), stored?.cursor.as_ref(), now);
         let window = windows.next().unwrap_or_else(Window::open);
         let (pages, vars) = (Pages::new(&poll.page), self.vars());
         let position = pages.position();

@@ -127,7 +127,7 @@ impl Run<'_> {
         intake: &mut Intake,
     ) -> Result<(), PollFailure> {
         let Opened { record, up, detail } = opened;
-        let (cursor_plan, tally) = (self.poll.cursor.as_ref(), &mut intake.tally);
+        let (cursor_plan, tally) = (self.poll.cursor.as_deref(), &mut intake.tally);
         tally.items += 1;
         intake.records += 1;
         let at = match cursor_plan {

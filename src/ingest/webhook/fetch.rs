@@ -5,7 +5,11 @@
 //! often than its budget allows: whoever sends made-up key ids costs a few requests, and the keys that
 //! are known go on verifying.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Uri, header::CONTENT_TYPE};
@@ -46,9 +50,12 @@ pub(super) enum FetchProblem {
     Unavailable(String),
 }
 
-/// The keys of one route.
+/// The keys of one route. Most fetch none.
 #[derive(Default)]
-pub(super) struct KeyShelf {
+pub(super) struct KeyShelf(OnceLock<Box<Shelf>>);
+
+#[derive(Default)]
+struct Shelf {
     kept: Mutex<HashMap<String, Kept>>,
     /// Whoever holds it asks.
     turn: tokio::sync::Mutex<Budget>,
@@ -96,6 +103,19 @@ impl KeyShelf {
     ) -> Result<Arc<Vec<PublicKey>>, FetchProblem> {
         let env = env.with("kid", Arc::new(kid.unwrap_or_default().into()));
         let question = question(plan, kid, &env)?;
+        let shelf = self.0.get_or_init(Box::default);
+        shelf.keys(question, &env, egress, now).await
+    }
+}
+
+impl Shelf {
+    async fn keys(
+        &self,
+        question: Question<'_>,
+        env: &Env,
+        egress: &Egress,
+        now: Timestamp,
+    ) -> Result<Arc<Vec<PublicKey>>, FetchProblem> {
         if let Some(keys) = self.fresh(&question, now) {
             return Ok(keys);
         }
@@ -107,7 +127,7 @@ impl KeyShelf {
         if !turn.spend(now) {
             return self.stale(&question, now, "too many unknown keys were asked for");
         }
-        match question.ask(&env, egress).await {
+        match question.ask(env, egress).await {
             Ok(keys) => {
                 let keys = Arc::new(keys);
                 // An answer without a key may be a mistake of the moment, or about credentials.

@@ -37,7 +37,8 @@ type Hash = [u8; 16];
 /// The values of one route.
 #[derive(Default)]
 pub(super) struct Once {
-    known: OnceLock<Mutex<Known>>,
+    /// Most routes have none.
+    known: OnceLock<Box<Mutex<Known>>>,
 }
 
 struct Value {
@@ -83,7 +84,7 @@ impl Once {
         (now, until): (Timestamp, Timestamp),
     ) -> Result<Taken, Refused> {
         let prefix = format!("once/{connector}/");
-        let known = self.known.get_or_init(|| Mutex::new(Known::load(bus, &prefix)));
+        let known = self.known.get_or_init(|| Box::new(Mutex::new(Known::load(bus, &prefix))));
         let named = short(&[path.as_bytes(), b"\0", value.as_bytes()].concat());
         let key = format!("{prefix}{}", HEXLOWER.encode(&named));
         let body = short(body);

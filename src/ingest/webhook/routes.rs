@@ -4,6 +4,7 @@ use std::{collections::HashMap, fmt, sync::Arc};
 
 use arc_swap::ArcSwapOption;
 use http::Method;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     fetch::KeyShelf,
@@ -22,9 +23,21 @@ use crate::{
 const KEYS_FRESH_MS: i64 = 1_000;
 
 /// Path → streams. Built from plans without side effects, swapped atomically.
-#[derive(Default)]
 pub struct Routes {
-    endpoints: HashMap<Arc<str>, Arc<Endpoint>>,
+    /// By a hash of the path. A table that follows this one shares the parts that nothing touched.
+    parts: Box<[Arc<Part>]>,
+}
+
+type Part = HashMap<Arc<str>, Arc<Endpoint>>;
+
+/// So many that one is small where all together have ten thousand routes.
+const PARTS: usize = 256;
+
+impl Default for Routes {
+    fn default() -> Self {
+        let empty: Arc<Part> = Arc::default();
+        Self { parts: vec![empty; PARTS].into() }
+    }
 }
 
 /// What listens on one path: the streams of one connector, behind one verification.
@@ -83,18 +96,21 @@ impl Routes {
     /// All routes of the given connectors. Err: paths that two connectors claim (each is named), or
     /// whose streams disagree on how requests are verified.
     pub fn build(connectors: &[Arc<ConnectorPlan>]) -> Result<Self, Vec<String>> {
-        Self::default().with(|_| false, connectors)
+        Self::default().with(&[], connectors)
     }
 
-    /// These routes without those of the connectors that are `gone`, and with those of `connectors`.
+    /// These routes without those of `gone`, plans that routes were made of, and with those of
+    /// `connectors`.
     /// What is not touched is shared with the table it comes from. Err as for [`Routes::build`].
     pub(super) fn with(
         &self,
-        gone: impl Fn(&str) -> bool,
+        gone: &[Arc<ConnectorPlan>],
         connectors: &[Arc<ConnectorPlan>],
     ) -> Result<Self, Vec<String>> {
-        let mut kept = self.endpoints.clone();
-        kept.retain(|_, endpoint| !gone(&endpoint.connector.name));
+        let mut kept = Self { parts: self.parts.clone() };
+        for connector in gone {
+            kept.remove(connector);
+        }
         let mut endpoints: HashMap<Arc<str>, Endpoint> = HashMap::new();
         let (mut problems, mut disagreeing) = (Vec::new(), Vec::new());
         let mut claimed = |path: &str, first: &str, second: &str| {
@@ -133,14 +149,34 @@ impl Routes {
         if !problems.is_empty() {
             return Err(problems);
         }
-        kept.extend(endpoints.into_iter().map(|(path, endpoint)| (path, Arc::new(endpoint))));
-        Ok(Self { endpoints: kept })
+        for (path, endpoint) in endpoints {
+            Arc::make_mut(&mut kept.parts[part_of(&path)]).insert(path, Arc::new(endpoint));
+        }
+        Ok(kept)
+    }
+
+    /// Takes out what is this connector's.
+    fn remove(&mut self, connector: &ConnectorPlan) {
+        let hooks = connector.streams.iter().filter_map(|stream| stream.webhook.as_ref());
+        for path in hooks.map(|hook| hook.path.as_str()) {
+            if self.get(path).is_some_and(|known| known.connector.name == connector.name) {
+                Arc::make_mut(&mut self.parts[part_of(path)]).remove(path);
+            }
+        }
+    }
+
+    fn get(&self, path: &str) -> Option<&Arc<Endpoint>> {
+        self.parts[part_of(path)].get(path)
     }
 
     /// What listens on `path`, exactly.
     pub(super) fn find(&self, path: &str) -> Option<Arc<Endpoint>> {
-        self.endpoints.get(path).cloned()
+        self.get(path).cloned()
     }
+}
+
+fn part_of(path: &str) -> usize {
+    xxh3_64(path.as_bytes()) as usize % PARTS
 }
 
 /// Whether two streams' settings verify alike. The language makes them; if a compiler ever let
@@ -211,7 +247,7 @@ impl Endpoint {
     /// The first `reply` of its streams.
     pub(super) fn reply(&self) -> Option<&ReplyPlan> {
         let mut streams = self.groups.iter().flat_map(|group| &group.streams);
-        streams.find_map(|stream| stream.webhook.as_ref()?.reply.as_ref())
+        streams.find_map(|stream| stream.webhook.as_ref()?.reply.as_deref())
     }
 
     /// Whether a request with this method may be something: an event, or a handshake.

@@ -4,7 +4,6 @@
 //! protocol that is not spoken cannot be abused.
 
 use std::{
-    collections::BTreeSet,
     convert::Infallible,
     net::SocketAddr,
     sync::Arc,
@@ -135,10 +134,10 @@ impl WebhookServer {
     /// `gone` go, those of `fresh` come. Err as for [`Routes::build`]; nothing is swapped then.
     pub fn change_routes(
         &self,
-        gone: &BTreeSet<Arc<str>>,
+        gone: &[Arc<ConnectorPlan>],
         fresh: &[Arc<ConnectorPlan>],
     ) -> Result<(), Vec<String>> {
-        let routes = self.routes.load().with(|name| gone.contains(name), fresh)?;
+        let routes = self.routes.load().with(gone, fresh)?;
         self.set_routes(routes);
         Ok(())
     }

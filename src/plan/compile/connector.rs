@@ -1,6 +1,12 @@
 //! The file as a whole: what an instance gives, what it may not, and the plan.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, LazyLock},
+};
+
+use serde_json::{Map, Value};
 
 use super::{
     super::{ConnectorPlan, SloPlan},
@@ -74,8 +80,9 @@ pub(super) fn compile(
     let text = |given: &Given<Prose>, other: &Given<Prose>| {
         given.or(other).value().map(|prose| prose.0.clone())
     };
-    let secrets_used: Vec<String> =
+    let mut secrets_used: Vec<String> =
         context.secrets_used().into_iter().map(|(name, _)| name).collect();
+    secrets_used.shrink_to_fit();
     let plan = ConnectorPlan {
         name: Arc::from(own.name.value()?.0.as_str()),
         version: own
@@ -89,8 +96,8 @@ pub(super) fn compile(
         tenant: own.tenant.value().map(|tenant| tenant.0.clone()),
         file: path.to_owned(),
         content: context.hash.finish(),
-        vars: Arc::new(vars.values),
-        secret_names: Arc::new(context.aliases.clone()),
+        vars: shared_vars(vars.values),
+        secret_names: shared_names(&context.aliases),
         secrets_used,
         streams,
         destinations: destinations
@@ -103,9 +110,21 @@ pub(super) fn compile(
             .into_iter()
             .map(|plan| (Arc::clone(&plan.name), Arc::new(plan)))
             .collect::<BTreeMap<_, _>>(),
-        slo: slo(own.slo.or(&whole.body.slo)),
+        slo: slo(own.slo.or(&whole.body.slo)).map(Box::new),
     };
     Some(Compiled { plan, is_complete })
+}
+
+/// Most connectors have no variables, and share that they have none.
+fn shared_vars(values: Value) -> Arc<Value> {
+    static NONE: LazyLock<Arc<Value>> = LazyLock::new(|| Arc::new(Value::Object(Map::new())));
+    if values == **NONE { Arc::clone(&NONE) } else { Arc::new(values) }
+}
+
+/// The same of secrets that are called otherwise where they are looked up.
+fn shared_names(aliases: &BTreeMap<String, String>) -> Arc<BTreeMap<String, String>> {
+    static NONE: LazyLock<Arc<BTreeMap<String, String>>> = LazyLock::new(Arc::default);
+    if aliases.is_empty() { Arc::clone(&NONE) } else { Arc::new(aliases.clone()) }
 }
 
 /// An instance fills in; it does not change what the connector does.

@@ -299,7 +299,7 @@ impl<'a> Context<'a> {
                 let leaf = At { value: leaf.clone(), at: def.at, key: def.key };
                 self.expr(&leaf, site, path).map(Tree::Leaf)
             }
-            TreeDef::Constant(value) => Some(Tree::Constant(value.clone())),
+            TreeDef::Constant(value) => Some(Tree::Constant(Box::new(value.clone()))),
             TreeDef::Table(fields) => self.fields(fields, site, path).map(Tree::Table),
             TreeDef::Array(items) => {
                 let items: Vec<Option<Tree>> =

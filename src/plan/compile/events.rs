@@ -52,7 +52,10 @@ pub(super) fn compile_all(
     if let Some(defs) = whole.body.stream.value() {
         each::link(defs, &mut plans);
     }
-    plans.into_iter().map(Arc::new).collect()
+    // Collected in place it would keep the room of the plans themselves.
+    let mut shared = Vec::with_capacity(plans.len());
+    shared.extend(plans.into_iter().map(Arc::new));
+    shared
 }
 
 /// The stream's own variables, which its expressions may name from here on.

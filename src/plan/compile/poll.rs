@@ -118,7 +118,7 @@ pub(super) fn compile(
         each: each?,
         decode,
         page: page?,
-        cursor: complete(cursor)?,
+        cursor: complete(cursor)?.map(Box::new),
         on: rules?,
         timeout: duration(def.timeout.or(&source.timeout), DEFAULT_TIMEOUT),
         max_response_bytes: usize::try_from(max).unwrap_or(usize::MAX),
@@ -254,7 +254,7 @@ fn levels(path: &str) -> usize {
 /// The members that a path names before its first wildcard, index or filter.
 fn prefix(path: &str) -> Vec<String> {
     let mut rest = path.strip_prefix('$').unwrap_or(path);
-    let mut members = Vec::new();
+    let mut members = Vec::with_capacity(1);
     loop {
         if let Some(after) = rest.strip_prefix('.') {
             let end = after

@@ -107,7 +107,7 @@ pub(super) fn compile(
         secrets,
         user,
         events,
-        reply,
+        reply: reply.map(Box::new),
         max_body_bytes: usize::try_from(max_body).unwrap_or(usize::MAX),
     })
 }
@@ -246,7 +246,7 @@ fn secrets(
             )
             .related(one, "the other one");
     }
-    let mut plans = Vec::new();
+    let mut plans = Vec::with_capacity(1);
     if let Some(given) = merged.secret.get() {
         plans.extend(secret(context, given, None, &format!("{place}.secret")));
     }

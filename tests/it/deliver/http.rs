@@ -47,7 +47,7 @@ async fn templates_see_out_event_vars_and_secrets() {
         ("gone".to_owned(), Tree::Leaf(expr("{{ event.delete }}"))),
         ("who".to_owned(), Tree::Leaf(expr("{{ event.tenant }}/{{ vars.shop }}"))),
         ("key".to_owned(), Tree::Array(vec![Tree::Leaf(expr("{{ secret.TOKEN }}"))])),
-        ("n".to_owned(), Tree::Constant(json!(1))),
+        ("n".to_owned(), Tree::Constant(Box::new(json!(1)))),
     ]);
     let settings = HttpSettings {
         method: Method::PUT,
