@@ -279,6 +279,7 @@ mod tests {
         assert!(stated.public_url.take().is_some());
         assert!(stated.secrets.take().is_some());
         assert_eq!(std::mem::take(&mut stated.token_keys).len(), 2);
+        assert!(std::mem::take(&mut stated.tenants).default.backlog.is_some());
         let defaults = format!("{:?}", Settings::default());
         assert_eq!(format!("{stated:?}"), defaults);
         assert_eq!(format!("{:?}", settings(DEFAULT_CONFIG.to_owned())), defaults);

@@ -484,6 +484,7 @@ const EDITS: &[Edit] = &[
     ),
     (&[("order       = \"key\"", "order       = \"none\"")], &["destination.order_removed"]),
     (&[("concurrency = 64", "concurrency = 8")], &["destination.limit"]),
+    (&[("concurrency = 64", "concurrency = 64\nbreaker = { of = 5 }")], &["destination.breaker"]),
     (&[("attempts = 12", "attempts = 5")], &["retry"]),
 ];
 

@@ -142,7 +142,7 @@ fn detail(view: &StatusView, connector: &ConnectorStatus, now: Timestamp) -> Str
     }
     if !connector.destinations.is_empty() {
         let rows: Vec<_> = connector.destinations.iter().map(|d| destination_row(d, now)).collect();
-        let headings = ["DESTINATION", "TYPE", "BACKLOG", "OLDEST", "HELD", "BREAKER"];
+        let headings = ["DESTINATION", "TYPE", "BACKLOG", "OLDEST", "HELD"];
         let _ =
             write!(out, "\n{}", table(&headings, &["BACKLOG", "OLDEST"], &rows, Style::default()));
     }
@@ -162,13 +162,13 @@ fn stream_row(stream: &StreamStatus, now: Timestamp) -> Vec<Cell> {
 }
 
 fn destination_row(destination: &DestinationStatus, now: Timestamp) -> Vec<Cell> {
+    let breaker = destination.breaker.as_ref().map(|breaker| format!("breaker {breaker}"));
     vec![
         destination.name.clone().into(),
         destination.kind.clone().into(),
         destination.backlog.to_string().into(),
         age(destination.oldest, now).into(),
-        destination.held.clone().unwrap_or_default().into(),
-        destination.breaker.clone().unwrap_or_default().into(),
+        destination.held.clone().or(breaker).unwrap_or_default().into(),
     ]
 }
 
