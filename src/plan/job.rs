@@ -54,7 +54,7 @@ pub struct JobRequest {
     pub api: PollPlan,
     /// To an address of the API's own that an answer gives: without the source's query.
     pub given: PollPlan,
-    /// To anywhere else: no credentials, no shared headers, no pages.
+    /// To anywhere else: no credentials, no shared headers, no shared pages.
     pub foreign: PollPlan,
 }
 

@@ -226,6 +226,60 @@ async fn a_restart_goes_on_waiting_for_the_same_job() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_changed_since_a_job_was_created_lies_ahead_of_the_cursor() {
+    let script = || {
+        [
+            Reply::json(json!({ "id": 1 })),
+            Reply::json(json!({ "state": "running" })),
+            Reply::json(json!({ "state": "done" })),
+            // The peer's clock is ahead of ours.
+            Reply::text(200, "id,at\n1,2026-11-22T09:00:00Z\n2,2026-11-22T10:00:05Z\n"),
+        ]
+    };
+    for sorted in ["", "sorted = \"asc\""] {
+        let server = MockServer::scripted(script()).await;
+        let rig = Rig::new(&server, &CONTACTS.replace("start = ", &format!("{sorted}\nstart = ")));
+        rig.killed_after(12).await;
+        assert_eq!(rig.fine().await.accepted, 2);
+        assert_eq!(rig.cursor().as_deref(), Some("2026-11-22T10:00:00Z"), "{sorted}");
+    }
+    // The same where the window is the cursor.
+    let server = MockServer::scripted(script()).await;
+    let streams = CONTACTS.replace("field = \"$.at\"\n", "");
+    let rig = Rig::new(&server, &streams);
+    rig.killed_after(12).await;
+    assert_eq!(rig.fine().await.accepted, 2);
+    assert_eq!(rig.cursor().as_deref(), Some("2026-11-22T10:00:00Z"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_elsewhere_have_pages_where_the_stream_says_so() {
+    let storage = MockServer::start(|seen| match seen.param("p").as_deref() {
+        Some("1") => Reply::json(json!([{ "id": 1 }])),
+        Some("2") => Reply::json(json!([{ "id": 2 }])),
+        Some(_) => Reply::json(json!([])),
+        None => Reply::json(json!([{ "id": 9 }])),
+    })
+    .await;
+    let pages = "page = { by = \"page\", param = \"p\" }";
+    let job = format!("{STATE}download = \"$.url\"");
+    let own = with_job(pages, &job);
+    // What the source says of its lists is nothing for a file.
+    let shared = format!("{}\n[source.page]\nby = \"page\"\nparam = \"p\"\n", with_job("", &job));
+    for (streams, expected) in [(own, &["1", "2"][..]), (shared, &["9"])] {
+        let url = storage.url("/file");
+        let server = MockServer::scripted([
+            Reply::json(json!({ "id": 7 })),
+            Reply::json(json!({ "state": "done", "url": url })),
+        ])
+        .await;
+        let rig = Rig::new(&server, &streams);
+        rig.fine().await;
+        assert_eq!(rig.keys(), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_result_that_breaks_off_is_fetched_again_from_the_same_job() {
     let (mut script, mut results) = (api(), 0);
     let server = MockServer::start(move |seen| {

@@ -57,9 +57,9 @@ pub(super) fn taken(expr: &Expr, env: &Env, document: &Value) -> Result<Value, S
 /// The addresses that a value gives, relative ones seen from `base`; null and the empty text are none.
 pub(super) fn addresses(value: Value, base: &Url) -> Result<Vec<Url>, String> {
     let address = |text: &str| {
-        let mut url = base.join(text).map_err(|_| format!("`{text}` is no address"))?;
+        let mut url = base.join(text).map_err(|_| "what it gives is no address".to_owned())?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(format!("{}: is neither http nor https", url.scheme()));
+            return Err(format!("the address is neither http nor https: {}", url.scheme()));
         }
         url.set_fragment(None);
         Ok(url)

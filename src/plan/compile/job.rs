@@ -292,13 +292,16 @@ pub(super) fn compile(
     let create = PollPlan { cursor: plan.cursor.clone(), ..plain.clone() };
     let Requests { status, download } = requests;
     let of_status = if download.is_none() { &whole } else { &plain };
-    let status = status.over(of_status);
+    // Pages of the API's own lists say nothing of a file that lies elsewhere; the poll's own do.
+    let pages = if poll.page.is_absent() { no_pages() } else { plan.page.clone() };
+    let of_result = if download.is_none() { &pages } else { &no_pages() };
+    let status = status.over(of_status, of_result);
     let download = download.map(|(request, url)| match url {
-        None => DownloadPlan { request: request.over(&whole), lookup: None },
+        None => DownloadPlan { request: request.over(&whole, &pages), lookup: None },
         Some(url) => {
             let file = Request { by_answer: true, ..Request::of(&url, &request) };
-            let lookup = Lookup { url, file: file.over(&whole) };
-            DownloadPlan { request: request.over(&plain), lookup: Some(lookup) }
+            let lookup = Lookup { url, file: file.over(&whole, &pages) };
+            DownloadPlan { request: request.over(&plain, &no_pages()), lookup: Some(lookup) }
         }
     });
     Some(JobPlan {
@@ -333,8 +336,9 @@ impl Request {
         }
     }
 
-    /// The same with the limits, credentials and rules of the poll.
-    fn over(self, plan: &PollPlan) -> JobRequest {
+    /// The same with the limits, credentials and rules of the poll; `elsewhere` is how a file pages that
+    /// lies with somebody else.
+    fn over(self, plan: &PollPlan, elsewhere: &PagePlan) -> JobRequest {
         let joined = |split: &Split| [split.shared.as_slice(), split.own.as_slice()].concat();
         let api = PollPlan {
             method: self.method,
@@ -345,8 +349,12 @@ impl Request {
             ..plan.clone()
         };
         let given = PollPlan { query: self.query.own, ..api.clone() };
-        let foreign =
-            PollPlan { auth: None, headers: self.headers.own, page: no_pages(), ..given.clone() };
+        let foreign = PollPlan {
+            auth: None,
+            headers: self.headers.own,
+            page: elsewhere.clone(),
+            ..given.clone()
+        };
         JobRequest { by_answer: self.by_answer, api, given, foreign }
     }
 }
