@@ -1,5 +1,5 @@
 //! Jobs: a request creates a report, others ask whether it is ready, and its result is read like any
-//! other answer.
+//! other answer (`result`).
 //!
 //! What this file promises: a job that was created is durable before it is waited for, and a restart
 //! goes on waiting for it; it is forgotten in the append of its last record. One that failed, that the API no
@@ -7,28 +7,24 @@
 //! creates it anew. One whose result cannot be read for the connector's own reasons is kept until its
 //! time is over: whoever mends the file does not have to wait for it again.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use http::StatusCode;
 use serde_json::Value;
 use url::Url;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::{
-    egress::Answer,
-    plan::{DownloadPlan, JobPlan, JobRequest, PollPlan},
-    world::Timestamp,
-};
+use crate::{egress::Answer, map::Expr, plan::JobPlan, world::Timestamp};
 
 use super::{
     PollFailure, PollReport,
-    address::{addresses, next_look, taken},
-    answer::excerpt,
+    address::{next_look, taken},
     fetch::{Fetched, Got, asked_wait},
     on::rule_body,
     page::Pages,
-    request::{AboutJob, Ask, Asked, build, describe, names},
-    run::{Arrived, Flow, Run, failed, response_of},
+    request::{Ask, Asked, build, describe},
+    result::Target,
+    run::{Flow, Run, failed, response_of},
     store::not_appended,
     stream::head_of,
     waiting::{StoredJob, job_key},
@@ -45,47 +41,28 @@ pub(super) struct InHand {
     began: Timestamp,
     created: Timestamp,
     /// Where it was created.
-    url: Url,
+    pub url: Url,
     /// When it is looked at; `None`: now.
     first_look: Option<Duration>,
 }
 
-/// What a job's result is read from: one of its files.
-pub(super) struct File<'a> {
-    pub plan: &'a PollPlan,
-    /// Where it is, where an answer gave that.
-    pub at: Option<Url>,
-    /// The answer that says that the job is done.
-    pub response: Arc<Value>,
-    /// Whether no other follows.
-    pub is_last: bool,
-    is_foreign: bool,
-}
-
-/// Where a request about a job goes.
-struct Target<'a> {
-    plan: &'a PollPlan,
-    at: Option<Url>,
-    is_foreign: bool,
-}
-
 /// An answer that says that a job is done.
-struct Ready<'a> {
-    target: Target<'a>,
-    asked: Asked,
-    got: Got,
-    response: Arc<Value>,
+pub(super) struct Ready<'a> {
+    pub target: Target<'a>,
+    pub asked: Asked,
+    pub got: Got,
+    pub response: Arc<Value>,
 }
 
 /// What came of waiting, or of looking an address up.
-enum Found<T> {
+pub(super) enum Found<T> {
     It(T),
     /// A rule gives it up.
     GivenUp(Got),
 }
 
 /// How a job ends that does not end well.
-enum Over {
+pub(super) enum Over {
     /// The next run goes on with it.
     Keep(PollFailure),
     /// The next run creates it anew.
@@ -99,30 +76,16 @@ impl From<PollFailure> for Over {
 }
 
 impl<'a> Run<'a> {
-    /// What requests for pages are made by.
-    pub(super) fn requests(&self) -> &'a PollPlan {
-        self.file.as_ref().map_or(self.poll, |file| file.plan)
-    }
-
-    /// What the request for a page of a result is made with.
-    pub(super) fn about_file(&self) -> Option<AboutJob<'_>> {
-        let (job, file) = (self.job.as_ref()?, self.file.as_ref()?);
-        Some(self.about(job, Some(&file.response), file.at.as_ref()))
-    }
-
-    fn about<'s>(
-        &'s self,
-        job: &'s InHand,
-        response: Option<&'s Arc<Value>>,
-        at: Option<&'s Url>,
-    ) -> AboutJob<'s> {
-        let format = self.poll.cursor.as_ref().map(|cursor| &cursor.format);
-        AboutJob { job: &job.value, response, format, at }
-    }
-
-    /// Whether nothing of the window is left once what is read is durable.
-    pub(super) fn is_last_file(&self) -> bool {
-        self.file.as_ref().is_none_or(|file| file.is_last)
+    /// Counts what was sent, and gives what was got.
+    pub(super) fn count(&mut self, fetched: Fetched) -> Result<Got, PollFailure> {
+        self.report.requests += fetched.requests;
+        self.last_status = fetched.status;
+        match fetched.got? {
+            Got::Answer(Answer { status: StatusCode::NOT_MODIFIED, .. }) if self.job.is_some() => {
+                Err(failed("the API answered 304 Not Modified to a request without a condition"))
+            }
+            got => Ok(got),
+        }
     }
 
     /// Goes on with the job that an earlier run created, if there is one and it is still what this one
@@ -217,7 +180,7 @@ impl<'a> Run<'a> {
         build(&plan.create, &ask).map_err(failed)
     }
 
-    fn ask_about(
+    pub(super) fn ask_about(
         &self,
         target: &Target<'_>,
         (job, response): (&InHand, Option<&Arc<Value>>),
@@ -237,7 +200,7 @@ impl<'a> Run<'a> {
     }
 
     /// Creates the job and makes it durable. What a rule says instead.
-    async fn create(
+    pub(super) async fn create(
         &mut self,
         plan: &JobPlan,
         window: &Window,
@@ -326,226 +289,84 @@ impl<'a> Run<'a> {
         })
     }
 
-    fn is_foreign(&self) -> bool {
-        self.file.as_ref().is_some_and(|file| file.is_foreign)
-    }
-
     /// Looks again and again how the job in hand stands, until it is done.
-    async fn wait(&mut self, plan: &'a JobPlan, window: &Window) -> Result<Found<Ready<'a>>, Over> {
+    pub(super) async fn wait(
+        &mut self,
+        plan: &'a JobPlan,
+        window: &Window,
+    ) -> Result<Found<Ready<'a>>, Over> {
         let clock = Arc::clone(&self.poller.world.clock);
-        let lost = || failed("there is no job to wait for");
-        let mut wait = self.job.as_mut().ok_or_else(lost)?.first_look.take();
+        let mut wait = self.job.as_mut().and_then(|job| job.first_look.take());
         loop {
             if let Some(wait) = wait {
                 clock.sleep_until(clock.now().plus(wait)).await;
             }
-            let job = self.job.as_ref().ok_or_else(lost)?;
-            let mut targets =
-                self.targets("job.path", &plan.status, (job, None, &job.url), window)?;
-            let target = match (targets.pop(), targets.is_empty()) {
-                (Some(target), true) => target,
-                _ => return Err(failed("job.path: expected one address").into()),
-            };
-            let asked = self.ask_about(&target, (job, None), window)?;
-            let (value, created) = (Arc::clone(&job.value), job.created);
-            let fetched = self.poller.fetch(target.plan, &asked).await;
-            let got = match self.count(fetched) {
-                // It is not known any more, or refused: asking for it again is of no use.
-                Err(failure @ PollFailure::Failed(_)) => return Err(Over::Forget(failure)),
-                other => other?,
-            };
-            let (answer, body) = match &got {
-                Got::Answer(answer) => (answer.clone(), rule_body(&answer.body)),
-                Got::Flowing(flowing) => (head_of(flowing), Value::Null),
-                _ => return Ok(Found::GivenUp(got)),
-            };
-            let response = response_of(&answer, body);
-            let asked_for = describe(&target.plan.method, &asked.url);
-            let said = || match excerpt(&answer.body) {
-                shown if shown.is_empty() => format!("{asked_for} answered {}", answer.status),
-                _ => self.poller.message(&asked_for, &answer),
-            };
-            let env = self.response_env(&response).with("job", value);
-            let of = |what: &str, error| failed(format!("job.{what}: {error}"));
-            if let Some(expr) = &plan.failed
-                && expr.test(&env).map_err(|error| of("failed", error))?
-            {
-                let message = format!("the job failed: {}", said());
-                return Err(Over::Forget(PollFailure::Failed(message)));
+            match self.look(plan, window).await? {
+                ControlFlow::Break(found) => return Ok(found),
+                ControlFlow::Continue(next) => wait = Some(next),
             }
-            let now = clock.now();
-            let age = now.since(created);
-            if plan.done.test(&env).map_err(|error| of("done", error))? {
-                let (connector, stream) = (&self.poller.connector.name, &self.poller.stream.name);
-                let took_ms = age.as_millis() as u64;
-                tracing::info!(%connector, %stream, partition = %self.label, took_ms, "a job is done");
-                return Ok(Found::It(Ready { target, asked, got, response }));
-            }
-            if age >= plan.within {
-                let within = plan.within.as_secs_f64();
-                let message = format!("the job is not done within {within} s: {}", said());
-                return Err(Over::Forget(PollFailure::Failed(message)));
-            }
-            let left = plan.within.saturating_sub(age);
-            wait = Some(next_look(plan.every, age, asked_wait(&answer, now), left));
         }
     }
 
-    /// Where a request goes, seen from where the answer came from that may say so.
-    fn targets(
-        &self,
-        key: &str,
-        request: &'a JobRequest,
-        (job, response, base): (&InHand, Option<&Arc<Value>>, &Url),
-        window: &Window,
-    ) -> Result<Vec<Target<'a>>, PollFailure> {
-        if !request.by_answer {
-            return Ok(vec![Target { plan: &request.api, at: None, is_foreign: false }]);
-        }
-        let pages = Pages::new(&request.api.page);
-        let ask = Ask {
-            vars: self.poller.vars(),
-            now: self.now,
-            window,
-            position: pages.position(),
-            each: self.each.as_ref(),
-            record: None,
-            job: Some(self.about(job, response, None)),
-        };
-        let env = names(&request.api, &ask);
-        let document = response.map_or(&*job.value, |response| &response["body"]);
-        let wrong = |problem| failed(format!("{key}: {problem}"));
-        let value = taken(&request.api.url, &env, document).map_err(wrong)?;
-        let found = addresses(value, base).map_err(wrong)?;
-        Ok(found.into_iter().map(|at| classified(request, at, &job.url)).collect())
-    }
-
-    /// Reads the result, file by file.
-    async fn read(
+    /// Looks once how the job in hand stands, or says when to look again.
+    async fn look(
         &mut self,
         plan: &'a JobPlan,
-        ready: Ready<'a>,
         window: &Window,
-        progress: &(dyn Fn(&PollReport) + Send + Sync),
-    ) -> Result<Flow, PollFailure> {
-        let Ready { target, asked, got, response } = ready;
-        let Some(download) = &plan.download else {
-            let Target { plan, at, is_foreign } = target;
-            self.file = Some(File { plan, at, response, is_last: true, is_foreign });
-            let fetched = Fetched { requests: 0, status: self.last_status, got: Ok(got) };
-            let pages = Pages::new(&plan.page);
-            return self.pages(pages, asked, fetched, window, progress).await;
-        };
-        drop(got);
-        let files = match self.files(download, &response, &asked.url, window).await? {
-            Found::It(files) => files,
-            Found::GivenUp(got) => return self.give_up(got, window).await,
-        };
-        let count = files.len();
-        for (number, Target { plan, at, is_foreign }) in files.into_iter().enumerate() {
-            let (is_last, response) = (number + 1 == count, Arc::clone(&response));
-            self.file = Some(File { plan, at, response, is_last, is_foreign });
-            let pages = Pages::new(&plan.page);
-            let asked = self.ask(window, &pages)?;
-            let fetched = self.poller.fetch(plan, &asked).await;
-            let flow = self.pages(pages, asked, fetched, window, progress).await?;
-            if flow != Flow::On {
-                return Ok(flow);
-            }
-        }
-        if count == 0 {
-            let empty = Arrived::nothing(self.poller.world.clock.now());
-            self.store(empty, window).await?;
-        }
-        Ok(Flow::On)
-    }
-
-    /// Where the result is; one more request where that has to be asked for.
-    async fn files(
-        &mut self,
-        download: &'a DownloadPlan,
-        response: &Arc<Value>,
-        base: &Url,
-        window: &Window,
-    ) -> Result<Found<Vec<Target<'a>>>, PollFailure> {
-        let lost = || failed("there is no job to read");
-        let job = self.job.as_ref().ok_or_else(lost)?;
-        let from = (job, Some(response), base);
-        let mut targets = self.targets("job.download", &download.request, from, window)?;
-        let Some(lookup) = &download.lookup else { return Ok(Found::It(targets)) };
-        let Some(target) = targets.pop() else { return Ok(Found::It(Vec::new())) };
-        if !targets.is_empty() {
-            return Err(failed("job.download.path: expected one address"));
-        }
-        let asked = self.ask_about(&target, (job, Some(response)), window)?;
+    ) -> Result<ControlFlow<Found<Ready<'a>>, Duration>, Over> {
+        let job = self.job.as_ref().ok_or_else(no_job)?;
+        let (value, created) = (Arc::clone(&job.value), job.created);
+        let target = self.target("job.path", &plan.status, (job, None, &job.url), window)?;
+        let target = target.ok_or_else(|| failed("job.path: there is no address"))?;
+        let asked = self.ask_about(&target, (job, None), window)?;
         let fetched = self.poller.fetch(target.plan, &asked).await;
-        let answer = match self.count(fetched)? {
-            Got::Answer(answer) => answer,
-            given_up => return Ok(Found::GivenUp(given_up)),
+        let got = match self.count(fetched) {
+            // It is not known any more, or refused: asking for it again is of no use.
+            Err(failure @ PollFailure::Failed(_)) => return Err(Over::Forget(failure)),
+            other => other?,
         };
+        let (answer, body) = match &got {
+            Got::Answer(answer) => (answer.clone(), rule_body(&answer.body)),
+            Got::Flowing(flowing) => (head_of(flowing), Value::Null),
+            _ => return Ok(ControlFlow::Break(Found::GivenUp(got))),
+        };
+        let response = response_of(&answer, body);
         let asked_for = describe(&target.plan.method, &asked.url);
-        let wrong = |problem| failed(format!("{asked_for}: job.download.url: {problem}"));
-        let said = response_of(&answer, rule_body(&answer.body));
-        let value = taken(&lookup.url, &self.response_env(&said), &said["body"]).map_err(wrong)?;
-        let found = addresses(value, &asked.url).map_err(wrong)?;
-        let job = self.job.as_ref().ok_or_else(lost)?;
-        let files = found.into_iter().map(|at| classified(&lookup.file, at, &job.url));
-        Ok(Found::It(files.collect()))
-    }
-
-    /// Creates a job, waits for it, and fetches the first page of its result: for `tenon try`. `None`:
-    /// there is none.
-    pub(super) async fn first_of_job(
-        &mut self,
-        plan: &'a JobPlan,
-        window: &Window,
-    ) -> Result<Option<(Asked, Got)>, PollFailure> {
-        if self.create(plan, window).await?.is_some() {
-            return Ok(None);
+        let said = || self.poller.message(&asked_for, &answer);
+        let env = self.response_env(&response).with("job", value);
+        let of = |what: &str, error| failed(format!("job.{what}: {error}"));
+        if let Some(expr) = &plan.failed
+            && expr.test(&env).map_err(|error| of("failed", error))?
+        {
+            let message = format!("the job failed: {}", said());
+            return Err(Over::Forget(PollFailure::Failed(message)));
         }
-        let ready = match self.wait(plan, window).await {
-            Ok(Found::It(ready)) => ready,
-            Ok(Found::GivenUp(_)) => return Ok(None),
-            Err(Over::Keep(failure) | Over::Forget(failure)) => return Err(failure),
-        };
-        let Some(download) = &plan.download else { return Ok(Some((ready.asked, ready.got))) };
-        let found = self.files(download, &ready.response, &ready.asked.url, window).await?;
-        let Found::It(files) = found else { return Ok(None) };
-        let Some(Target { plan, at, is_foreign }) = files.into_iter().next() else {
-            return Ok(None);
-        };
-        let response = ready.response;
-        self.file = Some(File { plan, at, response, is_last: true, is_foreign });
-        let asked = self.ask(window, &Pages::new(&plan.page))?;
-        let fetched = self.poller.fetch(plan, &asked).await;
-        self.count(fetched).map(|got| Some((asked, got)))
-    }
-
-    /// What is known of an answer, and counted.
-    pub(super) fn count(&mut self, fetched: Fetched) -> Result<Got, PollFailure> {
-        self.report.requests += fetched.requests;
-        self.last_status = fetched.status;
-        match fetched.got? {
-            Got::Answer(Answer { status: StatusCode::NOT_MODIFIED, .. }) if self.job.is_some() => {
-                Err(failed("the API answered 304 Not Modified to a request without a condition"))
-            }
-            got => Ok(got),
+        let now = self.poller.world.clock.now();
+        let age = now.since(created);
+        if plan.done.test(&env).map_err(|error| of("done", error))? {
+            let (connector, stream) = (&self.poller.connector.name, &self.poller.stream.name);
+            let took_ms = age.as_millis() as u64;
+            tracing::info!(%connector, %stream, partition = %self.label, took_ms, "a job is done");
+            return Ok(ControlFlow::Break(Found::It(Ready { target, asked, got, response })));
         }
+        if age >= plan.within {
+            let within = plan.within.as_secs_f64();
+            let message = format!("the job is not done within {within} s: {}", said());
+            return Err(Over::Forget(PollFailure::Failed(message)));
+        }
+        let left = plan.within.saturating_sub(age);
+        Ok(ControlFlow::Continue(next_look(plan.every, age, asked_wait(&answer, now), left)))
     }
 }
 
-/// Which of its three forms a request has for an address that an answer gave: credentials go where the
-/// job was created, and nowhere else.
-fn classified<'a>(request: &'a JobRequest, at: Url, ours: &Url) -> Target<'a> {
-    let is_foreign = at.origin() != ours.origin();
-    let plan = if is_foreign { &request.foreign } else { &request.given };
-    Target { plan, at: Some(at), is_foreign }
+pub(super) fn no_job() -> PollFailure {
+    failed("there is no job in hand")
 }
 
 /// Of the request that creates a job, and of what of its answer is the job.
 fn fingerprint(plan: &JobPlan, asked: &Asked) -> u64 {
     let mut hash = Xxh3::new();
-    let take = plan.take.as_ref().map(|take| take.source()).unwrap_or_default();
+    let take = plan.take.as_ref().map(Expr::source).unwrap_or_default();
     for part in [plan.create.method.as_str(), asked.url.as_str(), take] {
         hash.update(part.as_bytes());
         hash.update(b"\n");

@@ -5,7 +5,7 @@
 //! over an answer that it did not understand.
 //!
 //! [`next_run`] says when; [`Poller::run`] does it. What decides is pure and by itself: `schedule`,
-//! `request`, `answer`, `records`, `explode`, `page`, `cursor`, `window`, `address`. What acts is `fetch`, `store`, `job` and `run`. What
+//! `request`, `answer`, `records`, `explode`, `page`, `cursor`, `window`, `address`. What acts is `fetch`, `store`, `job`, `result` and `run`. What
 //! is on disk is in `stored`, `journey`, `parents` and `waiting`.
 
 mod address;
@@ -29,6 +29,7 @@ mod partition;
 mod path;
 mod records;
 mod request;
+mod result;
 mod run;
 mod sample;
 mod schedule;

@@ -25,13 +25,14 @@ use super::{
     cursor::CursorValue,
     explode::Explode,
     fetch::{Fetched, Got},
-    job::{File, InHand},
+    job::InHand,
     link::next_link,
     page::{Facts, Pages, Pointer, Step},
     parents::Seen,
     path::{Plain, touches, walk},
     records::{Page, RecordsError},
     request::{Ask, Asked, build, describe},
+    result::File,
     stored::{Stored, Validator, cursor_key},
     stream::page_of,
     window::{Progress, Window, windows},
@@ -373,7 +374,7 @@ pub(super) struct Arrived {
     pub(super) validator: Option<Validator>,
 }
 
-impl<'a> Run<'a> {
+impl Run<'_> {
     /// One window, read again from where the cursor stands as often as it takes.
     async fn window_to_its_end(
         &mut self,

@@ -54,17 +54,14 @@ impl Poller {
         let window = windows.next().unwrap_or_else(Window::open);
         let mut report = PollReport::default();
         let mut run = self.begin(poll, part, None, now, &mut report)?;
-        let (asked, got) = match &poll.job {
-            Some(plan) => match Box::pin(run.first_of_job(plan, &window)).await? {
-                Some(first) => first,
-                None => return Ok(Vec::new()),
-            },
-            None => {
-                let asked = run.ask(&window, &Pages::new(&poll.page))?;
-                let got = self.fetch(poll, &asked).await.got?;
-                (asked, got)
-            }
+        let first = if let Some(plan) = &poll.job {
+            Box::pin(run.first_of_job(plan, &window)).await?
+        } else {
+            let asked = run.ask(&window, &Pages::new(&poll.page))?;
+            let got = self.fetch(poll, &asked).await.got?;
+            Some((asked, got))
         };
+        let Some((asked, got)) = first else { return Ok(Vec::new()) };
         let (answer, page) = match got {
             Got::Answer(answer) => {
                 let page = page_of(poll, &asked, &answer, true).map_err(failed)?;

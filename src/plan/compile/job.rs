@@ -277,7 +277,8 @@ pub(super) fn compile(
     let conditions = [Some(&done), failed.as_ref()];
     check_named(context, given, requests.exprs().chain(conditions.into_iter().flatten()));
     if requests.download.is_none() && plan.decode.streams() {
-        check_head(context, [(&def.done, &done)].into_iter().chain(def_of(&def.failed, &failed)));
+        let failed = failed.iter().map(|failed| (&def.failed, failed));
+        check_head(context, [(&def.done, &done)].into_iter().chain(failed));
     }
     check_times(context, def);
     check_max(context, poll, source);
@@ -314,13 +315,6 @@ pub(super) fn compile(
         download,
         within: duration(&def.within, DEFAULT_WITHIN),
     })
-}
-
-fn def_of<'d>(
-    given: &'d Given<Expression>,
-    expr: &'d Option<Expr>,
-) -> Option<(&'d Given<Expression>, &'d Expr)> {
-    Some((given, expr.as_ref()?))
 }
 
 impl Request {
