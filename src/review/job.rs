@@ -64,7 +64,12 @@ fn downloads(
     at: &At,
     (old, new): (Option<&DownloadPlan>, Option<&DownloadPlan>),
 ) {
-    let effect = "records are read from another answer";
+    let by_answer = |plan: &DownloadPlan| plan.request.by_answer || plan.lookup.is_some();
+    let effect = if new.is_some_and(by_answer) && !old.is_some_and(by_answer) {
+        "records are read from the address that the answer gives: firewalls have to let that through"
+    } else {
+        "records are read from another answer"
+    };
     match (old, new) {
         (None, None) => {}
         (None, Some(new)) => {

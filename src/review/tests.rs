@@ -592,6 +592,11 @@ fn other_edits() -> Vec<(Side, Side, &'static [&'static str])> {
         (job(done), job(ready), &["poll.job.setting"]),
         (job(done), job(&format!("{done}\n{url}")), &["poll.job.result"]),
         (job(done), job(&format!("{done}\n{by_post}")), &["poll.job.request"]),
+        (
+            job(&format!("{done}\ndownload = \"/files/{{{{ job.id }}}}\"")),
+            job(&format!("{done}\ndownload = \"https://files.example/{{{{ job.id }}}}\"")),
+            &["poll.job.request", "host.added"],
+        ),
         (whole(&without(cursor)), whole(BASE), &["cursor.added"]),
         (whole(&without(webhook)), whole(BASE), &["webhook.added", "secret.added"]),
         (whole(&without("order       = \"key\"\n")), whole(BASE), &["destination.order_added"]),
