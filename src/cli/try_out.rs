@@ -13,6 +13,7 @@ use super::{
     Exit, Outcome, Trouble, block_on,
     preview::{Preview, Tried},
     render, settings,
+    when::short,
 };
 use crate::{
     auth::Authenticator,
@@ -33,8 +34,8 @@ const MAX_SAMPLE_BYTES: u64 = 16 << 20;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "With --event no network is touched; without it the stream's poll makes one request, and no\n\
-                        cursor moves. Credentials and fields that the stream redacts show as [redacted].\n\
+    after_help = "With --event no network is touched; without it the stream's poll makes one request (of a\n\
+                        job as many as it takes), and no cursor moves. Credentials and fields that the stream redacts show as [redacted].\n\
                         Exit code 1: the file has errors, or some record does not get through."
 )]
 pub struct Args {
@@ -161,6 +162,12 @@ async fn poll(
         return Err(Trouble::new(
             "this poll's credentials are a refresh token that each use may replace, and the daemon \
              would be left with the old one: give a sample with --event FILE",
+        ));
+    }
+    if let Some(job) = &plan.job {
+        let within = short(job.within);
+        render::note(&format!(
+            "the poll creates a job at the API, and waits for it: {within} at most"
         ));
     }
     let found = settings::find(std::slice::from_ref(&args.file), args.config.as_deref())?.settings;

@@ -6,6 +6,7 @@ use super::{
     connector::ConnectorDef,
     cursor::CursorDef,
     destination::DestinationDef,
+    job::JobDef,
     on::RuleDef,
     page::PageDef,
     poll::PollDef,
@@ -24,7 +25,6 @@ use super::{
 const LATER: &[(&str, &str)] = &[
     ("batch", "deliveries of several events in one request"),
     ("breaker", "circuit breakers"),
-    ("job", "asynchronous report jobs"),
     ("newer", "writes that keep the newer row"),
     ("rollout", "shadow, canary and flags"),
 ];
@@ -39,6 +39,7 @@ static TABLES: &[&Table] = &[
     &ConnectorDef::TABLE,
     &CursorDef::TABLE,
     &PageDef::TABLE,
+    &JobDef::TABLE,
     &RuleDef::TABLE,
     &AuthDef::TABLE,
     &ScheduleDef::TABLE,

@@ -24,6 +24,7 @@ pub mod each;
 mod examples;
 pub mod format;
 mod hints;
+pub mod job;
 pub mod kinds;
 pub mod like;
 pub mod lints;

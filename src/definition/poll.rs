@@ -6,6 +6,7 @@ use super::{
     decode::{CsvDef, DecodeKind},
     detail::DetailDef,
     each::EachEntry,
+    job::JobDef,
     kinds::{Expression, Int, Size, Span},
     on::RuleDef,
     page::PageDef,
@@ -35,6 +36,8 @@ table! {
         each "each": Pairs<EachEntry>;
         /// One more request for each listed record; a list of several, each with a name.
         detail "detail": OneOrMany<DetailDef>;
+        /// The request creates a report, which is waited for and then fetched.
+        job "job": JobDef;
         /// What the answer is written in, and packed in: the outermost first.
         decode "decode": OneOrMany<DecodeKind> = "\"json\"";
         /// How rows are written.

@@ -126,6 +126,8 @@ codes! {
         "A rule of `on` says which answers it is for, by `status` or `when`, and the first that fits decides.";
     BAD_LIKE "E0410" Error "stream that copies nothing",
         "`like` names another stream of the file, one that is written out.";
+    BAD_JOB "E0411" Error "job that cannot be waited for",
+        "A poll's `job` says how to tell that a report is ready, and where it is; this one would never be, or be another's.";
     BAD_EACH "E0415" Error "fan-out or detail that cannot be",
         "`each` and `detail` say what requests are made for; this entry stands for nothing, for itself, or for the same twice.";
     // Webhook, verify.

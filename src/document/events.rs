@@ -10,9 +10,9 @@ use crate::{
     diagnostic::counted,
     map::Expr,
     plan::{
-        Algorithm, CursorFormat, CursorPlan, CursorStart, Dedupe, Encoding, Jitter, PageBy,
-        PagePlan, PollPlan, RequestBody, ScheduleWhen, SignedPart, Sorted, StreamPlan,
-        TimestampPlan, VerifyPlan, WebhookPlan,
+        Algorithm, CursorFormat, CursorPlan, CursorStart, Dedupe, DownloadPlan, Encoding, Jitter,
+        JobPlan, PageBy, PagePlan, PollPlan, RequestBody, ScheduleWhen, SignedPart, Sorted,
+        StreamPlan, TimestampPlan, VerifyPlan, WebhookPlan,
     },
 };
 
@@ -182,6 +182,9 @@ fn poll_rows(subject: &Subject<'_>, stream: &StreamPlan, poll: &PollPlan) -> Row
     if let Some(auth) = &poll.auth {
         add(&mut rows, "Credentials", Line::from("auth ").code(&**auth));
     }
+    if let Some(job) = &poll.job {
+        job_rows(subject, job, &mut rows);
+    }
     let records = match &poll.records {
         Some(records) => code(&records.path),
         None => Line::from("the items of the answer, or the one object"),
@@ -207,6 +210,40 @@ fn poll_rows(subject: &Subject<'_>, stream: &StreamPlan, poll: &PollPlan) -> Row
     limits.push(format!("answers up to {}", words::size(poll.max_response_bytes as u64)));
     add(&mut rows, "Limits", limits.join("; "));
     rows
+}
+
+/// How a result comes about that the API makes in its own time.
+fn job_rows(subject: &Subject<'_>, job: &JobPlan, rows: &mut Rows) {
+    let asked = |poll: &PollPlan| format!("{} {}", poll.method, shown::address(poll.url.source()));
+    let what = Line::from("the request creates one");
+    let what = match &job.take {
+        Some(take) => what.text(", named by ").then(code(take)).text(" of the answer"),
+        None => what,
+    };
+    add(rows, "Job", what);
+    let (every, within) = (words::time(job.every), words::time(job.within));
+    let state = Line::new().code(asked(&job.status.api));
+    let often = format!(", every {every} at first, then less often; for {within} at most");
+    add(rows, "Its state", state.text(often));
+    if !job.status.given.query.is_empty() {
+        add(rows, "Asked with", shown::settings(subject, &job.status.given.query));
+    }
+    add(rows, "Done if", code(&job.done));
+    if let Some(failed) = &job.failed {
+        add(rows, "Failed if", code(failed).text(": the next run creates it anew"));
+    }
+    let result = match &job.download {
+        None => Line::from("the answer that says that it is done"),
+        Some(DownloadPlan { request, lookup: None }) if request.by_answer => {
+            Line::from("at ").then(code(&request.api.url)).text(" of that answer")
+        }
+        Some(DownloadPlan { request, lookup: None }) => Line::new().code(asked(&request.api)),
+        Some(DownloadPlan { request, lookup: Some(lookup) }) => {
+            let at = Line::from("at ").then(code(&lookup.url)).text(" of the answer of ");
+            at.code(asked(&request.api))
+        }
+    };
+    add(rows, "Result", result);
 }
 
 fn schedule(stream: &StreamPlan) -> Line {

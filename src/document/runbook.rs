@@ -254,9 +254,19 @@ fn failing_poll(subject: &Subject<'_>, stream: &StreamPlan) -> Vec<Block> {
         }
         _ => Line::from("Held (401, 403): mend the access, then resume."),
     };
-    vec![
+    let job = poll.job.as_ref().map(|job| {
+        let within = words::time(job.within);
+        Line::from("It waits for a report that the API makes: ").code("tenon status").text(format!(
+            " says since when. A restart goes on with it; one that is not done within {within}, or that failed, \
+             is asked for anew by the next run."
+        ))
+    });
+    let mut blocks = vec![
         Block::Heading(3, Line::from("The poll of ").code(&**name).text(" fails")),
         Block::paragraph(goes_on),
+    ];
+    blocks.extend(job.map(Block::Paragraph));
+    blocks.extend([
         Block::Steps(vec![
             Line::from(
                 "Failed: the API answered what the connector does not expect. The message lists \
@@ -272,7 +282,8 @@ fn failing_poll(subject: &Subject<'_>, stream: &StreamPlan) -> Vec<Block> {
             format!("tenon try {} --stream {name}", file(subject)),
             format!("tenon resume {connector} {name}"),
         ]),
-    ]
+    ]);
+    blocks
 }
 
 /// The file, as a word of a command.

@@ -31,7 +31,9 @@ pub use backfill::{BackfillError, BackfillStatus};
 pub use login::Login;
 pub use replay::{ReplayReport, ReplayRequest};
 pub use solo::{Solo, SoloParts};
-pub use status::{ConnectorStatus, DestinationStatus, ReloadReport, Status, StreamStatus};
+pub use status::{
+    ConnectorStatus, DestinationStatus, JobStatus, ReloadReport, Status, StreamStatus,
+};
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, OwnedMutexGuard, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    ingest::poll::{PollFailure, PollReport, Poller, next_run},
+    ingest::poll::{PollFailure, PollReport, Poller, next_run, waiting},
     observe::{Outcome as Counted, StreamMetrics},
     plan::{SchedulePlan, ScheduleWhen},
     world::Timestamp,
@@ -142,8 +142,11 @@ impl PollRuntime {
     async fn forever(&self) {
         let mut stored = self.stored();
         let mut failures = 0;
+        // A job that a restart or a change of the connector interrupted is waited for at once.
+        let mut goes_on = stored.not_before.is_none() && self.waits();
         loop {
-            let due = self.due(&stored);
+            let goes_on = std::mem::take(&mut goes_on);
+            let due = if goes_on { self.poller.world.clock.now() } else { self.due(&stored) };
             self.view.lock().next = Some(due);
             self.tell(Phase::Waits(due));
             self.poller.world.clock.sleep_until(due).await;
@@ -194,6 +197,12 @@ impl PollRuntime {
                 self.after_failure(stored, failure, *failures).await;
             }
         }
+    }
+
+    fn waits(&self) -> bool {
+        let Poller { bus, connector, stream, .. } = &self.poller;
+        stream.poll.as_ref().is_some_and(|poll| poll.job.is_some())
+            && waiting(&**bus, &connector.name, &stream.name).is_some()
     }
 
     fn due(&self, stored: &Stored) -> Timestamp {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     bus::Backlog,
-    ingest::poll::{Journey, cursor_key, cursor_text, journey_key},
+    ingest::poll::{Journey, Waiting, cursor_key, cursor_text, journey_key, waiting},
     plan::DestinationKind,
     world::Timestamp,
 };
@@ -84,6 +84,18 @@ pub struct StreamStatus {
     /// Of a poll with `each`: its partitions.
     #[serde(default)]
     pub partitions: Option<PartitionStatus>,
+    /// The jobs of the API that its poll waits for, or fetches.
+    #[serde(default)]
+    pub job: Option<JobStatus>,
+}
+
+/// Jobs that a poll waits for.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+pub struct JobStatus {
+    /// How many: with `each` there may be several.
+    pub count: u64,
+    /// When the first of them was created.
+    pub since: Timestamp,
 }
 
 /// What a poll is read for, at a glance.
@@ -254,6 +266,10 @@ impl Engine {
                 .and_then(|plan| plan.poll.as_ref())
                 .filter(|poll| !poll.each.is_empty())
                 .map(|_| self.partitions(&connector.plan.name, name)),
+            job: plan
+                .and_then(|plan| plan.poll.as_ref()?.job.as_ref())
+                .and_then(|_| waiting(&*self.shared.bus, &connector.plan.name, name))
+                .map(|Waiting { count, since }| JobStatus { count, since }),
         }
     }
 

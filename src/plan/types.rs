@@ -198,6 +198,8 @@ pub struct PollPlan {
     pub each: Vec<super::EachPlan>,
     /// What is asked for each listed record.
     pub detail: Vec<super::DetailPlan>,
+    /// The request creates a job, whose result is what the poll reads.
+    pub job: Option<Arc<super::JobPlan>>,
     /// What an answer is written in.
     pub decode: DecodePlan,
     /// How pages follow each other.

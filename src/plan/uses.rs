@@ -17,6 +17,7 @@ impl PollPlan {
             None => {}
         }
         exprs.extend(self.detail.iter().flat_map(|detail| detail.poll.request_exprs()));
+        exprs.extend(self.job.iter().flat_map(|job| job.request_exprs()));
         exprs
     }
 }

@@ -22,6 +22,7 @@ mod detail;
 mod each;
 mod fields;
 mod gate;
+mod job;
 mod library;
 mod pair;
 mod pen;

@@ -9,8 +9,9 @@ use super::{
     destination::credentials,
     detail, each,
     fields::{self, Shape},
+    job,
     pen::{At, Pen, Presence, changed},
-    rule,
+    rule::{self, Rule},
     said::Renames,
     say::{self, quoted},
 };
@@ -20,7 +21,7 @@ use crate::{
 };
 
 /// What another request may do.
-const OTHER_RECORDS: &str = "the API may answer with other records";
+pub(super) const OTHER_RECORDS: &str = "the API may answer with other records";
 /// What another way of reading an answer may do.
 const DECODED: &str = "records may come out with other fields";
 
@@ -70,6 +71,7 @@ fn polls(
         records,
         each,
         detail,
+        job,
         decode,
         page,
         cursor,
@@ -80,15 +82,11 @@ fn polls(
         concurrency,
     } = new;
     let show = |method: &Method| method.to_string();
-    let request = rule::POLL_REQUEST;
-    pen.value(at, "poll.method", request, (&old.method, method), show, || OTHER_RECORDS.into());
+    let rule = rule::POLL_REQUEST;
+    pen.value(at, "poll.method", rule, (&old.method, method), show, || OTHER_RECORDS.into());
     urls(pen, at, (&old.url, url), new.cursor.is_some());
-    let rules = Presence::all(request);
-    let queries = (old.query.as_slice(), query.as_slice());
-    pen.pairs(at, "poll.query", rules, queries, |a, b| a == b, OTHER_RECORDS);
-    let pairs = (old.headers.as_slice(), headers.as_slice());
-    pen.pairs(at, "poll.headers", rules, pairs, str::eq_ignore_ascii_case, OTHER_RECORDS);
-    bodies(pen, at, (old.body.as_ref(), body.as_ref()));
+    pairs(pen, at, "poll", rule, ((&old.query, query), (&old.headers, headers)));
+    bodies(pen, at, "poll", rule, (old.body.as_ref(), body.as_ref()));
     let (was, is) = (renames.auth(old.auth.as_deref()), auth.as_deref());
     pen.value(
         at,
@@ -104,6 +102,7 @@ fn polls(
     records_of(pen, at, (old.records.as_ref(), records.as_ref()));
     each::compare(pen, at, &old.each, each);
     detail::compare(pen, at, &old.detail, detail);
+    job::compare(pen, at, (old.job.as_deref(), job.as_deref()));
     let keys = ["poll.decode", "poll.csv"];
     if old.decode != *decode {
         let what = format!("{} → {decode}", old.decode);
@@ -150,13 +149,39 @@ fn urls(pen: &mut Pen<'_>, at: &At, (old, new): (&Expr, &Expr), has_cursor: bool
     pen.told_by_vars(at, "poll.path", keys, rule::POLL_URL, sources, what, effect);
 }
 
-fn bodies(pen: &mut Pen<'_>, at: &At, (old, new): (Option<&RequestBody>, Option<&RequestBody>)) {
-    let rules = Presence::all(rule::POLL_REQUEST);
+/// Parameters and headers, whatever their order.
+type PairsOf<'p> = (&'p Vec<(String, Expr)>, &'p Vec<(String, Expr)>);
+
+/// The parameters and headers of a request whose keys stand under `key`.
+pub(super) fn pairs(
+    pen: &mut Pen<'_>,
+    at: &At,
+    key: &str,
+    rule: Rule,
+    (query, headers): (PairsOf<'_>, PairsOf<'_>),
+) {
+    let rules = Presence::all(rule);
+    let (was, is) = (query.0.as_slice(), query.1.as_slice());
+    pen.pairs(at, &format!("{key}.query"), rules, (was, is), |a, b| a == b, OTHER_RECORDS);
+    let (was, is) = (headers.0.as_slice(), headers.1.as_slice());
+    let same = str::eq_ignore_ascii_case;
+    pen.pairs(at, &format!("{key}.headers"), rules, (was, is), same, OTHER_RECORDS);
+}
+
+/// The body of a request whose keys stand under `key`.
+pub(super) fn bodies(
+    pen: &mut Pen<'_>,
+    at: &At,
+    key: &str,
+    rule: Rule,
+    (old, new): (Option<&RequestBody>, Option<&RequestBody>),
+) {
+    let (body, form) = (format!("{key}.body"), format!("{key}.form"));
     match (old, new) {
         (None, None) => {}
         (Some(RequestBody::Form(old)), Some(RequestBody::Form(new))) => {
             let forms = (old.as_slice(), new.as_slice());
-            pen.pairs(at, "poll.form", rules, forms, |a, b| a == b, OTHER_RECORDS);
+            pen.pairs(at, &form, Presence::all(rule), forms, |a, b| a == b, OTHER_RECORDS);
         }
         (Some(RequestBody::Json(old)), Some(RequestBody::Json(new))) => {
             let (old, new) = (Shape::of(old), Shape::of(new));
@@ -167,12 +192,11 @@ fn bodies(pen: &mut Pen<'_>, at: &At, (old, new): (Option<&RequestBody>, Option<
                     (Some(was), None) => format!("removed: was {was}"),
                     (None, None) => continue,
                 };
-                let key = format!("poll.body.{path}");
-                pen.note(at, &key, rule::POLL_REQUEST, what, OTHER_RECORDS);
+                pen.note(at, &format!("{body}.{path}"), rule, what, OTHER_RECORDS);
             }
         }
         (Some(RequestBody::Text(old)), Some(RequestBody::Text(new))) => {
-            pen.expr(at, "poll.body", rule::POLL_REQUEST, (old, new), OTHER_RECORDS);
+            pen.expr(at, &body, rule, (old, new), OTHER_RECORDS);
         }
         (old, new) => {
             let word = |body: Option<&RequestBody>| match body {
@@ -182,8 +206,7 @@ fn bodies(pen: &mut Pen<'_>, at: &At, (old, new): (Option<&RequestBody>, Option<
                 Some(RequestBody::Form(_)) => "a form",
             };
             let what = format!("{} → {}", word(old), word(new));
-            let keys = ["poll.body", "poll.form"];
-            pen.note_at(at, "poll.body", &keys, rule::POLL_REQUEST, what, OTHER_RECORDS);
+            pen.note_at(at, &body, &[&body, &form], rule, what, OTHER_RECORDS);
         }
     }
 }

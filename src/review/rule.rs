@@ -308,6 +308,14 @@ rules! {
         "the record stays what it is";
     DETAIL_REQUEST "poll.detail.request" Operational Operators "how a record's document is asked for",
         "the API may answer with another one";
+    JOB "poll.job" Breaking Consumers "whether records are read from a job's result",
+        "records come from another answer, and may have other fields";
+    JOB_RESULT "poll.job.result" Operational Operators "where a job's result is",
+        "a path that leads nowhere is an error, not an empty result";
+    JOB_REQUEST "poll.job.request" Operational Operators "how a job and its result are asked for",
+        "the API may answer with other records";
+    JOB_SETTING "poll.job.setting" Operational Operators "how a job is waited for",
+        "a job that is given up leaves the cursor where it is";
     PAGE_BY "page.by" Operational Operators "by what a page is asked for",
         "the API has to page that way";
     PAGE_NONE "page.none" Breaking Consumers "pages after the first are no longer asked for",

@@ -166,7 +166,14 @@ fn urls(plan: &ConnectorPlan) -> Vec<(Vec<String>, &Expr)> {
         let Some(poll) = &stream.poll else { continue };
         let places = [format!("/stream.{}.poll.base", stream.name), "/source.base".to_owned()];
         let path = format!("/stream.{}.poll.path", stream.name);
-        urls.push((places.into_iter().chain([path]).collect(), &poll.url));
+        urls.push((places.iter().cloned().chain([path]).collect(), &poll.url));
+        let Some(job) = &poll.job else { continue };
+        let own = |key: &str| format!("/stream.{}.poll.job.{key}", stream.name);
+        urls.push((vec![own("path")], &job.status.api.url));
+        if let Some(download) = &job.download {
+            let written = vec![own("download.path"), own("download")];
+            urls.push((written, &download.request.api.url));
+        }
     }
     for destination in plan.destinations.values() {
         if let DestinationKind::Http { url, .. } = &destination.kind {

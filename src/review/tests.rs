@@ -446,6 +446,14 @@ const EDITS: &[Edit] = &[
         &["poll.detail.added"],
     ),
     (
+        &[(
+            "[stream.orders.map]",
+            "[stream.orders.poll.job]\npath = \"/jobs/{{ job.id }}\"\ndone = \"{{ response.body.done }}\"\n\
+             [stream.orders.map]",
+        )],
+        &["poll.job"],
+    ),
+    (
         &[("[stream.orders.poll]", "[stream.orders.vars]\nkind = \"a\"\n[stream.orders.poll]")],
         &["stream.var"],
     ),
@@ -544,6 +552,17 @@ fn other_edits() -> Vec<(Side, Side, &'static [&'static str])> {
     let detail = |path: &str| {
         BASE.replace("query   = {", &format!("detail = {{ path = \"{path}\" }}\nquery   = {{"))
     };
+    let job = |keys: &str| {
+        let job = format!(
+            "[stream.orders.poll.job]\npath = \"/jobs/{{{{ job.id }}}}\"\n{keys}\n[stream.orders.map]"
+        );
+        whole(&BASE.replace("[stream.orders.map]", &job))
+    };
+    let done = "done = \"{{ response.body.done }}\"";
+    let ready = "done = \"{{ response.body.ready }}\"\nfailed = \"{{ response.body.failed }}\"\n\
+                 every = \"1m\"\nwithin = \"30m\"\ntake = \"$.job\"";
+    let url = "download = \"$.url\"";
+    let by_post = "method = \"POST\"\nbody = { id = \"{{ job.id }}\" }\nquery = { v = \"2\" }";
     let webhook_at = BASE.find("[stream.orders.webhook]").unwrap();
     let webhook = &BASE[webhook_at..BASE.find("[stream.orders.poll]").unwrap()];
     let more = BASE.replace(
@@ -571,6 +590,14 @@ fn other_edits() -> Vec<(Side, Side, &'static [&'static str])> {
             &["poll.detail.request"],
         ),
         (whole(&each("[\"a\"]")), whole(&each("[\"a\", \"b\"]")), &["poll.each.choice"]),
+        (job(done), job(ready), &["poll.job.setting"]),
+        (job(done), job(&format!("{done}\n{url}")), &["poll.job.result"]),
+        (job(done), job(&format!("{done}\n{by_post}")), &["poll.job.request"]),
+        (
+            job(&format!("{done}\ndownload = \"/files/{{{{ job.id }}}}\"")),
+            job(&format!("{done}\ndownload = \"https://files.example/{{{{ job.id }}}}\"")),
+            &["poll.job.request", "host.added"],
+        ),
         (whole(&without(cursor)), whole(BASE), &["cursor.added"]),
         (whole(&without(webhook)), whole(BASE), &["webhook.added", "secret.added"]),
         (whole(&without("order       = \"key\"\n")), whole(BASE), &["destination.order_added"]),

@@ -615,6 +615,55 @@ auth = "api"
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_job_is_waited_for_through_a_change_of_its_connector() {
+    let sink = MockServer::start(|_| Reply::status(200)).await;
+    let is_done = Arc::new(AtomicBool::new(false));
+    let done = Arc::clone(&is_done);
+    let api = MockServer::start(move |seen| match (seen.method.as_str(), seen.path()) {
+        ("POST", _) => Reply::json(json!({ "id": "j1" })),
+        (_, "/jobs/j1") => Reply::json(json!({ "done": done.load(SeqCst) })),
+        _ => Reply::json(json!([{ "id": "1" }, { "id": "2" }])),
+    })
+    .await;
+    let polled = format!(
+        r#"
+[source]
+base = "{}"
+
+[schedule]
+cron = "0 11 * * *"
+
+[stream.orders.poll]
+method = "POST"
+path = "/jobs"
+
+[stream.orders.poll.job]
+path = "/jobs/{{{{ job.id }}}}"
+done = "{{{{ response.body.done }}}}"
+download = "/results/{{{{ job.id }}}}"
+within = "5h"
+"#,
+        api.url("")
+    );
+    let text = connector("a", &sink, &polled);
+    let stage = Stage::with(&[("a.toml", &text)]).await;
+    let job = |engine: &Engine| engine.status().connectors[0].streams[0].job.clone();
+    stage.until("it waits for a job", |engine| job(engine).is_some()).await;
+    let waits = job(&stage.engine).unwrap();
+    assert_eq!(waits.count, 1);
+    assert_eq!((waits.since.0 - START.0) / 60_000, 60, "at eleven");
+    stage.write("a.toml", &text.replace("owner = \"tests\"", "owner = \"others\""));
+    assert_eq!(stage.engine.reload().await.changed, ["a"]);
+    is_done.store(true, SeqCst);
+    // Not tomorrow at eleven.
+    stage.until("the result is read", |_| sink.seen().len() == 2).await;
+    assert_eq!(job(&stage.engine), None);
+    assert_eq!(api.seen().iter().filter(|seen| seen.method == "POST").count(), 1);
+    let next = stage.connector("a").streams[0].next_poll.unwrap();
+    assert_eq!((next.0 - START.0) / 3_600_000, 25, "the schedule goes on");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_same_revision_by_webhook_and_by_poll_is_one_event() {
     let sink = MockServer::start(|_| Reply::status(200)).await;
     let api = MockServer::start(|_| {

@@ -397,7 +397,7 @@ fn a_rate_belongs_to_the_source() {
       --> shop.toml:10:1
        |
     10 | rate = "1/s"
-       | ^^^^ expected one of `method`, `base`, `path`, `query`, `headers`, `body`, `form`, `records`, `each`, `detail`, `decode`, `csv`, `page`, `cursor`, `on`, `auth`, `timeout`, `concurrency`, `max_response`
+       | ^^^^ expected one of `method`, `base`, `path`, `query`, `headers`, `body`, `form`, `records`, `each`, `detail`, `job`, `decode`, `csv`, `page`, `cursor`, `on`, `auth`, `timeout`, `concurrency`, `max_response`
        |
        = help: `rate` is a key of [source], [destination.NAME]
     "###);

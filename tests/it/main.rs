@@ -16,6 +16,7 @@ mod fmt;
 mod hostile;
 mod incumbents;
 mod integrations;
+mod jobs;
 mod language;
 mod lints;
 mod map;

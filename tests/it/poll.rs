@@ -69,6 +69,7 @@ fn poll(url: &str) -> PollPlan {
         }),
         each: Vec::new(),
         detail: Vec::new(),
+        job: None,
         decode: DecodePlan::default(),
         page: PagePlan { by: PageBy::None, size: None, size_param: None, stop: None, max: None },
         cursor: None,

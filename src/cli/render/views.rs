@@ -155,10 +155,21 @@ fn stream_row(stream: &StreamStatus, now: Timestamp) -> Vec<Cell> {
         stream.name.clone().into(),
         stream.webhook.clone().unwrap_or_default().into(),
         last.unwrap_or_default().into(),
-        stream.last_poll_result.clone().unwrap_or_default().into(),
+        result_of(stream, now).into(),
         ahead(stream.next_poll, now).into(),
         stream.cursor.clone().unwrap_or_default().into(),
     ]
+}
+
+/// What came of the last poll; of one that waits for a job of the API, since when.
+fn result_of(stream: &StreamStatus, now: Timestamp) -> String {
+    match &stream.job {
+        Some(job) if job.count > 1 => {
+            format!("waits for {} jobs, the first for {}", job.count, short(now.since(job.since)))
+        }
+        Some(job) => format!("waits for a job for {}", short(now.since(job.since))),
+        None => stream.last_poll_result.clone().unwrap_or_default(),
+    }
 }
 
 fn destination_row(destination: &DestinationStatus, now: Timestamp) -> Vec<Cell> {

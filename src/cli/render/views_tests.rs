@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     admin::api::{BulkFailure, DeadLine, StepView},
     bus::embedded::doctor::Finding,
-    engine::Status,
+    engine::{JobStatus, Status},
 };
 
 const NOW: Timestamp = Timestamp(1_795_341_600_000);
@@ -122,6 +122,17 @@ fn one_connector_in_detail() {
     DESTINATION  TYPE  BACKLOG  OLDEST  HELD
     erp          http     1204      3m
     ");
+}
+
+#[test]
+fn a_poll_that_waits_for_a_job_says_since_when() {
+    let job = |count| StreamStatus {
+        last_poll_result: Some("ok".to_owned()),
+        job: Some(JobStatus { count, since: ago(750) }),
+        ..StreamStatus::default()
+    };
+    assert_eq!(result_of(&job(1), NOW), "waits for a job for 12m");
+    assert_eq!(result_of(&job(3), NOW), "waits for 3 jobs, the first for 12m");
 }
 
 #[test]

@@ -90,7 +90,8 @@ fn before(cursor: &CursorPlan, to: &CursorValue) -> Option<CursorValue> {
     }
 }
 
-/// A window for a range, where the API is told both ends.
+/// A window for a range, where the API is told both ends. A job survives a restart as a whole, so there
+/// each window would only be one job more.
 fn window(
     poll: &PollPlan,
     cursor: &CursorPlan,
@@ -100,7 +101,8 @@ fn window(
     let sent = |param: &Option<String>, member: &str| {
         param.is_some() || poll.request_exprs().into_iter().any(|expr| names_window(expr, member))
     };
-    if !is_time(&cursor.format)
+    if poll.job.is_some()
+        || !is_time(&cursor.format)
         || !sent(&cursor.start_param, "start")
         || !sent(&cursor.end_param, "end")
     {

@@ -31,7 +31,7 @@ impl Run<'_> {
 
     /// What the next run may ask with.
     pub(super) fn validator_of(&self, asked: &Asked, answer: &Answer) -> Option<Validator> {
-        if !matches!(self.poll.page.by, PageBy::None) {
+        if !matches!(self.poll.page.by, PageBy::None) || self.poll.job.is_some() {
             return None;
         }
         let of = |name| Some(answer.headers.get(name)?.to_str().ok()?.to_owned());

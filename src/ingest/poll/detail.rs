@@ -161,7 +161,7 @@ impl Run<'_> {
             Ok(asked) => asked,
             Err(failure) => return (0, Err(failure)),
         };
-        let Fetched { requests, got } = self.poller.fetch(&plan.poll, &asked).await;
+        let Fetched { requests, got, .. } = self.poller.fetch(&plan.poll, &asked).await;
         let (connector, stream) = (&self.poller.connector.name, &self.poller.stream.name);
         let document = match got {
             Ok(Got::Answer(answer)) => {
@@ -199,6 +199,7 @@ impl Run<'_> {
             position: pages.position(),
             each: self.each.as_ref(),
             record: Some(record),
+            job: None,
         };
         build(poll, &ask).map_err(failed)
     }

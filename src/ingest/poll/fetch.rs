@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
+use http::{Request, StatusCode};
 
 use crate::{
     auth::AuthError,
@@ -29,8 +29,17 @@ use super::{
 pub(super) struct Fetched {
     /// How often something was sent.
     pub requests: u64,
+    /// The status of the last answer; `None` where there was none.
+    pub status: Option<StatusCode>,
     /// What was got, or why nothing was.
     pub got: Result<Got, PollFailure>,
+}
+
+/// What was sent so far.
+#[derive(Default)]
+struct Sent {
+    requests: u64,
+    status: Option<StatusCode>,
 }
 
 /// What an answer is, once the rules and the defaults have spoken.
@@ -62,22 +71,22 @@ enum Trouble {
 impl Poller {
     /// Fetches a page, trying again within the run as long as that is a matter of seconds.
     pub(super) async fn fetch(&self, poll: &PollPlan, asked: &Asked) -> Fetched {
-        let mut requests = 0;
+        let mut sent = Sent::default();
         // On the heap: with two of them in it, a run would be a large future.
-        let got = Box::pin(self.fetch_counting(poll, asked, &mut requests)).await;
-        Fetched { requests, got }
+        let got = Box::pin(self.fetch_counting(poll, asked, &mut sent)).await;
+        Fetched { requests: sent.requests, status: sent.status, got }
     }
 
     async fn fetch_counting(
         &self,
         poll: &PollPlan,
         asked: &Asked,
-        requests: &mut u64,
+        sent: &mut Sent,
     ) -> Result<Got, PollFailure> {
         let auth = poll.auth.as_ref().and_then(|name| self.connector.auths.get(name));
         let (mut failures, mut waits, mut refreshed) = (0, 0, false);
         loop {
-            let trouble = match self.send(poll, auth.map(AsRef::as_ref), asked, requests).await {
+            let trouble = match self.send(poll, auth.map(AsRef::as_ref), asked, sent).await {
                 Ok(got) => return Ok(got),
                 Err(trouble) => trouble,
             };
@@ -136,8 +145,9 @@ impl Poller {
         poll: &PollPlan,
         auth: Option<&AuthPlan>,
         asked: &Asked,
-        requests: &mut u64,
+        sent: &mut Sent,
     ) -> Result<Got, Trouble> {
+        sent.status = None;
         // The turn first: a signature or a token would grow old while it is waited for.
         self.await_rate().await.map_err(Trouble::Final)?;
         let mut request = asked.request.clone();
@@ -148,12 +158,13 @@ impl Poller {
             let credential = applied.map_err(|error| Trouble::Final(auth_failure(error)))?;
             carried = Some((plan, credential));
         }
-        *requests += 1;
+        sent.requests += 1;
         let limits =
             ExchangeLimits { timeout: poll.timeout, max_response_bytes: poll.max_response_bytes };
         let asked_for = describe(&poll.method, &asked.url);
         let exchanged = self.exchange(poll, request, limits).await;
         let (answer, flowing) = exchanged.map_err(|error| no_answer(&error, &asked_for))?;
+        sent.status = Some(answer.status);
         let now = self.world.clock.now();
         if let Some(until) = spent_until(answer.status, &answer.headers, now) {
             self.limiter.pause_until(until);
@@ -287,7 +298,7 @@ impl Poller {
 }
 
 /// How long the API asks to stay away, within reason.
-fn asked_wait(answer: &Answer, now: Timestamp) -> Option<Duration> {
+pub(super) fn asked_wait(answer: &Answer, now: Timestamp) -> Option<Duration> {
     retry_after(&answer.headers, now).map(|wait| wait.min(MAX_RETRY_AFTER))
 }
 

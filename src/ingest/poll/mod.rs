@@ -5,9 +5,10 @@
 //! over an answer that it did not understand.
 //!
 //! [`next_run`] says when; [`Poller::run`] does it. What decides is pure and by itself: `schedule`,
-//! `request`, `answer`, `records`, `explode`, `page`, `cursor`, `window`. What acts is `fetch`, `store` and `run`. What
-//! is on disk is in `stored`.
+//! `request`, `answer`, `records`, `explode`, `page`, `cursor`, `window`, `address`. What acts is `fetch`, `store`, `job`, `result` and `run`. What
+//! is on disk is in `stored`, `journey`, `parents` and `waiting`.
 
+mod address;
 mod answer;
 mod backfill;
 mod condition;
@@ -17,6 +18,7 @@ mod explode;
 mod fanout;
 mod fetch;
 mod group;
+mod job;
 mod journey;
 mod last;
 mod link;
@@ -27,6 +29,7 @@ mod partition;
 mod path;
 mod records;
 mod request;
+mod result;
 mod run;
 mod sample;
 mod schedule;
@@ -36,6 +39,7 @@ mod stored;
 mod stream;
 #[cfg(test)]
 mod testing;
+mod waiting;
 mod window;
 
 pub use backfill::Backfill;
@@ -44,3 +48,4 @@ pub use run::{PollFailure, PollReport, Poller};
 pub use sample::Sampled;
 pub use schedule::next_run;
 pub use stored::{StoredError, cursor_key, cursor_text, partition_key};
+pub use waiting::{Waiting, waiting};

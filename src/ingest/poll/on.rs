@@ -153,16 +153,20 @@ fn body(poll: &PollPlan, exprs: &[&Expr], answer: &Answer) -> Value {
         .filter(|_| answer.status.is_success())
         .filter(|plain| !exprs.iter().any(|expr| touches(expr.source(), &plain.members)))
         .and_then(|plain| envelope(&plain.members, plain.tail, &answer.body));
-    let parsed = skipped.or_else(|| serde_json::from_slice(&answer.body).ok());
-    parsed.unwrap_or_else(|| {
-        let shown = &answer.body[..answer.body.len().min(SHOWN_BODY_BYTES)];
+    skipped.unwrap_or_else(|| rule_body(&answer.body))
+}
+
+/// A body as it is; as text where it is no JSON.
+pub(super) fn rule_body(body: &[u8]) -> Value {
+    serde_json::from_slice(body).unwrap_or_else(|_| {
+        let shown = &body[..body.len().min(SHOWN_BODY_BYTES)];
         Value::from(String::from_utf8_lossy(shown))
     })
 }
 
 impl Arrived {
     /// An empty last page.
-    fn nothing(received_at: Timestamp) -> Self {
+    pub(super) fn nothing(received_at: Timestamp) -> Self {
         let page = Page { items: Vec::new(), body: Value::Null, content: 0 };
         let response = Arc::new(Value::Object(Map::new()));
         Self { page, response, bytes: 0, received_at, done: true, validator: None }
@@ -187,7 +191,8 @@ impl Run<'_> {
             Got::Skip(message) => {
                 tracing::warn!(%connector, %stream, %partition, %window, "a rule gives records up: {message}");
                 self.report.skipped += 1;
-                let empty = Arrived::nothing(self.poller.world.clock.now());
+                let mut empty = Arrived::nothing(self.poller.world.clock.now());
+                empty.done = self.is_last_file();
                 self.store(empty, window).await.map(|()| Flow::On)
             }
             Got::Answer(_) | Got::Flowing(_) => Ok(Flow::On),

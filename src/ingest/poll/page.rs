@@ -145,6 +145,11 @@ impl<'a> Pages<'a> {
         }
     }
 
+    /// Whether there is one page, whatever it says.
+    pub fn is_one(&self) -> bool {
+        matches!(self.plan.by, PageBy::None)
+    }
+
     /// The page to ask for.
     pub fn position(&self) -> &Position {
         &self.position

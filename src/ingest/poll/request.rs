@@ -15,7 +15,7 @@ use url::Url;
 use crate::{
     event::{Node, Record, Shape},
     map::{Env, EvalError, Expr},
-    plan::{PageBy, PollPlan, RequestBody},
+    plan::{CursorFormat, PageBy, PollPlan, RequestBody},
     world::Timestamp,
 };
 
@@ -41,6 +41,21 @@ pub(super) struct Ask<'a> {
     pub each: Option<&'a Arc<Value>>,
     /// The listed record that it is made for, with `detail`.
     pub record: Option<&'a Record>,
+    /// The job that it is about.
+    pub job: Option<AboutJob<'a>>,
+}
+
+/// What a request about a job is made with.
+#[derive(Clone, Copy)]
+pub(super) struct AboutJob<'a> {
+    /// `job`.
+    pub job: &'a Arc<Value>,
+    /// `response`: the answer that says that it is done.
+    pub response: Option<&'a Arc<Value>>,
+    /// How the window's ends are written.
+    pub format: Option<&'a CursorFormat>,
+    /// Where it goes, where an answer gave that.
+    pub at: Option<&'a Url>,
 }
 
 /// A request for a page.
@@ -76,9 +91,10 @@ impl fmt::Display for RequestError {
 /// The request for a page.
 pub(super) fn build(plan: &PollPlan, ask: &Ask<'_>) -> Result<Asked, RequestError> {
     let env = names(plan, ask);
-    let url = match &ask.position.url {
-        Some(url) => url.clone(),
-        None => with_query(first_url(plan, &env)?, plan, ask, &env)?,
+    let url = match (&ask.position.url, ask.job.and_then(|job| job.at)) {
+        (Some(url), _) => url.clone(),
+        (None, Some(at)) => with_query(at.clone(), plan, ask, &env)?,
+        (None, None) => with_query(first_url(plan, &env)?, plan, ask, &env)?,
     };
     let (body, content_type) = body(plan, &env)?;
     let mut request = Request::new(body);
@@ -86,7 +102,9 @@ pub(super) fn build(plan: &PollPlan, ask: &Ask<'_>) -> Result<Asked, RequestErro
     *request.uri_mut() =
         url.as_str().parse().map_err(|_| RequestError::BadUrl("it is too long".to_owned()))?;
     let headers = request.headers_mut();
-    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    let is_file = ask.job.is_some() && !plan.decode.is_plain();
+    let accepted = if is_file { "*/*" } else { "application/json" };
+    headers.insert(header::ACCEPT, HeaderValue::from_static(accepted));
     if let Some(content_type) = content_type {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     }
@@ -100,11 +118,12 @@ pub(super) fn build(plan: &PollPlan, ask: &Ask<'_>) -> Result<Asked, RequestErro
     Ok(Asked { request, url })
 }
 
-/// `vars`, `now`, `window` and `page`. What there is none of is not there.
-fn names(plan: &PollPlan, ask: &Ask<'_>) -> Env {
+/// `vars`, `now`, `window`, `page` and what else it is made for. What there is none of is not there.
+pub(super) fn names(plan: &PollPlan, ask: &Ask<'_>) -> Env {
     let mut window = Map::new();
     for (name, end) in [("start", &ask.window.start), ("end", &ask.window.end)] {
-        if let Some(value) = print(plan, end.as_ref()) {
+        let format = ask.job.and_then(|job| job.format).or(format_of(plan));
+        if let Some(value) = print(format, end.as_ref()) {
             window.insert(name.to_owned(), value);
         }
     }
@@ -126,15 +145,26 @@ fn names(plan: &PollPlan, ask: &Ask<'_>) -> Env {
         Some(each) => env.with("each", Arc::clone(each)),
         None => env,
     };
+    let env = match ask.job {
+        Some(AboutJob { job, response, .. }) => {
+            let env = env.with("job", Arc::clone(job));
+            response.map_or_else(|| env.clone(), |it| env.clone().with("response", Arc::clone(it)))
+        }
+        None => env,
+    };
     match ask.record {
         Some(record) => env.with_record("record", record.clone()),
         None => env,
     }
 }
 
+fn format_of(plan: &PollPlan) -> Option<&CursorFormat> {
+    plan.cursor.as_ref().map(|cursor| &cursor.format)
+}
+
 /// A cursor value as the API is told it.
-fn print(plan: &PollPlan, value: Option<&CursorValue>) -> Option<Value> {
-    Some(value?.print(&plan.cursor.as_ref()?.format))
+fn print(format: Option<&CursorFormat>, value: Option<&CursorValue>) -> Option<Value> {
+    Some(value?.print(format?))
 }
 
 fn first_url(plan: &PollPlan, env: &Env) -> Result<Url, RequestError> {
@@ -183,8 +213,9 @@ fn own_parameters(plan: &PollPlan, ask: &Ask<'_>) -> Vec<(String, String)> {
         }
     };
     if let Some(cursor) = &plan.cursor {
-        add(cursor.start_param.as_ref(), print(plan, ask.window.start.as_ref()));
-        add(cursor.end_param.as_ref(), print(plan, ask.window.end.as_ref()));
+        let format = Some(&cursor.format);
+        add(cursor.start_param.as_ref(), print(format, ask.window.start.as_ref()));
+        add(cursor.end_param.as_ref(), print(format, ask.window.end.as_ref()));
     }
     add(plan.page.size_param.as_ref(), plan.page.size.map(Value::from));
     match &plan.page.by {

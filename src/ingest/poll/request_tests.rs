@@ -23,6 +23,7 @@ fn plan(url: &str, by: PageBy) -> PollPlan {
         records: None,
         each: Vec::new(),
         detail: Vec::new(),
+        job: None,
         decode: DecodePlan::default(),
         page: PagePlan { by, size: None, size_param: None, stop: None, max: None },
         cursor: None,
@@ -45,7 +46,7 @@ fn position(token: Option<Value>) -> Position {
 fn ask(plan: &PollPlan, position: &Position, window: &Window) -> Result<Asked, RequestError> {
     let vars = Arc::new(json!({ "shop": "acme & co" }));
     let now = Timestamp::parse_rfc3339("2026-11-22T10:00:00Z").unwrap();
-    build(plan, &Ask { vars: &vars, now, window, position, each: None, record: None })
+    build(plan, &Ask { vars: &vars, now, window, position, each: None, record: None, job: None })
 }
 
 fn uri(plan: &PollPlan, position: &Position) -> String {

@@ -25,12 +25,14 @@ use super::{
     cursor::CursorValue,
     explode::Explode,
     fetch::{Fetched, Got},
+    job::InHand,
     link::next_link,
     page::{Facts, Pages, Pointer, Step},
     parents::Seen,
     path::{Plain, touches, walk},
     records::{Page, RecordsError},
     request::{Ask, Asked, build, describe},
+    result::File,
     stored::{Stored, Validator, cursor_key},
     stream::page_of,
     window::{Progress, Window, windows},
@@ -199,12 +201,41 @@ impl Poller {
         report: &mut PollReport,
         progress: &(dyn Fn(&PollReport) + Send + Sync),
     ) -> Result<Option<String>, PollFailure> {
+        let stored_cursor = part.stored.as_ref().ok().and_then(|stored| stored.cursor.clone());
+        let now = self.world.clock.now();
+        let mut windows = windows(poll.cursor.as_deref(), stored_cursor.as_ref(), now);
+        self.warn_of_gap(poll, stored_cursor.as_ref(), now);
+        let mut run = self.begin(poll, part, seen, now, report)?;
+        if let Some(plan) = &poll.job
+            && let Some(window) = run.take_up(plan).await?
+        {
+            let is_last = window.last;
+            let flow = run.window_to_its_end(window, progress).await?;
+            if flow == Flow::Stop || is_last {
+                return Ok(run.progress.cursor().map(CursorValue::text));
+            }
+            windows = super::window::windows(poll.cursor.as_deref(), run.progress.cursor(), now);
+        }
+        for window in windows {
+            if run.window_to_its_end(window, progress).await? == Flow::Stop {
+                break;
+            }
+        }
+        Ok(run.progress.cursor().map(CursorValue::text))
+    }
+
+    /// A run over a part, before its first request.
+    pub(super) fn begin<'a>(
+        &'a self,
+        poll: &'a PollPlan,
+        part: Part,
+        seen: Option<&'a Seen>,
+        now: Timestamp,
+        report: &'a mut PollReport,
+    ) -> Result<Run<'a>, PollFailure> {
         let Part { slots, each, label, stored } = part;
         let stored = stored?;
-        let now = self.world.clock.now();
-        let windows = windows(poll.cursor.as_deref(), stored.cursor.as_ref(), now);
-        self.warn_of_gap(poll, stored.cursor.as_ref(), now);
-        let mut run = Run {
+        Ok(Run {
             poller: self,
             poll,
             slots,
@@ -219,13 +250,11 @@ impl Poller {
             explode: Explode::of(poll.records.as_ref(), &self.stream),
             whole_body: self.reads_whole_body(poll),
             disorder_said: false,
-        };
-        for window in windows {
-            if run.window_to_its_end(window, progress).await? == Flow::Stop {
-                break;
-            }
-        }
-        Ok(run.progress.cursor().map(CursorValue::text))
+            is_conditional: false,
+            job: None,
+            file: None,
+            last_status: None,
+        })
     }
 
     /// What the stream's expressions see as `vars`.
@@ -321,6 +350,14 @@ pub(super) struct Run<'a> {
     pub(super) whole_body: bool,
     /// Whether the log has it that the records are not in order.
     pub(super) disorder_said: bool,
+    /// Whether the request at hand asks only for what is new.
+    pub(super) is_conditional: bool,
+    /// The job whose result is read.
+    pub(super) job: Option<InHand>,
+    /// Which part of it.
+    pub(super) file: Option<File<'a>>,
+    /// The status of the last answer, where there was one.
+    pub(super) last_status: Option<StatusCode>,
 }
 
 /// A page on its way into the bus.
@@ -373,10 +410,27 @@ impl Run<'_> {
         progress: &(dyn Fn(&PollReport) + Send + Sync),
     ) -> Result<Flow, PollFailure> {
         let (poller, poll) = (self.poller, self.poll);
-        let mut pages = Pages::new(&poll.page);
+        if let Some(plan) = &poll.job {
+            // On the heap: its states would make every run larger.
+            return Box::pin(self.by_job(plan, window, progress)).await;
+        }
+        let pages = Pages::new(&poll.page);
         let mut asked = self.ask(window, &pages)?;
-        let conditional = self.make_conditional(&mut asked);
-        let mut fetched = poller.fetch(poll, &asked).await;
+        self.is_conditional = self.make_conditional(&mut asked);
+        let fetched = poller.fetch(poll, &asked).await;
+        self.pages(pages, asked, fetched, window, progress).await
+    }
+
+    /// All pages, from the first one, which is fetched.
+    pub(super) async fn pages(
+        &mut self,
+        mut pages: Pages<'_>,
+        mut asked: Asked,
+        mut fetched: Fetched,
+        window: &Window,
+        progress: &(dyn Fn(&PollReport) + Send + Sync),
+    ) -> Result<Flow, PollFailure> {
+        let (poller, requests) = (self.poller, self.requests());
         loop {
             let answer = match self.count(fetched)? {
                 Got::Answer(answer) => answer,
@@ -387,13 +441,13 @@ impl Run<'_> {
                         return Ok(if step == Step::Deep { Flow::Deep } else { Flow::On });
                     }
                     asked = self.ask(window, &pages)?;
-                    fetched = poller.fetch(poll, &asked).await;
+                    fetched = poller.fetch(requests, &asked).await;
                     continue;
                 }
                 given_up => return self.give_up(given_up, window).await,
             };
             if answer.status == StatusCode::NOT_MODIFIED {
-                return self.nothing_new(conditional, &asked).map(|()| Flow::On);
+                return self.nothing_new(&asked).map(|()| Flow::On);
             }
             let (arrived, step) = self.arrive(&asked, answer, &mut pages, window)?;
             if step != Step::Next {
@@ -402,35 +456,35 @@ impl Run<'_> {
                 return Ok(if step == Step::Deep { Flow::Deep } else { Flow::On });
             }
             asked = self.ask(window, &pages)?;
-            fetched = ahead(poller.fetch(poll, &asked), self.store(arrived, window)).await?;
+            fetched = ahead(poller.fetch(requests, &asked), self.store(arrived, window)).await?;
             progress(self.report);
         }
     }
 
     /// 304: fine, if that was the question.
-    fn nothing_new(&self, was_asked: bool, asked: &Asked) -> Result<(), PollFailure> {
-        if was_asked {
+    fn nothing_new(&self, asked: &Asked) -> Result<(), PollFailure> {
+        if self.is_conditional {
             // What was not listed again is still there.
             self.seen.inspect(|seen| seen.leave_out());
             return Ok(());
         }
-        let asked_for = describe(&self.poll.method, &asked.url);
+        let asked_for = describe(&self.requests().method, &asked.url);
         Err(PollFailure::Failed(format!(
             "{asked_for} answered 304 Not Modified to a request without a condition"
         )))
     }
 
-    fn ask(&self, window: &Window, pages: &Pages<'_>) -> Result<Asked, PollFailure> {
-        let vars = self.poller.vars();
-        let each = self.each.as_ref();
-        let ask =
-            Ask { vars, now: self.now, window, position: pages.position(), each, record: None };
-        build(self.poll, &ask).map_err(failed)
-    }
-
-    fn count(&mut self, fetched: Fetched) -> Result<Got, PollFailure> {
-        self.report.requests += fetched.requests;
-        fetched.got
+    pub(super) fn ask(&self, window: &Window, pages: &Pages<'_>) -> Result<Asked, PollFailure> {
+        let ask = Ask {
+            vars: self.poller.vars(),
+            now: self.now,
+            window,
+            position: pages.position(),
+            each: self.each.as_ref(),
+            record: None,
+            job: self.about_file(),
+        };
+        build(self.requests(), &ask).map_err(failed)
     }
 
     /// Takes a page apart and finds out where the next one is.
@@ -441,7 +495,7 @@ impl Run<'_> {
         pages: &mut Pages<'_>,
         window: &Window,
     ) -> Result<(Arrived, Step), PollFailure> {
-        let asked_for = describe(&self.poll.method, &asked.url);
+        let asked_for = describe(&self.requests().method, &asked.url);
         let wrong = |problem: String| PollFailure::Failed(format!("{asked_for}: {problem}"));
         let received_at = self.poller.world.clock.now();
         let mut page =
@@ -459,7 +513,7 @@ impl Run<'_> {
         if step != Step::Done && self.is_behind(window, &page, bytes, &response)? {
             step = Step::Done;
         }
-        let done = step == Step::Done;
+        let done = step == Step::Done && self.is_last_file();
         let validator = self.validator_of(asked, &answer);
         Ok((Arrived { page, response, bytes, received_at, done, validator }, step))
     }
@@ -473,7 +527,10 @@ impl Run<'_> {
         pages: &mut Pages<'_>,
         (page, count): (&Page, usize),
     ) -> Result<Step, PollFailure> {
-        let asked_for = describe(&self.poll.method, &asked.url);
+        if pages.is_one() {
+            return Ok(Step::Done);
+        }
+        let asked_for = describe(&self.requests().method, &asked.url);
         let wrong = |problem: String| PollFailure::Failed(format!("{asked_for}: {problem}"));
         let pointer = match &self.poll.page.by {
             PageBy::Last { next, .. } => self.last_key(next, page, answer.body.len(), response),

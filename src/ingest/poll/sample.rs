@@ -14,14 +14,13 @@ use crate::{
 };
 
 use super::{
-    PollFailure, Poller,
+    PollFailure, PollReport, Poller,
     explode::Explode,
     fanout::Trail,
     fetch::Got,
     group::Units,
     page::Pages,
     parents::{PendingParents, parents_prefix},
-    request::{Ask, build},
     run::{Part, failed},
     stream::page_of,
     window::{Window, windows},
@@ -42,20 +41,28 @@ impl Poller {
         for parent in self.parents() {
             self.sample_parent(&parent).await?;
         }
-        let Some(Part { each, stored, .. }) = self.first_part(poll)? else {
+        let Some(part) = self.first_part(poll)? else {
             return Err(failed(format!(
                 "stream `{}` is read for each record of another one, and that has none",
                 self.stream.name
             )));
         };
+        let each = part.each.clone();
         let now = self.world.clock.now();
-        let mut windows = windows(poll.cursor.as_deref(), stored?.cursor.as_ref(), now);
+        let cursor = part.stored.as_ref().ok().and_then(|stored| stored.cursor.clone());
+        let mut windows = windows(poll.cursor.as_deref(), cursor.as_ref(), now);
         let window = windows.next().unwrap_or_else(Window::open);
-        let (pages, vars) = (Pages::new(&poll.page), self.vars());
-        let position = pages.position();
-        let ask = Ask { vars, now, window: &window, position, each: each.as_ref(), record: None };
-        let asked = build(poll, &ask).map_err(failed)?;
-        let (answer, page) = match self.fetch(poll, &asked).await.got? {
+        let mut report = PollReport::default();
+        let mut run = self.begin(poll, part, None, now, &mut report)?;
+        let first = if let Some(plan) = &poll.job {
+            Box::pin(run.first_of_job(plan, &window)).await?
+        } else {
+            let asked = run.ask(&window, &Pages::new(&poll.page))?;
+            let got = self.fetch(poll, &asked).await.got?;
+            Some((asked, got))
+        };
+        let Some((asked, got)) = first else { return Ok(Vec::new()) };
+        let (answer, page) = match got {
             Got::Answer(answer) => {
                 let page = page_of(poll, &asked, &answer, true).map_err(failed)?;
                 (answer, page)
@@ -70,7 +77,7 @@ impl Poller {
             "body": page.body,
         });
         let mut env =
-            Env::new().with("vars", Arc::clone(vars)).with("response", Arc::new(response));
+            Env::new().with("vars", Arc::clone(self.vars())).with("response", Arc::new(response));
         if let Some(each) = each {
             env = env.with("each", each);
         }

@@ -1,7 +1,7 @@
 //! What walking a source has left behind, for people: shown, rewound, exported, imported.
 //!
-//! It covers cursors and partitions (`cursor/`), runs over partitions (`fanout/`), remembered parents
-//! (`parent/`) and when a poll last ran (`poll/`), each under `area/connector/stream`, perhaps with
+//! It covers cursors and partitions (`cursor/`), runs over partitions (`fanout/`), jobs that are waited for
+//! (`job/`), remembered parents (`parent/`) and when a poll last ran (`poll/`), each under `area/connector/stream`, perhaps with
 //! more. Credentials and claims are not among them. Nothing here writes: a change is a list of keys
 //! and values, which whoever holds the polls still makes durable.
 
@@ -15,11 +15,12 @@ use crate::bus::{Bus, StateWrites};
 use super::{
     cursor::{CursorValue, written_time},
     stored::{Stored, cursor_key, cursor_text, partition_key},
+    waiting::job_key,
 };
 
 /// The version of an export.
 const VERSION: u8 = 1;
-const AREAS: [&str; 4] = ["cursor", "fanout", "parent", "poll"];
+const AREAS: [&str; 5] = ["cursor", "fanout", "job", "parent", "poll"];
 
 /// What is remembered of one stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -291,6 +292,8 @@ pub fn rewind(bus: &dyn Bus, wanted: &Rewind) -> Result<(StateWrites, Rewound), 
             rewound.now = target.as_ref().map(CursorValue::text);
         }
         rewound.moved += 1;
+        // A job that is waited for was created for what lay ahead of the cursor before.
+        writes.push((job_key(&key), None));
         let value = target.map(|at| Stored { cursor: Some(at), ..Stored::default() }.encode());
         writes.push((key, value));
     }

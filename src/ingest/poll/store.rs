@@ -249,7 +249,9 @@ impl Run<'_> {
     ) -> StateWrites {
         let before = self.progress.cursor().cloned();
         if let Some(plan) = &self.poll.cursor {
-            self.progress.after_page(plan, window, done, (self.now, received_at));
+            // A job's result is of the time at which it was created.
+            let as_of = if self.job.is_some() { self.now } else { received_at };
+            self.progress.after_page(plan, window, done, (self.now, as_of));
             if !self.progress.in_order() && !std::mem::replace(&mut self.disorder_said, true) {
                 let so = match plan.sorted {
                     Sorted::Descending => "desc: no page ends this run early",
@@ -265,8 +267,9 @@ impl Run<'_> {
         let complete = done && window.last;
         let other_parent = |slot: &Slot| complete && slot.parent != slot.parent_before;
         let changed = moved || validator != self.validator || self.slots.iter().any(other_parent);
+        let over = self.job.as_ref().filter(|_| done).map(|job| (job.key.clone(), None));
         if !changed {
-            return Vec::new();
+            return over.into_iter().collect();
         }
         self.validator = validator;
         let stored = Stored {
@@ -279,7 +282,7 @@ impl Run<'_> {
             let parent = if complete { slot.parent } else { slot.parent_before };
             (slot.key.clone(), Some(Stored { parent, ..stored.clone() }.encode()))
         };
-        self.slots.iter().map(write).collect()
+        self.slots.iter().map(write).chain(over).collect()
     }
 
     /// Appends in parts of bounded size. How many were new.

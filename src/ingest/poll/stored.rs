@@ -89,23 +89,44 @@ struct Wire {
     parent: Option<u64>,
 }
 
+/// A cursor's value as it is stored.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum WireCursor {
+pub(super) enum WireCursor {
     /// RFC 3339 in UTC, to the nanosecond.
     Instant(String),
     Integer(i64),
     Text(String),
 }
 
+impl From<&CursorValue> for WireCursor {
+    fn from(cursor: &CursorValue) -> Self {
+        match cursor {
+            CursorValue::Instant(instant) => Self::Instant(instant.to_string()),
+            CursorValue::Integer(number) => Self::Integer(*number),
+            CursorValue::Text(text) => Self::Text(text.clone()),
+        }
+    }
+}
+
+impl TryFrom<WireCursor> for CursorValue {
+    type Error = StoredError;
+
+    fn try_from(stored: WireCursor) -> Result<Self, StoredError> {
+        Ok(match stored {
+            WireCursor::Integer(number) => Self::Integer(number),
+            WireCursor::Text(text) => Self::Text(text),
+            WireCursor::Instant(text) => {
+                Self::Instant(text.parse().map_err(|_| StoredError::Damaged)?)
+            }
+        })
+    }
+}
+
 impl Stored {
     /// The bytes to store.
     pub fn encode(&self) -> Vec<u8> {
-        let cursor = self.cursor.as_ref().map(|cursor| match cursor {
-            CursorValue::Instant(instant) => WireCursor::Instant(instant.to_string()),
-            CursorValue::Integer(number) => WireCursor::Integer(*number),
-            CursorValue::Text(text) => WireCursor::Text(text.clone()),
-        });
+        let cursor = self.cursor.as_ref().map(WireCursor::from);
         let ids: Vec<u8> = self.boundary.iter().flat_map(|id| id.0).collect();
         let boundary = data_encoding::BASE64.encode(&ids);
         let wire = Wire {
@@ -129,14 +150,7 @@ impl Stored {
             return Err(StoredError::Version(v));
         }
         let wire: Wire = serde_json::from_slice(bytes).map_err(|_| StoredError::Damaged)?;
-        let cursor = match wire.cursor {
-            None => None,
-            Some(WireCursor::Integer(number)) => Some(CursorValue::Integer(number)),
-            Some(WireCursor::Text(text)) => Some(CursorValue::Text(text)),
-            Some(WireCursor::Instant(text)) => {
-                Some(CursorValue::Instant(text.parse().map_err(|_| StoredError::Damaged)?))
-            }
-        };
+        let cursor = wire.cursor.map(CursorValue::try_from).transpose()?;
         let ids = data_encoding::BASE64
             .decode(wire.boundary.as_bytes())
             .map_err(|_| StoredError::Damaged)?;

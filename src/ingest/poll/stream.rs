@@ -50,7 +50,7 @@ impl Run<'_> {
         let mut reading = Reading::new(self.poll, &flowing);
         let mut intake = Intake::new(self.response_env(&response), received_at, 0);
         let (mut hash, mut last, mut opened) = (Xxh3::new(), None, Vec::new());
-        while let Some(records) = reading.more(self.poll, asked, &mut flowing).await? {
+        while let Some(records) = reading.more(asked, &mut flowing).await? {
             for record in records {
                 hash.update(record.bytes());
                 hash.update(b"\n");
@@ -72,7 +72,8 @@ impl Run<'_> {
         let page = Page { items, body: Value::Null, content: hash.digest128() };
         let step = self.advance(asked, &answer, &response, pages, (&page, count))?;
         let validator = self.validator_of(asked, &answer);
-        let state = self.state_after(window, step == Step::Done, received_at, validator);
+        let done = step == Step::Done && self.is_last_file();
+        let state = self.state_after(window, done, received_at, validator);
         self.append_all(&mut intake, state).await?;
         self.report.pages += 1;
         Ok(step)
@@ -96,7 +97,6 @@ impl Reading {
     /// The next records; none where their end has not come. `None`: the page is read.
     async fn more(
         &mut self,
-        poll: &PollPlan,
         asked: &Asked,
         flowing: &mut Flowing,
     ) -> Result<Option<Vec<Record>>, PollFailure> {
@@ -108,7 +108,7 @@ impl Reading {
                 Ok(Some(piece)) => self.rest = piece,
                 Ok(None) => self.ended = true,
                 Err(error) => {
-                    let asked_for = describe(&poll.method, &asked.url);
+                    let asked_for = describe(asked.request.method(), &asked.url);
                     let message = format!("{asked_for}: within the answer: {error}");
                     return Err(PollFailure::Later { message, retry_after: None });
                 }
@@ -116,8 +116,9 @@ impl Reading {
         }
         let step = self.rest.split_to(self.rest.len().min(STEP_BYTES));
         let decoded = if self.ended { self.decoder.finish() } else { self.decoder.push(&step) };
-        decoded
-            .map_err(|error| failed(format!("{}: {error}", describe(&poll.method, &asked.url))))?;
+        decoded.map_err(|error| {
+            failed(format!("{}: {error}", describe(asked.request.method(), &asked.url)))
+        })?;
         Ok(Some(self.decoder.take_records()))
     }
 }
@@ -135,7 +136,7 @@ impl Poller {
         let mut reading = Reading::new(poll, &flowing);
         let mut found = Vec::new();
         while found.len() < max
-            && let Some(records) = reading.more(poll, asked, &mut flowing).await?
+            && let Some(records) = reading.more(asked, &mut flowing).await?
         {
             found.extend(records);
         }
@@ -168,7 +169,7 @@ pub(super) fn page_of(
 }
 
 /// An answer without its body.
-fn head_of(flowing: &Flowing) -> Answer {
+pub(super) fn head_of(flowing: &Flowing) -> Answer {
     Answer { status: flowing.status, headers: flowing.headers.clone(), body: Bytes::new() }
 }
 

@@ -545,8 +545,9 @@ fn finding_of(problem: ExprProblem, text: &str, at: Loc, site: &Site) -> Finding
     if problem.kind == ExprProblemKind::Name && name == "secret" && site.names.contains(&name) {
         return dynamic_secret(at);
     }
-    let elsewhere =
-        (problem.kind == ExprProblemKind::Name).then(|| sites::where_name_exists(name)).flatten();
+    let elsewhere = (problem.kind == ExprProblemKind::Name)
+        .then(|| sites::where_name_exists(name, site))
+        .flatten();
     match (elsewhere, problem.help) {
         (Some(elsewhere), _) => Finding::new(code, at, problem.message, "not here").help(elsewhere),
         (None, Some(help)) if help.starts_with("did you mean") => {

@@ -87,6 +87,7 @@ fn request(
         cursor: None,
         each: Vec::new(),
         detail: Vec::new(),
+        job: None,
         decode: DecodePlan::default(),
         ..plan.clone()
     };

@@ -30,6 +30,7 @@ mod each;
 mod events;
 mod fixed;
 mod hash;
+mod job;
 mod library;
 mod on;
 mod page;

@@ -1,6 +1,6 @@
 //! `[stream.NAME.poll]` over `[source]`, key by key.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::Method;
 
@@ -11,7 +11,7 @@ use super::{
     context::{Context, complete},
     cursor, decode,
     destination::{duration, method_of, rates},
-    detail, each, on, page, sites, url,
+    detail, each, job, on, page, sites, url,
 };
 use crate::{
     definition::{
@@ -21,10 +21,10 @@ use crate::{
         poll::{MethodDef, PollDef},
         source::SourceDef,
         stream::StreamDef,
-        table::{At, Given},
+        table::{At, Given, Loc},
     },
     diagnostic::codes,
-    map::Expr,
+    map::{Expr, Site},
 };
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -40,6 +40,13 @@ impl Uses {
         self.0.iter().any(|(used, used_member)| {
             used == name && used_member.as_ref().is_none_or(|used| used == member)
         })
+    }
+
+    /// What these use.
+    pub fn of<'e>(exprs: impl IntoIterator<Item = &'e Expr>) -> Self {
+        let mut uses = Self::default();
+        uses.add(exprs);
+        uses
     }
 
     fn add<'e>(&mut self, exprs: impl IntoIterator<Item = &'e Expr>) {
@@ -59,7 +66,7 @@ pub(super) fn compile(
     let empty = SourceDef::default();
     let source = whole.body.source.value().unwrap_or(&empty);
     let path = format!("stream.{name}.poll");
-    let site = &sites::REQUEST;
+    let site = if def.job.is_absent() { &sites::REQUEST } else { &sites::CREATE };
 
     let before = context.has_errors();
     let url = url::joined(
@@ -79,7 +86,7 @@ pub(super) fn compile(
         .collect();
     let headers =
         auth::headers(context, headers_def.iter().copied(), site, &format!("{path}.headers"));
-    let body = request_body(context, def, &path);
+    let body = request_body(context, def, site, &path);
 
     let mut uses = Uses::default();
     let pairs = query.iter().chain(&headers).map(|(_, expr)| expr);
@@ -96,7 +103,14 @@ pub(super) fn compile(
     let each = each::compile(context, stream, uses.as_ref(), &path);
     let decode = decode::compile(context, def);
     let records = def.records.get().map(|given| records(context, given, &path));
-    let page = page::compile(context, stream, def, source, uses.as_ref(), &path);
+    let job = def.job.get().map(|given| job::requests(context, (def, source), given, &path));
+    // A job's pages are those of its result.
+    let of_result = job.as_ref().map(|job| job.as_ref().map(job::Requests::page_uses));
+    let page_uses = match &of_result {
+        Some(of_result) => of_result.as_ref(),
+        None => uses.as_ref(),
+    };
+    let page = page::compile(context, stream, def, source, page_uses, &path);
     if decode.streams() {
         page_by_head(context, (def, source), page.as_ref());
     }
@@ -125,9 +139,18 @@ pub(super) fn compile(
         rate: rates(&source.rate),
         concurrency,
         detail: Vec::new(),
+        job: None,
     };
     let detail = detail::compile(context, (def, source), &plan, &path)?;
-    Some(PollPlan { detail, ..plan })
+    let job = match (job, def.job.get()) {
+        (Some(requests), Some(given)) => {
+            let job = job::compile(context, (def, source), given, requests?, &plan, &path)?;
+            Some(Arc::new(job))
+        }
+        _ if def.job.is_absent() => None,
+        _ => return None,
+    };
+    Some(PollPlan { detail, job, ..plan })
 }
 
 /// What is read as it comes in is never there as a whole, so nothing of its body says where to go on:
@@ -182,11 +205,29 @@ pub(super) fn merge<'d>(
     kept.chain(own).collect()
 }
 
-fn request_body(context: &mut Context<'_>, def: &PollDef, path: &str) -> Option<RequestBody> {
+fn request_body(
+    context: &mut Context<'_>,
+    def: &PollDef,
+    site: &Site,
+    path: &str,
+) -> Option<RequestBody> {
     context.exclude(("body", def.body.key()), ("form", def.form.key()));
-    let key = def.body.key().or(def.form.key());
-    if let (Some(at), None | Some(MethodDef::Get)) = (key, def.method.value())
-        && !matches!(def.method, Given::Invalid(_))
+    check_method(context, def.body.key().or(def.form.key()), &def.method);
+    if let Some(body) = def.body.get() {
+        return sent(context, body, site, &format!("{path}.body"));
+    }
+    let form = def.form.value()?;
+    Some(RequestBody::Form(context.pairs(&form.0, site, &format!("{path}.form"))))
+}
+
+/// A body goes with a method that has one.
+pub(super) fn check_method(
+    context: &mut Context<'_>,
+    body: Option<Loc>,
+    method: &Given<MethodDef>,
+) {
+    if let (Some(at), None | Some(MethodDef::Get)) = (body, method.value())
+        && !matches!(method, Given::Invalid(_))
     {
         context
             .error(
@@ -197,17 +238,20 @@ fn request_body(context: &mut Context<'_>, def: &PollDef, path: &str) -> Option<
             )
             .help("add method = \"POST\"");
     }
-    let site = &sites::REQUEST;
-    if let Some(body) = def.body.get() {
-        let path = format!("{path}.body");
-        if let TreeDef::Leaf(text) = &body.value {
-            let text = At { value: text.clone(), at: body.at, key: body.key };
-            return context.expr(&text, site, &path).map(RequestBody::Text);
-        }
-        return context.tree(body, site, &path).map(RequestBody::Json);
+}
+
+/// A body as it is sent: a table is JSON, a string is the text it gives.
+pub(super) fn sent(
+    context: &mut Context<'_>,
+    body: &At<TreeDef>,
+    site: &Site,
+    path: &str,
+) -> Option<RequestBody> {
+    if let TreeDef::Leaf(text) = &body.value {
+        let text = At { value: text.clone(), at: body.at, key: body.key };
+        return context.expr(&text, site, path).map(RequestBody::Text);
     }
-    let form = def.form.value()?;
-    Some(RequestBody::Form(context.pairs(&form.0, site, &format!("{path}.form"))))
+    context.tree(body, site, path).map(RequestBody::Json)
 }
 
 pub(super) fn records(

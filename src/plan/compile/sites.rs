@@ -29,6 +29,22 @@ pub(super) static REQUEST: Site = site(&["vars", "now", "window", "page", "each"
 /// Requests for a listed record.
 pub(super) static DETAIL: Site =
     site(&["vars", "now", "window", "page", "each", "record"], Some("record"));
+/// The request that creates a job: pages are those of its result.
+pub(super) static CREATE: Site = site(&["vars", "now", "window", "each"], None);
+/// The request that looks how a job stands.
+pub(super) static JOB: Site = site(&["vars", "now", "window", "each", "job"], Some("job"));
+/// The same where its answer is the result, which may have pages.
+pub(super) static JOB_PAGES: Site =
+    site(&["vars", "now", "window", "page", "each", "job"], Some("job"));
+/// Whether a job is done: `$` is the body of the answer.
+pub(super) static JOB_ANSWER: Site =
+    lenient(&["vars", "each", "job", "response"], Some("response"));
+/// The request for a job's result: `$` is the body of the answer that says that it is done.
+pub(super) static DOWNLOAD: Site =
+    site(&["vars", "now", "window", "page", "each", "job", "response"], Some("response"));
+/// The same where its answer is the result's address.
+pub(super) static DOWNLOAD_LOOKUP: Site =
+    site(&["vars", "now", "window", "each", "job", "response"], Some("response"));
 /// Lists that are known before anything is asked.
 pub(super) static FIXED: Site = site(&["vars"], None);
 /// `over` of `each`: `$` is a record of the parent.
@@ -109,8 +125,13 @@ pub(super) fn ingest_lenient(webhook: bool, poll: bool) -> Site {
 }
 
 /// Where a name exists, for whoever used it elsewhere.
-pub(super) fn where_name_exists(name: &str) -> Option<&'static str> {
+pub(super) fn where_name_exists(name: &str, site: &Site) -> Option<&'static str> {
+    let is_of_job = [&CREATE, &JOB, &DOWNLOAD_LOOKUP].iter().any(|it| it.names == site.names);
     Some(match name {
+        "page" if is_of_job => {
+            "of a poll with `job`, pages are those of the result: place it in the query, headers or \
+             body of [stream.NAME.poll.job.download]"
+        }
         "secret" => {
             "`secret` exists in auth, verify, webhook and destination settings; what a poll needs \
              goes into an [auth.NAME] table that the source names"
@@ -150,7 +171,11 @@ pub(super) fn where_name_exists(name: &str) -> Option<&'static str> {
             "`each` exists in requests of a poll that has `each`, and in its stream's key, revision, \
              tenant, when, delete and with; hand it to map by `with`"
         }
-        "job" | "batch" | "item" => {
+        "job" => {
+            "`job`, the first answer, exists in [stream.NAME.poll.job]: in the requests that look how \
+             it stands and that fetch its result, in `done` and `failed`"
+        }
+        "batch" | "item" => {
             "this name is part of the language, but this version does not have it yet"
         }
         _ => return None,

@@ -10,6 +10,7 @@ use crate::{
         auth::{AuthDef, AuthType, KeyEntry},
         collections::Pairs,
         connector::ConnectorDef,
+        job::DownloadEntry,
         kinds::Expression,
         table::{At, Finding, Given, Loc},
         vars::{VarDef, VarEntry},
@@ -172,6 +173,14 @@ fn of_requests(def: &ConnectorDef, found: &mut Found) {
             found.pairs(&poll.headers, is_secret_header);
             found.pairs(&poll.query, is_secret_parameter);
             found.pairs(&poll.form, is_secret_parameter);
+            if let Some(job) = poll.job.value() {
+                found.pairs(&job.headers, is_secret_header);
+                found.pairs(&job.query, is_secret_parameter);
+                if let Some(DownloadEntry::Table(download)) = job.download.value() {
+                    found.pairs(&download.headers, is_secret_header);
+                    found.pairs(&download.query, is_secret_parameter);
+                }
+            }
         }
     }
     for (_, destination) in def.destination.value().into_iter().flat_map(|named| &named.0) {
