@@ -5,9 +5,10 @@
 //! over an answer that it did not understand.
 //!
 //! [`next_run`] says when; [`Poller::run`] does it. What decides is pure and by itself: `schedule`,
-//! `request`, `answer`, `records`, `explode`, `page`, `cursor`, `window`. What acts is `fetch`, `store` and `run`. What
+//! `request`, `answer`, `records`, `explode`, `page`, `cursor`, `window`. What acts is `fetch`, `ahead`, `store` and `run`. What
 //! is on disk is in `stored`.
 
+mod ahead;
 mod answer;
 mod backfill;
 mod condition;
@@ -30,12 +31,14 @@ mod request;
 mod run;
 mod sample;
 mod schedule;
+mod source;
 pub mod state;
 mod store;
 mod stored;
 mod stream;
 #[cfg(test)]
 mod testing;
+mod told;
 mod window;
 
 pub use backfill::Backfill;
@@ -43,4 +46,6 @@ pub use journey::{Journey, journey_key};
 pub use run::{PollFailure, PollReport, Poller};
 pub use sample::Sampled;
 pub use schedule::next_run;
+pub use source::Source;
 pub use stored::{StoredError, cursor_key, cursor_text, partition_key};
+pub use told::Told;

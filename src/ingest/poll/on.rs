@@ -19,6 +19,7 @@ use super::{
     PollFailure,
     answer::MAX_RETRY_AFTER,
     fetch::Got,
+    page::{Pages, Step},
     path::{Plain, touches},
     records::{Page, envelope},
     run::{Arrived, Flow, Run, response_of},
@@ -170,27 +171,39 @@ impl Arrived {
 }
 
 impl Run<'_> {
-    /// Does what a rule says of a request that gives no records.
-    pub(super) async fn give_up(&mut self, got: Got, window: &Window) -> Result<Flow, PollFailure> {
+    /// Does what a rule says of a request that gives no records. `None`: the next page is asked for.
+    pub(super) async fn give_up(
+        &mut self,
+        got: Got,
+        window: &Window,
+        pages: &mut Pages<'_>,
+    ) -> Result<Option<Flow>, PollFailure> {
         let (connector, stream) = (&self.poller.connector.name, &self.poller.stream.name);
         let partition = &self.label;
         match got {
             Got::Stop(message) => {
                 tracing::info!(%connector, %stream, %partition, "a rule ends the run: {message}");
                 self.seen.inspect(|seen| seen.leave_out());
-                Ok(Flow::Stop)
+                Ok(Some(Flow::Stop))
             }
             Got::Restart(message) => {
                 tracing::info!(%connector, %stream, %partition, "a rule restarts the window: {message}");
-                Ok(Flow::Restart(message))
+                Ok(Some(Flow::Restart(message)))
             }
             Got::Skip(message) => {
-                tracing::warn!(%connector, %stream, %partition, %window, "a rule gives records up: {message}");
+                let page = pages.position().number;
+                tracing::warn!(%connector, %stream, %partition, %window, page, "a rule gives records up: {message}");
                 self.report.skipped += 1;
-                let empty = Arrived::nothing(self.poller.world.clock.now());
-                self.store(empty, window).await.map(|()| Flow::On)
+                match pages.skip() {
+                    Step::Next => Ok(None),
+                    Step::Deep => Ok(Some(Flow::Deep)),
+                    Step::Done => {
+                        let empty = Arrived::nothing(self.poller.world.clock.now());
+                        self.store(empty, window).await.map(|()| Some(Flow::On))
+                    }
+                }
             }
-            Got::Answer(_) | Got::Flowing(_) => Ok(Flow::On),
+            Got::Answer(_) | Got::Flowing(_) => Ok(Some(Flow::On)),
         }
     }
 }
