@@ -655,7 +655,7 @@ async fn a_held_poll_has_a_gauge() {
     let gauge = r#"tenon_poll_held{connector="a",stream="orders"}"#;
     stage.until("held", |e| e.status().connectors[0].streams[0].held.is_some()).await;
     assert_eq!(stage.metric(gauge), 1);
-    stage.engine.resume("a", None).unwrap();
+    stage.engine.resume("a", None).await.unwrap();
     stage.until("polled", |e| e.status().connectors[0].streams[0].last_poll.is_some()).await;
     stage.settled().await;
     assert_eq!(stage.metric(gauge), 0);
