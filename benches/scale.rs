@@ -12,11 +12,10 @@ use bytes::Bytes;
 use tenon::{
     auth::Authenticator,
     bus::{Append, Bus, Claim, EmbeddedBus, EmbeddedOptions, LaneOptions, NewEvent},
-    deliver::Limiter,
     diagnostic::SourceFile,
     egress::{Answer, Egress, EgressError, ExchangeLimits, Peer, Script},
     event::{Event, EventId, Lane, Origin, Record},
-    ingest::poll::Poller,
+    ingest::poll::{Poller, Source},
     plan::{Settings, Sources, compile_file},
     world::{
         BoxFuture, Clock as _, StaticSecrets, SystemClock, SystemDisk, SystemEntropy, Timestamp,
@@ -260,7 +259,7 @@ async fn partitions() {
         egress: egress.clone(),
         auth: Arc::clone(&auth),
         bus: Arc::clone(&bus),
-        limiter: Arc::new(Limiter::new(&[])),
+        source: Arc::new(Source::new(&[])),
         tenants: Arc::default(),
     };
     let before = resident_kib();

@@ -327,7 +327,7 @@ pub struct LoginView {
     pub connector: String,
     /// The table's name.
     pub auth: String,
-    /// `logged_in`, `logged_out` or `unreadable`.
+    /// `logged_in`, `logged_out`, `refused` (the provider ended it) or `unreadable`.
     pub state: String,
     /// When somebody has to log in again, where that is known.
     pub expires_at: Option<Timestamp>,

@@ -22,7 +22,7 @@ use super::{
     views,
 };
 use crate::{
-    auth::Redirected,
+    auth::{LoginState, Redirected},
     bus::{Bus, DeadId, DeadSummary},
     engine::{Engine, Login, ReloadReport},
     event::{Event, EventId},
@@ -43,6 +43,7 @@ const BULK_TIME: Duration = Duration::from_secs(20);
 fn logins(engine: &Engine) -> LoginList {
     let view = |login: Login| {
         let (state, expires_at, message) = match login.state {
+            Ok(Some(LoginState { refused: Some(message), .. })) => ("refused", None, Some(message)),
             Ok(Some(state)) => ("logged_in", state.expires_at, None),
             Ok(None) => ("logged_out", None, None),
             Err(error) => ("unreadable", None, Some(error.to_string())),

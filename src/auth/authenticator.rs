@@ -1,6 +1,7 @@
 //! The token cache, and who may refresh.
 
 mod person;
+mod principal;
 
 use std::{
     collections::VecDeque,
@@ -20,6 +21,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 pub use person::LoginState;
 use person::{LoggedIn, seed_of};
+pub use principal::Principal;
 
 use super::{
     code::Pending,
@@ -107,6 +109,8 @@ struct Entry {
     handed_out: Mutex<VecDeque<Secret>>,
     /// The client certificate, and until when it is not looked up again.
     identity: Mutex<Option<(Timestamp, Identity)>>,
+    /// Who asks, and until when that is not looked up again.
+    principal: Mutex<Option<(Timestamp, Principal)>>,
     /// A person's login that is not finished.
     pending: Mutex<Option<Pending>>,
     /// Whoever holds it asks the token endpoint.
@@ -133,6 +137,7 @@ impl Entry {
             current: Mutex::new(None),
             handed_out: Mutex::default(),
             pending: Mutex::new(None),
+            principal: Mutex::new(None),
             identity: Mutex::new(None),
             turn: tokio::sync::Mutex::default(),
             rounds: AtomicU64::new(0),

@@ -21,7 +21,7 @@ mod sign;
 mod stored;
 mod vault;
 
-pub use authenticator::{AuthError, Authenticator, LoginState, Resealed};
+pub use authenticator::{AuthError, Authenticator, LoginState, Principal, Resealed};
 pub use code::{Begun, Redirected};
 pub use credential::Carried;
 pub use vault::Vault;

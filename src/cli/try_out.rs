@@ -18,12 +18,11 @@ use super::{
 use crate::{
     auth::Authenticator,
     bus::MemoryBus,
-    deliver::Limiter,
     diagnostic::{Severity, render_human},
     egress::{Cidr, Egress, EgressConfig},
     engine::files::{FolderSources, project_root},
     event::{Origin, Record},
-    ingest::poll::{Poller, Sampled},
+    ingest::poll::{Poller, Sampled, Source},
     map::Env,
     plan::{ConnectorPlan, PollPlan, StreamPlan, compile_file},
     world::{FolderSecrets, SystemClock, SystemEntropy, World},
@@ -188,7 +187,7 @@ async fn poll(
         egress,
         auth,
         bus,
-        limiter: Arc::new(Limiter::new(&plan.rate)),
+        source: Arc::new(Source::new(&plan.rate)),
         tenants: Arc::default(),
     };
     let sampled = poller.sample(args.max).await;

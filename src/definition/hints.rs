@@ -2,10 +2,10 @@
 //! the language names and the engine does not run yet. This is the one list of the latter.
 
 use super::{
-    auth::AuthDef,
+    auth::{self, AuthDef, AuthType},
     connector::ConnectorDef,
     cursor::CursorDef,
-    destination::DestinationDef,
+    destination::{self, DestinationDef, DestinationType},
     job::JobDef,
     on::RuleDef,
     page::PageDef,
@@ -50,6 +50,21 @@ static TABLES: &[&Table] = &[
 
 /// A help line names at most so many tables.
 const MAX_HOMES: usize = 3;
+
+/// The keys that a table of a type may have; `None` where types do not matter, or there is none of that name.
+pub fn keys_of_type(table: &Table, kind: &str) -> Option<Vec<&'static str>> {
+    let (required, optional, common): (&[&str], &[&str], &[&str]) =
+        if table.title == AuthDef::TABLE.title {
+            let (required, optional) = auth::keys_of(AuthType::of_word(kind)?);
+            (required, optional, &["type"])
+        } else if table.title == DestinationDef::TABLE.title {
+            let (required, optional) = destination::keys_of(DestinationType::of_word(kind)?);
+            (required, optional, destination::COMMON_KEYS)
+        } else {
+            return None;
+        };
+    Some(common.iter().chain(required).chain(optional).copied().collect())
+}
 
 /// The help line for a key that does not exist in `table` and is near to none that does.
 pub fn key(name: &str, table: &Table) -> Option<String> {

@@ -313,11 +313,12 @@ impl<'a> Reader<'a> {
             self.wrong_type(node, &Shape::Table(table));
             return None;
         };
+        let kind = entries.get("type").and_then(|kind| kind.get_ref().as_str());
         for (key, _) in entries {
             let name: &str = key.get_ref();
             if !table.keys.iter().any(|known| known.name == name) {
                 let at = self.loc(key.span());
-                self.unknown_key(at, name, table);
+                self.unknown_key(at, name, table, kind);
             }
         }
         let missing: Vec<&Key> = table
@@ -331,8 +332,11 @@ impl<'a> Reader<'a> {
         Some(entries)
     }
 
-    fn unknown_key(&mut self, at: Loc, name: &str, table: &'static Table) {
-        let names = || table.keys.iter().map(|key| key.name);
+    fn unknown_key(&mut self, at: Loc, name: &str, table: &'static Table, kind: Option<&str>) {
+        // Of a table that has a type, only that type's keys are of use.
+        let of_type = kind.and_then(|kind| hints::keys_of_type(table, kind));
+        let is_of_type = |key: &&Key| of_type.as_ref().is_none_or(|keys| keys.contains(&key.name));
+        let names = || table.keys.iter().filter(is_of_type).map(|key| key.name);
         let near = nearest(name, names());
         let label = match near {
             Some(near) => format!("did you mean `{near}`?"),
@@ -542,6 +546,12 @@ macro_rules! choice {
             #[allow(dead_code)] // Only some messages repeat the word.
             pub fn word(self) -> &'static str {
                 match self { $(Self::$variant => $word,)+ }
+            }
+
+            /// What a word is.
+            #[allow(dead_code)] // Only some messages depend on one.
+            pub fn of_word(word: &str) -> Option<Self> {
+                match word { $($word => Some(Self::$variant),)+ _ => None }
             }
         }
 

@@ -128,8 +128,10 @@ codes! {
         "`like` names another stream of the file, one that is written out.";
     BAD_JOB "E0411" Error "job that cannot be waited for",
         "A poll's `job` says how to tell that a report is ready, and where it is; this one would never be, or be another's.";
-    BAD_EACH "E0415" Error "fan-out or detail that cannot be",
-        "`each` and `detail` say what requests are made for; this entry stands for nothing, for itself, or for the same twice.";
+    BAD_EACH "E0415" Error "fan-out that cannot be",
+        "`each` says what requests are made for; this entry stands for nothing, for itself, or for the same twice.";
+    BAD_DETAIL "E0416" Error "detail that cannot be",
+        "`detail` asks once more for each listed record; this one asks for the same each time, or its name is taken.";
     // Webhook, verify.
     BAD_ROUTE "E0501" Error "not a webhook path",
         "A webhook path begins with `/`, has no trailing slash, and matches exactly.";

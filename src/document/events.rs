@@ -10,9 +10,10 @@ use crate::{
     diagnostic::counted,
     map::Expr,
     plan::{
-        Algorithm, CursorFormat, CursorPlan, CursorStart, Dedupe, DownloadPlan, Encoding, Jitter,
-        JobPlan, PageBy, PagePlan, PollPlan, RequestBody, ScheduleWhen, SignedPart, Sorted,
-        StreamPlan, TimestampPlan, VerifyPlan, WebhookPlan,
+        Algorithm, CursorFormat, CursorPlan, CursorStart, Dedupe, DetailPlan, DownloadPlan,
+        EachFrom, EachPlan, Encoding, Group, Jitter, JobPlan, PageBy, PagePlan, PollPlan,
+        RequestBody, ScheduleWhen, SignedPart, Sorted, StreamPlan, TimestampPlan, VerifyPlan,
+        WebhookPlan,
     },
 };
 
@@ -161,6 +162,9 @@ fn poll_rows(subject: &Subject<'_>, stream: &StreamPlan, poll: &PollPlan) -> Row
     let mut rows = Rows::new();
     let url = shown::address(poll.url.source());
     add(&mut rows, "Asks", Line::new().code(format!("{} {url}", poll.method)));
+    for each in &poll.each {
+        add(&mut rows, "For each", partitions(each));
+    }
     if !poll.query.is_empty() {
         add(&mut rows, "Query", shown::settings(subject, &poll.query));
     }
@@ -190,6 +194,9 @@ fn poll_rows(subject: &Subject<'_>, stream: &StreamPlan, poll: &PollPlan) -> Row
         None => Line::from("the items of the answer, or the one object"),
     };
     add(&mut rows, "Records", records);
+    for detail in &poll.detail {
+        add(&mut rows, "Details", document(detail));
+    }
     if !poll.decode.is_plain() {
         add(&mut rows, "Written in", poll.decode.to_string());
     }
@@ -244,6 +251,41 @@ fn job_rows(subject: &Subject<'_>, job: &JobPlan, rows: &mut Rows) {
         }
     };
     add(rows, "Result", result);
+}
+
+/// What requests are made for.
+fn partitions(each: &EachPlan) -> Line {
+    let line = Line::new().code(&*each.name).text(": ");
+    let line = match &each.from {
+        EachFrom::Values(values) => line.text("of ").then(code(values)),
+        EachFrom::Stream { stream, over, only, changed } => {
+            let which = if *changed { "each changed record of " } else { "each record of " };
+            let line = line.text(which).code(&**stream);
+            let line = match over {
+                Some(over) => line.text(", for its ").then(code(over)),
+                None => line,
+            };
+            match only {
+                Some(only) => line.text(", of which only ").then(code(only)),
+                None => line,
+            }
+        }
+    };
+    match each.group {
+        Group::One => line,
+        Group::Of(size) => line.text(format!(", {size} in one request")),
+        Group::All => line.text(", all in one request"),
+    }
+}
+
+/// What is asked for each listed record.
+fn document(detail: &DetailPlan) -> Line {
+    let url = shown::address(detail.poll.url.source());
+    let line = Line::new().code(format!("{} {url}", detail.poll.method)).text(" for each record: ");
+    match &detail.name {
+        Some(name) => line.text("joined as ").code(format!("with.{name}")),
+        None => line.text("its answer is the record"),
+    }
 }
 
 fn schedule(stream: &StreamPlan) -> Line {

@@ -28,14 +28,24 @@ const FIRST_MILLIS: f64 = 1e11;
 /// When the peer may be asked again, where an answer says that its budget is spent.
 pub fn spent_until(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Option<Timestamp> {
     let refused = (status == StatusCode::TOO_MANY_REQUESTS).then(|| retry_after(headers, now));
-    let told = draft(headers).or_else(|| {
+    let reset =
+        told(headers).filter(|(remaining, _)| *remaining <= 0.0).map(|(_, reset)| wait(reset, now));
+    let wait = refused.flatten().max(reset)?.min(LONGEST);
+    (!wait.is_zero()).then(|| now.plus(wait))
+}
+
+/// How many requests are left until the reset, where an answer says so.
+pub fn left(headers: &HeaderMap) -> Option<u64> {
+    told(headers).map(|(remaining, _)| remaining.max(0.0) as u64)
+}
+
+/// What remains, and the reset.
+fn told(headers: &HeaderMap) -> Option<(f64, f64)> {
+    draft(headers).or_else(|| {
         PAIRS.iter().find_map(|(remaining, reset)| {
             Some((number(headers, remaining)?, number(headers, reset)?))
         })
-    });
-    let reset = told.filter(|(remaining, _)| *remaining <= 0.0).map(|(_, reset)| wait(reset, now));
-    let wait = refused.flatten().max(reset)?.min(LONGEST);
-    (!wait.is_zero()).then(|| now.plus(wait))
+    })
 }
 
 /// A reset as a wait. It is rounded up: whoever comes early has come in vain.

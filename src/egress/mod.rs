@@ -26,7 +26,7 @@ mod retry_after;
 mod script;
 mod tls;
 
-pub use budget::spent_until;
+pub use budget::{left, spent_until};
 pub use client::{Answer, Egress, EgressConfig, ExchangeLimits, header_values};
 pub use error::EgressError;
 pub use flowing::Flowing;

@@ -15,8 +15,12 @@ use super::{
     tasks::{TaskKind, panic_message},
 };
 use crate::{
-    deliver::Limiter, egress::Peer, event::Lane, ingest::poll::Poller, map::Env,
-    plan::ConnectorPlan, world::Timestamp,
+    egress::Peer,
+    event::Lane,
+    ingest::poll::{Poller, Source},
+    map::Env,
+    plan::ConnectorPlan,
+    world::Timestamp,
 };
 
 /// So many panics within [`CRASH_WINDOW`] are a crash loop.
@@ -251,13 +255,14 @@ fn polls(shared: &Shared, plan: &Arc<ConnectorPlan>) -> Box<[Arc<PollRuntime>]> 
 
 /// What runs the polls of a connector, one a stream that has one, scheduled or not.
 pub fn pollers(shared: &Shared, plan: &Arc<ConnectorPlan>) -> Vec<Poller> {
-    let mut limiter: Option<Arc<Limiter>> = None;
+    let mut source: Option<Arc<Source>> = None;
     let mut pollers = Vec::new();
     for stream in &plan.streams {
         let Some(poll) = &stream.poll else {
             continue;
         };
-        let limiter = limiter.get_or_insert_with(|| Arc::new(Limiter::new(&poll.rate)));
+        let made = || Arc::new(Source::new(&poll.rate).hearing(&shared.told));
+        let source = source.get_or_insert_with(made);
         pollers.push(Poller {
             connector: Arc::clone(plan),
             stream: Arc::clone(stream),
@@ -265,7 +270,7 @@ pub fn pollers(shared: &Shared, plan: &Arc<ConnectorPlan>) -> Vec<Poller> {
             egress: shared.egress.for_peer(Peer::Source(Arc::clone(&stream.name))),
             auth: Arc::clone(&shared.auth),
             bus: Arc::clone(&shared.bus),
-            limiter: Arc::clone(limiter),
+            source: Arc::clone(source),
             tenants: Arc::clone(&shared.tenants),
         });
     }

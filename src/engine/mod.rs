@@ -32,7 +32,8 @@ pub use login::Login;
 pub use replay::{ReplayReport, ReplayRequest};
 pub use solo::{Solo, SoloParts};
 pub use status::{
-    ConnectorStatus, DestinationStatus, JobStatus, ReloadReport, Status, StreamStatus,
+    ConnectorStatus, DestinationStatus, JobStatus, PartitionStatus, ReloadReport, Status,
+    StreamStatus,
 };
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -53,8 +54,11 @@ use crate::{
     deliver::Tenants,
     egress::{Egress, EgressConfig},
     event::Lane,
-    ingest::webhook::{WebhookLimits, WebhookObserver, WebhookServer},
-    observe::{Metrics, Outcome, redact},
+    ingest::{
+        poll::{Poller, Told},
+        webhook::{WebhookLimits, WebhookObserver, WebhookServer},
+    },
+    observe::{Metrics, Outcome, redact, write_poll_holds},
     plan::{BusKind, Settings},
     world::{SystemDisk, Timestamp, World},
 };
@@ -91,6 +95,7 @@ pub(crate) struct Shared {
     server: Arc<WebhookServer>,
     tasks: Tasks,
     backfills: backfill::Backfills,
+    told: Arc<Told>,
     tenants: Arc<Tenants>,
     in_hand: Arc<in_hand::InHand>,
 }
@@ -187,6 +192,7 @@ impl Engine {
                 server,
                 tasks,
                 backfills: backfill::Backfills::default(),
+                told: Arc::default(),
                 tenants,
                 in_hand,
             }),
@@ -265,7 +271,15 @@ impl Engine {
     /// Everything for Prometheus.
     pub fn metrics_text(&self) -> String {
         let bus = &self.shared.bus;
-        self.shared.metrics.render(&bus.health(), &bus.backlog(), self.now())
+        let mut text = self.shared.metrics.render(&bus.health(), &bus.backlog(), self.now());
+        let running = self.running.read();
+        let polls = running.connectors.values().flat_map(|connector| &connector.polls);
+        let holds = polls.map(|poll| {
+            let Poller { connector, stream, .. } = &poll.poller;
+            (connector.name.clone(), stream.name.clone(), poll.view().held.is_some())
+        });
+        write_poll_holds(&mut text, holds);
+        text
     }
 
     /// Field paths of a stream's raw records that views mask, see [`redact::raw_fields`]; `None`

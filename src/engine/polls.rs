@@ -235,12 +235,19 @@ impl PollRuntime {
 
     /// One run, counted and logged.
     async fn once(&self, began: Timestamp) -> Result<(), PollFailure> {
-        let ended = self.poller.run(&|_| {}).await;
+        // As pages become durable: a run that is interrupted has counted what it did.
+        let counted = Mutex::new(PollReport::default());
+        let count = |so_far: &PollReport| {
+            let mut counted = counted.lock();
+            self.count(&so_far.since(&counted));
+            *counted = so_far.clone();
+        };
+        let ended = self.poller.run(&count).await;
         let (report, failure) = match ended {
             Ok(report) => (report, None),
             Err((report, failure)) => (report, Some(failure)),
         };
-        self.count(&report);
+        count(&report);
         let clock = &self.poller.world.clock;
         let took_ms = clock.now().since(began).as_millis() as u64;
         let (connector, stream) = (&*self.poller.connector.name, &*self.poller.stream.name);

@@ -23,7 +23,7 @@ use crate::{
     deliver::Tenants,
     egress::{Egress, Peer},
     ingest::{
-        poll::{PollFailure, PollReport, Poller},
+        poll::{PollFailure, PollReport, Poller, Source},
         webhook::{WebhookObserver, WebhookServer},
     },
     observe::Metrics,
@@ -72,6 +72,7 @@ impl Solo {
         let metrics = Arc::new(Metrics::default());
         let tasks = Tasks::default();
         let backfills = super::backfill::Backfills::default();
+        let told = Arc::default();
         let in_hand = InHand::new(settings.max_in_hand_bytes, Arc::clone(&metrics.in_hand_bytes));
         let shared = Shared {
             world,
@@ -82,13 +83,21 @@ impl Solo {
             server,
             tasks,
             backfills,
+            told,
             tenants,
             in_hand,
         };
         let connector = Connector::build(&shared, &plan, 1)?;
         let routes = shared.server.change_routes(&[], &[Arc::clone(&plan)]);
         routes.map_err(|conflicts| conflicts.join("; "))?;
-        let pollers = pollers(&shared, &plan);
+        let mut pollers = pollers(&shared, &plan);
+        // Its peers answer one request after the other.
+        let rates = pollers.first().and_then(|poller| poller.stream.poll.as_deref());
+        let rates = rates.map(|poll| poll.rate.as_slice()).unwrap_or_default();
+        let source = Arc::new(Source::new(rates).in_order());
+        for poller in &mut pollers {
+            poller.source = Arc::clone(&source);
+        }
         let shared = Arc::new(shared);
         connector.start(&shared);
         Ok(Self {

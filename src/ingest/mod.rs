@@ -9,4 +9,4 @@ mod naming;
 pub mod poll;
 pub mod webhook;
 
-pub use naming::{Incoming, NameError, name_event, presumed};
+pub use naming::{Incoming, NameError, keyed, name_event, presumed};

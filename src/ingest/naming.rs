@@ -92,7 +92,44 @@ pub fn presumed(
     env: &Env,
 ) -> Result<NewEvent, NameError> {
     let env = env.clone().with_record("record", record.clone());
-    let (key, (revision, order)) = identity(stream, record, &env)?;
+    let name = identity(stream, record, &env)?;
+    Ok(unread(connector, stream, record, name, false))
+}
+
+/// What a record is by its key, where the rest of its name cannot be had: its hash stands in for its
+/// revision. It is no event, but it is there, and others may be read for it.
+pub fn keyed(
+    connector: &ConnectorPlan,
+    stream: &StreamPlan,
+    incoming: Incoming,
+) -> Result<Option<NewEvent>, NameError> {
+    let Incoming { record, env, .. } = incoming;
+    let mut env = env.with_record("record", record.clone());
+    if let Some(vars) = &stream.vars {
+        env = env.with("vars", Arc::clone(&vars.all));
+    }
+    if let Some(when) = &stream.when
+        && !when.test(&env)?
+    {
+        return Ok(None);
+    }
+    let key = match &stream.key[..] {
+        [] => record_hash(&record),
+        parts => key_of(parts, &env)?,
+    };
+    let delete = stream.delete.as_ref().map_or(Ok(false), |delete| delete.test(&env))?;
+    let revision = (record_hash(&record), None);
+    Ok(Some(unread(connector, stream, &record, (key, revision), delete)))
+}
+
+/// No more than a name.
+fn unread(
+    connector: &ConnectorPlan,
+    stream: &StreamPlan,
+    record: &Record,
+    (key, (revision, order)): (String, Revision),
+    delete: bool,
+) -> NewEvent {
     let event = Event {
         id: EventId::derive(&connector.name, &stream.name, &key, &revision),
         connector: Arc::clone(&connector.name),
@@ -103,13 +140,13 @@ pub fn presumed(
         tenant: None,
         received_at: Timestamp(0),
         origin: Origin::Poll,
-        delete: false,
+        delete,
         to: Vec::new(),
         record: record.clone(),
         with: None,
         traceparent: None,
     };
-    Ok(NewEvent { event: Arc::new(event), claim: claim_of(stream) })
+    NewEvent { event: Arc::new(event), claim: claim_of(stream) }
 }
 
 fn claim_of(stream: &StreamPlan) -> Claim {

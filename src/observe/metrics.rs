@@ -353,6 +353,20 @@ fn write_streams(out: &mut String, connectors: &Connectors) {
     }
 }
 
+/// Which polls are parked, of all there are: connector, stream, whether it is.
+pub fn write_poll_holds(
+    out: &mut String,
+    polls: impl IntoIterator<Item = (Arc<str>, Arc<str>, bool)>,
+) {
+    let name = "tenon_poll_held";
+    header(out, name, "gauge", "1 while a poll is parked and needs a person.");
+    for (connector, stream, is_held) in polls {
+        let (connector, stream) = (escaped(&connector), escaped(&stream));
+        let labels = format!("connector=\"{connector}\",stream=\"{stream}\"");
+        let _ = writeln!(out, "{name}{{{labels}}} {}", u8::from(is_held));
+    }
+}
+
 fn each_stream(connectors: &Connectors, mut show: impl FnMut(&str, &StreamMetrics)) {
     for (connector, metrics) in connectors {
         for (stream, counters) in metrics.streams.read().iter() {

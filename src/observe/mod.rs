@@ -7,4 +7,5 @@ mod metrics;
 
 pub use metrics::{
     ConnectorMetrics, DestinationMetrics, Histogram, Metrics, Outcome, StreamMetrics,
+    write_poll_holds,
 };

@@ -336,6 +336,14 @@ const EDITS: &[Edit] = &[
         )],
         &["webhook.tolerance"],
     ),
+    // What was signed long ago counts again.
+    (
+        &[
+            ("timestamp = { header = \"X-Time\" }\n", ""),
+            ("{{ timestamp }}.{{ body }}\"", "{{ request.headers['x-time'] }}.{{ body }}\""),
+        ],
+        &["webhook.open"],
+    ),
     (
         &[(
             "[stream.orders]",

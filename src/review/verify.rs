@@ -108,6 +108,9 @@ fn effect_of(old: &VerifyPlan, new: &VerifyPlan) -> (rule::Rule, &'static str) {
     if drops(|plan| plan.once.is_some()) {
         return (rule::VERIFY_OPEN, "whoever captured a request may send it with another body");
     }
+    if drops(|plan| plan.timestamp.is_some()) && new.once.is_none() {
+        return (rule::VERIFY_OPEN, "whoever captured a request may send it again at any time");
+    }
     if drops(|plan| plan.require.is_some()) {
         return (rule::VERIFY_OPEN, "requests are taken that were refused");
     }

@@ -25,10 +25,9 @@ use super::{
 use crate::{
     auth::Authenticator,
     bus::{Bus as _, MemoryBus},
-    deliver::Limiter,
     diagnostic::SourceFile,
     egress::{Answer, Egress, EgressError, ExchangeLimits, Peer, Script},
-    ingest::poll::{PollFailure, Poller},
+    ingest::poll::{self, PollFailure, Poller},
     observe::redact::{MASK, raw_fields},
     plan::{self, ConnectorPlan, Sources, StreamPlan, VerifyPlan},
     world::{BoxFuture, Secret, Timestamp, World},
@@ -141,7 +140,8 @@ pub async fn poll(
         egress: egress.for_peer(Peer::Source(Arc::clone(&stream.name))),
         auth: Arc::clone(&auth),
         bus: bus.clone(),
-        limiter: Arc::new(Limiter::new(rate)),
+        // What is heard is told again in the order of the requests.
+        source: Arc::new(poll::Source::new(rate).in_order()),
         tenants: Arc::default(),
     };
     let ended = poller.run(&|_| {}).await;

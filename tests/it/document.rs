@@ -81,6 +81,46 @@ fn page(text: &str) -> String {
     document::markdown(&document::page(&subject(&written(&[("shop.toml", text)]))))
 }
 
+#[test]
+fn a_page_says_what_requests_are_made_for() {
+    let page = page(
+        r#"
+name = "tracker"
+[source]
+base = "https://tracker.example"
+[schedule]
+every = "5m"
+[stream.projects]
+key = "$.id"
+to  = []
+[stream.projects.poll]
+path = "/projects"
+[stream.tasks]
+key = "$.id"
+[stream.tasks.poll]
+path   = "/tasks"
+query  = { of = "{{ each.project | map(attribute='id') | join(',') }}", kind = "{{ each.kind }}" }
+detail = [{ name = "notes", path = "/tasks/{{ record.id }}/notes" }, { path = "/tasks/{{ record.id }}" }]
+[stream.tasks.poll.each]
+kind = ["open", "done"]
+[stream.tasks.poll.each.project]
+stream  = "projects"
+changed = true
+batch   = 50
+[destination.log]
+type = "stdout"
+"#,
+    );
+    let told: Vec<&str> =
+        page.lines().filter(|l| l.contains("For each") || l.contains("Details")).collect();
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    | For each | `kind`: of `["open","done"]` |
+    | For each | `project`: each changed record of `projects`, 50 in one request |
+    | Details | `GET https://tracker.example/tasks/{{ record.id }}/notes` for each record: joined as `with.notes` |
+    | Details | `GET https://tracker.example/tasks/{{ record.id }}` for each record: its answer is the record |
+    "#);
+}
+
 fn html(text: &str) -> String {
     let written = written(&[("shop.toml", text)]);
     let subject = subject(&written);

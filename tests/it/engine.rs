@@ -693,6 +693,25 @@ async fn the_same_revision_by_webhook_and_by_poll_is_one_event() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_held_poll_has_a_gauge() {
+    let sink = MockServer::start(|_| Reply::status(200)).await;
+    let api = MockServer::scripted([Reply::status(403), Reply::json(json!([{"id": "1"}]))]).await;
+    let polled = format!(
+        "[source]\nbase = \"{}\"\n[schedule]\nevery = \"1h\"\n[stream.orders.poll]\npath = \"/all\"\n",
+        api.url("")
+    );
+    let stage = Stage::with(&[("a.toml", &connector("a", &sink, &polled))]).await;
+    let gauge = r#"tenon_poll_held{connector="a",stream="orders"}"#;
+    stage.until("held", |e| e.status().connectors[0].streams[0].held.is_some()).await;
+    assert_eq!(stage.metric(gauge), 1);
+    stage.engine.resume("a", None).await.unwrap();
+    stage.until("polled", |e| e.status().connectors[0].streams[0].last_poll.is_some()).await;
+    stage.settled().await;
+    assert_eq!(stage.metric(gauge), 0);
+    assert!(stage.engine.metrics_text().contains(&format!("{gauge} 0")));
+}
+
+#[tokio::test(start_paused = true)]
 async fn history_is_replayed_dry_first_then_under_the_old_keys() {
     let sink = MockServer::start(|_| Reply::status(200)).await;
     let stage = Stage::with(&[("a.toml", &connector("a", &sink, ""))]).await;

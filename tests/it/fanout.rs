@@ -14,11 +14,10 @@ use serde_json::json;
 use tenon::{
     auth::Authenticator,
     bus::{Bus, MemoryBus},
-    deliver::Limiter,
     diagnostic::{SourceFile, render_human},
     egress::{Egress, EgressConfig},
     event::Event,
-    ingest::poll::{PollFailure, PollReport, Poller, cursor_text, partition_key},
+    ingest::poll::{PollFailure, PollReport, Poller, Source, cursor_text, partition_key},
     plan::{CompiledFile, ConnectorPlan, Sources, compile_file},
     world::{ScriptedClock, ScriptedEntropy, StaticSecrets, Timestamp, World},
 };
@@ -89,7 +88,7 @@ impl Rig {
             egress,
             auth: Arc::new(auth),
             bus: self.bus.clone(),
-            limiter: Arc::new(Limiter::new(&[])),
+            source: Arc::new(Source::new(&[])),
             tenants: Arc::default(),
         }
     }
@@ -760,4 +759,196 @@ each = { order = "orders" }
     spent.store(false, Relaxed);
     let report = rig.fine("lines").await;
     assert_eq!((report.requests, report.accepted), (1, 1), "only what was not read");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_parent_without_a_revision_is_no_event_and_is_read_for_all_the_same() {
+    let server = MockServer::start(|seen| match seen.path() {
+        "/orders" => Reply::json(json!([
+            { "id": 1, "updated": "2026-01-01" }, { "id": 2, "updated": "" }, { "id": 3 },
+        ])),
+        path => Reply::json(json!([{ "id": path }])),
+    })
+    .await;
+    let rig = Rig::new(
+        &server,
+        r#"
+[stream.orders]
+key      = "$.id"
+revision = "$.updated"
+[stream.orders.poll]
+path = "/orders"
+
+[stream.lines]
+key = "$.id"
+[stream.lines.poll]
+path = "/lines/{{ each.order.id }}"
+each = { order = "orders" }
+"#,
+    );
+    let report = rig.fine("orders").await;
+    assert_eq!((report.accepted, report.unnamed), (1, 2));
+    rig.fine("lines").await;
+    assert_eq!(rig.keys("lines"), ["/lines/1", "/lines/2", "/lines/3"]);
+    // Nor are they parents that have to be written again.
+    rig.fine("orders").await;
+    assert_eq!(rig.keys("orders"), ["1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn others_run_while_partitions_are_passed_over() {
+    let server = MockServer::start(|seen| match seen.path() {
+        "/orders" => Reply::json((0..5_000).map(|id| json!({ "id": id })).collect::<Vec<_>>()),
+        _ => Reply::json(json!([])),
+    })
+    .await;
+    let rig = Rig::new(
+        &server,
+        r#"
+[stream.orders]
+key = "$.id"
+to  = []
+[stream.orders.poll]
+path = "/orders"
+
+[stream.lines]
+key = "$.id"
+[stream.lines.poll]
+path   = "/lines"
+method = "POST"
+body   = { ids = "{{ each.order | map(attribute='id') | list }}" }
+
+[stream.lines.poll.each.order]
+stream  = "orders"
+batch   = 500
+changed = true
+"#,
+    );
+    rig.fine("orders").await;
+    assert_eq!(rig.fine("lines").await.requests, 10);
+    let poller = rig.poller("lines");
+    let mut run = std::pin::pin!(poller.run(&|_| {}));
+    let mut turns = 0;
+    let report = std::future::poll_fn(|context| {
+        turns += 1;
+        run.as_mut().poll(context)
+    })
+    .await
+    .unwrap();
+    assert_eq!((report.requests, report.partitions), (0, 5_000));
+    assert!(turns > 15, "{turns}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_durable_is_counted_though_the_run_is_not_over() {
+    let gate = Arc::new(tokio::sync::Notify::new());
+    let held_back = Arc::clone(&gate);
+    let server = MockServer::start(move |seen| {
+        let page: u32 = seen.param("page").unwrap().parse().unwrap();
+        let items: Vec<_> =
+            (0..2).map(|n| json!({ "id": format!("{}.{page}.{n}", seen.path()) })).collect();
+        let reply = Reply::json(items);
+        if page == 3 { reply.gate(&held_back) } else { reply }
+    })
+    .await;
+    let rig = Rig::new(
+        &server,
+        r#"
+[stream.lines]
+key = "$.id"
+[stream.lines.poll]
+path = "/lines/{{ each.shop }}"
+each = { shop = ["a", "b"] }
+page = { by = "page", param = "page", size = 2 }
+concurrency = 2
+"#,
+    );
+    let counted = Mutex::new(PollReport::default());
+    let poller = rig.poller("lines");
+    let progress = |so_far: &PollReport| *counted.lock() = so_far.clone();
+    let run = poller.run(&progress);
+    // It waits for the third pages, and is dropped.
+    assert!(tokio::time::timeout(std::time::Duration::from_secs(9), run).await.is_err());
+    let counted = counted.lock();
+    assert_eq!((counted.accepted, counted.pages), (8, 4));
+}
+
+#[test]
+fn a_list_that_is_used_as_one_record_is_said() {
+    let grouped = |request: &str| {
+        said(&format!(
+            "[stream.projects]\nkey = \"$.id\"\n[stream.projects.poll]\npath = \"/projects\"\n\
+             [stream.tasks]\nkey = \"$.id\"\n[stream.tasks.poll]\npath = \"/tasks\"\n\
+             query = {{ ids = \"{request}\" }}\n\
+             each = {{ project = {{ stream = \"projects\", batch = 50 }} }}\n"
+        ))
+    };
+    let wrong = grouped("{{ each.project.id }}");
+    assert!(wrong.contains("E0415") && wrong.contains("`each.project` is a list"), "{wrong}");
+    assert!(wrong.contains("`{{ each.project.id }}` asks for one"), "{wrong}");
+    let right = grouped("{{ each.project | map(attribute='id') | join(',') }}");
+    assert!(!right.contains("E0415"), "{right}");
+}
+
+#[test]
+fn a_name_of_with_that_a_detail_takes_is_said() {
+    let with = |own: &str| {
+        said(&format!(
+            "[stream.orders]\nkey = \"$.id\"\nwith = {{ {own} = \"$.lines\" }}\n\
+             [stream.orders.poll]\npath = \"/orders\"\n\
+             detail = [{{ name = \"lines\", path = \"/orders/{{{{ record.id }}}}/lines\" }}]\n"
+        ))
+    };
+    let wrong = with("lines");
+    assert!(wrong.contains("E0416") && wrong.contains("`with.lines` is made twice"), "{wrong}");
+    assert!(!with("listed").contains("E0416"));
+}
+
+#[test]
+fn an_end_before_the_beginning_is_said() {
+    for (format, start, until, is_wrong) in [
+        ("rfc3339", "2025-01-02", "2025-01-01", true),
+        ("rfc3339", "2025-01-01T00:00:00Z", "2025-01-01", false),
+        ("rfc3339", "-2d", "-90d", true),
+        ("rfc3339", "-90d", "-2d", false),
+        // That depends on when it is asked.
+        ("rfc3339", "-2d", "2025-01-01", false),
+        ("integer", "10", "9", true),
+        ("integer", "9", "10", false),
+        ("epoch_s", "1700000000", "1600000000", true),
+        ("string", "b", "a", true),
+    ] {
+        let said = said(&format!(
+            "[stream.orders]\nkey = \"$.id\"\n[stream.orders.poll]\npath = \"/orders\"\n\
+             [stream.orders.poll.cursor]\nfield = \"$.at\"\nformat = \"{format}\"\n\
+             start = \"{start}\"\nuntil = \"{until}\"\nstart_param = \"since\"\n"
+        ));
+        let is_said = said.contains("`until` is before `start`");
+        assert_eq!(is_said, is_wrong, "{format} {start} {until}: {said}");
+    }
+}
+
+#[test]
+fn of_a_type_only_its_own_keys_are_expected() {
+    let said = said(
+        "[auth.api]\ntype = \"bearer\"\ntoken = \"{{ secret.KEY }}\"\nzzz = 1\n\
+         [destination.file]\ntype = \"file\"\npath = \"/tmp/x\"\nzzz = 1\n\
+         [stream.orders]\nkey = \"$.id\"\nto = [\"file\"]\n\
+         [stream.orders.poll]\npath = \"/orders\"\nauth = \"api\"\n",
+    );
+    assert!(said.contains("expected one of `type`, `token`, `identity`\n"), "{said}");
+    assert!(said.contains("`rotate`") && !said.contains("`refresh_token`"), "{said}");
+    assert!(!said.contains("`max_response`"), "{said}");
+}
+
+#[test]
+fn a_streams_variable_that_nothing_uses_is_said() {
+    let vars = |name: &str| {
+        said(&format!(
+            "[stream.orders]\nkey = \"$.id\"\n[stream.orders.vars]\n{name} = \"a\"\n\
+             [stream.orders.poll]\npath = \"/{{{{ vars.kind }}}}\"\n[vars]\nkind = \"b\"\n"
+        ))
+    };
+    assert!(vars("kinds").contains("variable `kinds` is never used"), "{}", vars("kinds"));
+    assert!(!vars("kind").contains("W0201"), "{}", vars("kind"));
 }

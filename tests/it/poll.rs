@@ -13,10 +13,9 @@ use serde_json::{Value, json};
 use tenon::{
     auth::Authenticator,
     bus::{Append, Bus, MemoryBus},
-    deliver::Limiter,
     egress::{Egress, EgressConfig},
     event::{Event, EventId},
-    ingest::poll::{PollFailure, PollReport, Poller, cursor_key, cursor_text},
+    ingest::poll::{PollFailure, PollReport, Poller, Source, cursor_key, cursor_text},
     map::{Expr, Library, Place, Site},
     plan::{
         AuthKind, AuthPlan, ClientAuth, ConnectorPlan, ContentHash, CursorFormat, CursorPlan,
@@ -190,7 +189,7 @@ impl Rig {
             egress,
             auth: Arc::new(auth),
             bus: self.bus.clone(),
-            limiter: Arc::new(Limiter::new(rate)),
+            source: Arc::new(Source::new(rate)),
             tenants: Arc::default(),
         }
     }
@@ -803,6 +802,35 @@ async fn an_unchanged_document_is_not_read_again() {
     // A changed connector has to see the document again.
     rig.content = ContentHash([1; 16]);
     assert_eq!(rig.run().await.unwrap().items, 1);
+    // Of a list in pages the same, where it is one page, which says itself that there is no more.
+    for (total, by, asks) in [
+        (3, PageBy::Page { param: Some("page".to_owned()), first: 1 }, true),
+        (3, PageBy::Offset { param: Some("offset".to_owned()) }, true),
+        (3, by_token(), true),
+        // Another page may follow, and this one be the same.
+        (3, PageBy::Link, false),
+        // Of several, the first says nothing of the others.
+        (13, PageBy::Page { param: Some("page".to_owned()), first: 1 }, false),
+        (13, by_token(), false),
+    ] {
+        let mut api = list_api(total);
+        let server = MockServer::start(move |seen| match seen.header("if-none-match") {
+            Some("\"v1\"") => Reply::status(304),
+            _ => api(seen).header("etag", "\"v1\""),
+        })
+        .await;
+        let mut plan = poll(&server.url("/orders"));
+        plan.page = sized(by.clone(), 10);
+        let rig = Rig::new(plan);
+        let read = rig.run().await.unwrap();
+        let again = rig.run().await.unwrap();
+        assert_eq!((read.accepted, again.accepted), (total as u64, 0), "{by:?}");
+        let expected = if asks { (1, 0) } else { (read.requests, read.items) };
+        assert_eq!((again.requests, again.items), expected, "{by:?}");
+        let conditions =
+            server.seen().iter().filter(|seen| seen.header("if-none-match").is_some()).count();
+        assert_eq!(conditions, usize::from(asks), "{by:?}");
+    }
     // "Not modified" that nobody asked for is no success.
     let server = MockServer::start(|_| Reply::status(304)).await;
     let rig = Rig::new(poll(&server.url("/orders")));

@@ -19,12 +19,15 @@ use crate::{
 const LONGEST_UNREFRESHED: Duration = Duration::from_hours(1);
 
 /// What a person's login left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoginState {
     /// Whether there is a refresh token, so that nobody has to log in again.
     pub renews: bool,
     /// When somebody has to, where that is known.
     pub expires_at: Option<Timestamp>,
+    /// Why it is of no use any more, by the token endpoint's account since this daemon began: somebody has to
+    /// log in again. One line, without secrets.
+    pub refused: Option<String>,
 }
 
 /// What a login has for a request.
@@ -154,9 +157,16 @@ impl Authenticator {
         let AuthKind::OAuth2(oauth2) = &plan.kind else { return Err(nobody_logs_in(plan)) };
         let asked = Asked { connector, plan, env };
         let kept = self.kept(asked, seed_of(oauth2, env)?)?;
+        // While somebody asks the endpoint, what it said before is not the last word.
+        let entry = self.entry(connector, plan);
+        let refused = entry.turn.try_lock().ok().and_then(|turn| match &turn.error {
+            Some(AuthError::Held(message)) => Some(message.clone()),
+            _ => None,
+        });
         Ok(kept.map(|kept| LoginState {
             renews: kept.refresh_token.is_some(),
             expires_at: kept.expires_at.filter(|_| kept.refresh_token.is_none()),
+            refused,
         }))
     }
 }

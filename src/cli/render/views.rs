@@ -11,8 +11,8 @@ use crate::{
     cli::when::short,
     diagnostic::counted,
     engine::{
-        BackfillStatus, ConnectorStatus, DestinationStatus, ReloadReport, ReplayReport,
-        StreamStatus,
+        BackfillStatus, ConnectorStatus, DestinationStatus, PartitionStatus, ReloadReport,
+        ReplayReport, StreamStatus,
     },
     ingest::poll::state::{Rewind, Rewound, StreamState},
     world::Timestamp,
@@ -140,6 +140,13 @@ fn detail(view: &StatusView, connector: &ConnectorStatus, now: Timestamp) -> Str
         let headings = ["STREAM", "WEBHOOK", "LAST POLL", "RESULT", "NEXT POLL", "CURSOR"];
         let _ = write!(out, "\n{}", table(&headings, &[], &rows, Style::default()));
     }
+    let partitioned = connector.streams.iter().filter_map(|s| Some((s, s.partitions.as_ref()?)));
+    let rows: Vec<_> = partitioned.map(|(stream, all)| partition_row(stream, all)).collect();
+    if !rows.is_empty() {
+        let headings = ["STREAM", "PARTITIONS", "FAILING", "FURTHEST BACK", "FIRST FAILURE"];
+        let right = ["PARTITIONS", "FAILING"];
+        let _ = write!(out, "\n{}", table(&headings, &right, &rows, Style::default()));
+    }
     if !connector.destinations.is_empty() {
         let rows: Vec<_> = connector.destinations.iter().map(|d| destination_row(d, now)).collect();
         let headings = ["DESTINATION", "TYPE", "BACKLOG", "OLDEST", "HELD"];
@@ -170,6 +177,24 @@ fn result_of(stream: &StreamStatus, now: Timestamp) -> String {
         Some(job) => format!("waits for a job for {}", short(now.since(job.since))),
         None => stream.last_poll_result.clone().unwrap_or_default(),
     }
+}
+
+/// What a stream's poll is read for; a run that is not over says so.
+fn partition_row(stream: &StreamStatus, all: &PartitionStatus) -> Vec<Cell> {
+    let so_far = if all.under_way { " so far" } else { "" };
+    let pair = |name: &Option<String>, what: &Option<String>| match (name, what) {
+        (Some(name), Some(what)) => format!("{name}: {what}"),
+        (Some(name), None) => name.clone(),
+        _ => String::new(),
+    };
+    let tone = if all.failing > 0 { Tone::Bad } else { Tone::Plain };
+    vec![
+        stream.name.clone().into(),
+        format!("{}{so_far}", all.count).into(),
+        Cell { text: all.failing.to_string(), tone },
+        pair(&all.oldest, &all.oldest_cursor).into(),
+        pair(&all.first_failing, &all.first_failure).into(),
+    ]
 }
 
 fn destination_row(destination: &DestinationStatus, now: Timestamp) -> Vec<Cell> {

@@ -136,6 +136,30 @@ fn a_poll_that_waits_for_a_job_says_since_when() {
 }
 
 #[test]
+fn partitions_in_detail() {
+    let mut view = some_status();
+    let shop = &mut view.status.connectors[1];
+    shop.destinations.clear();
+    shop.streams[1].partitions = Some(PartitionStatus {
+        count: 1204,
+        failing: 2,
+        first_failing: Some("project=17".to_owned()),
+        first_failure: Some(
+            "GET https://api.example/projects/17 answered 404 Not Found".to_owned(),
+        ),
+        oldest: Some("project=3".to_owned()),
+        oldest_cursor: Some("2026-11-01T00:00:00Z".to_owned()),
+        under_way: true,
+    });
+    let shown = connectors_in_detail(&view, NOW);
+    let shown = shown.split("\n\n").last().unwrap();
+    insta::assert_snapshot!(shown, @r"
+    STREAM    PARTITIONS  FAILING  FURTHEST BACK                    FIRST FAILURE
+    refunds  1204 so far        2  project=3: 2026-11-01T00:00:00Z  project=17: GET https://api.example/projects/17 answered 404 Not Found
+    ");
+}
+
+#[test]
 fn a_trace_is_who_and_then_what_happened() {
     let step = |at, destination: Option<&str>, what: &str, detail: &str| StepView {
         at,

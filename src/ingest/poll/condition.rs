@@ -1,15 +1,22 @@
 //! Conditional requests: "anything new since?", with what the server gave for it.
 //!
-//! Only a run that is one request asks so, because 304 then means that the whole run has nothing to
-//! do. What the server gave is stored with the records it came with, and is worth nothing for
-//! another request or after a change of the connector.
+//! Only a window that was one page asks so, because 304 then means that the whole of it has nothing
+//! new: a page that was the last one is so still, as long as it is itself what says so. A `Link` header is
+//! not: the page may be the same when another one follows it. Of several pages the first says nothing of
+//! the others, so they are read again. What the server gave is stored with the records it came with, and
+//! is worth nothing for another request or after a change of the connector.
 
 use http::header;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{egress::Answer, plan::PageBy};
 
-use super::{request::Asked, run::Run, stored::Validator};
+use super::{
+    page::{Pages, Step},
+    request::Asked,
+    run::Run,
+    stored::Validator,
+};
 
 impl Run<'_> {
     /// Asks only for what is new, where this very request was answered before. Whether it does.
@@ -29,9 +36,16 @@ impl Run<'_> {
         true
     }
 
-    /// What the next run may ask with.
-    pub(super) fn validator_of(&self, asked: &Asked, answer: &Answer) -> Option<Validator> {
-        if !matches!(self.poll.page.by, PageBy::None) || self.poll.job.is_some() {
+    /// What the next run may ask with, after the only page of a window.
+    pub(super) fn validator_of(
+        &self,
+        asked: &Asked,
+        answer: &Answer,
+        pages: &Pages<'_>,
+        step: Step,
+    ) -> Option<Validator> {
+        let is_all = pages.read() == 1 && step == Step::Done;
+        if !is_all || matches!(self.poll.page.by, PageBy::Link) || self.poll.job.is_some() {
             return None;
         }
         let of = |name| Some(answer.headers.get(name)?.to_str().ok()?.to_owned());

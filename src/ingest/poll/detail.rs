@@ -142,6 +142,7 @@ impl Run<'_> {
         at: usize,
         record: &Record,
     ) -> (usize, u64, Vec<Result<Option<Record>, PollFailure>>) {
+        let _lane = self.poller.source.lane();
         let (mut sent, mut documents) = (0, Vec::with_capacity(self.poll.detail.len()));
         for plan in &self.poll.detail {
             let (count, document) = self.document(plan, record).await;

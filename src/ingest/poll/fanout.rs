@@ -8,16 +8,18 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use parking_lot::Mutex;
 
 use crate::{plan::PollPlan, world::Timestamp};
 
 use super::{
     PollFailure, PollReport, Poller,
     answer::MAX_WAIT_IN_RUN,
-    group::Units,
+    group::{Next, Unit, Units},
     journey::{Journey, journey_key},
     parents::Seen,
-    run::{Part, failed},
+    run::failed,
+    source::Lane,
 };
 
 /// So many partitions in a row that are refused or get no answer mean that the source is meant.
@@ -33,9 +35,24 @@ const LOGGED_FAILURES: u64 = 20;
 struct Ended {
     numbers: Vec<u64>,
     label: Arc<str>,
-    report: PollReport,
     failure: Option<PollFailure>,
     cursor: Option<String>,
+}
+
+/// What a run over partitions has done, whichever of them did it.
+struct Total<'a> {
+    report: Mutex<PollReport>,
+    progress: &'a (dyn Fn(&PollReport) + Send + Sync),
+}
+
+impl Total<'_> {
+    /// Adds what one of them did since this was last called for it.
+    fn count(&self, so_far: &PollReport, counted: &mut PollReport) {
+        let mut report = self.report.lock();
+        report.add(&so_far.since(counted));
+        *counted = so_far.clone();
+        (self.progress)(&report);
+    }
 }
 
 /// A run over partitions in progress.
@@ -74,46 +91,66 @@ impl Poller {
             succeeded: false,
             failed: 0,
         };
+        let total = Total { report: Mutex::new(report.clone()), progress };
+        let ended = self.read_units(poll, seen, &total, &mut units, &mut run).await;
+        *report = total.report.into_inner();
+        ended?;
+        run.arrive(units.unchanged(), report).await.map(|()| from_the_first)
+    }
+
+    async fn read_units(
+        &self,
+        poll: &PollPlan,
+        seen: Option<&Seen>,
+        total: &Total<'_>,
+        units: &mut Units<'_>,
+        run: &mut FanOut<'_>,
+    ) -> Result<(), PollFailure> {
         let mut flying = FuturesUnordered::new();
-        let mut looked_at = 0_u32;
         loop {
+            let mut is_later = false;
             while flying.len() < poll.concurrency.max(1) {
-                let Some(unit) = units.next(&mut run.trail)? else { break };
-                flying.push(self.unit(poll, unit.part, unit.numbers, seen));
-                looked_at += 1;
-                if looked_at.is_multiple_of(64) {
-                    tokio::task::yield_now().await;
-                }
+                let next = units.next(&mut run.trail)?;
+                is_later = matches!(next, Next::Later);
+                let Next::Unit(unit) = next else { break };
+                flying.push(self.unit(poll, unit, seen, total, self.source.lane()));
             }
-            let Some(ended) = flying.next().await else { break };
-            report.add(&ended.report);
-            progress(report);
+            let ended = tokio::select! {
+                biased;
+                Some(ended) = flying.next() => ended,
+                // However many there are that nothing is to be asked for, others may run.
+                () = tokio::task::yield_now(), if is_later => continue,
+                else => return Ok(()),
+            };
             if let Err(failure) = run.ended(ended) {
                 run.store_place(true).await?;
                 return Err(failure);
             }
             run.store_place(false).await?;
         }
-        run.arrive(units.unchanged(), report).await.map(|()| from_the_first)
     }
 
-    /// Reads a unit to its end.
+    /// Reads a unit to its end. What it does is counted as it becomes durable.
     async fn unit(
         &self,
         poll: &PollPlan,
-        part: Part,
-        numbers: Vec<u64>,
+        unit: Unit,
         seen: Option<&Seen>,
+        total: &Total<'_>,
+        _lane: Lane,
     ) -> Ended {
-        let mut report = PollReport::default();
+        let Unit { part, numbers } = unit;
+        let (mut report, counted) = (PollReport::default(), Mutex::default());
         let label = Arc::clone(&part.label);
-        let ended = Box::pin(self.run_part(poll, part, seen, &mut report, &|_| {})).await;
+        let count = |so_far: &PollReport| total.count(so_far, &mut counted.lock());
+        let ended = Box::pin(self.run_part(poll, part, seen, &mut report, &count)).await;
         report.partitions = numbers.len() as u64;
+        count(&report);
         let (cursor, failure) = match ended {
             Ok(cursor) => (cursor, None),
             Err(failure) => (None, Some(failure)),
         };
-        Ended { numbers, label, report, failure, cursor }
+        Ended { numbers, label, failure, cursor }
     }
 
     /// How far the last run over partitions came.

@@ -3,7 +3,10 @@
 //! A message names the method, the URL without the values of its query, the status, and the
 //! beginning of the body with the connector's secrets blotted out, should the server echo one.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
@@ -12,7 +15,7 @@ use crate::{
     auth::AuthError,
     egress::{Answer, EgressError, ExchangeLimits, Flowing, retry_after, spent_until},
     map::Env,
-    plan::{AuthPlan, End, PollPlan, Then},
+    plan::{End, PollPlan, Then},
     world::Timestamp,
 };
 
@@ -23,6 +26,7 @@ use super::{
     },
     on::{Ruling, rule_for},
     request::{Asked, describe},
+    told::Budget,
 };
 
 /// What came of a request.
@@ -31,15 +35,36 @@ pub(super) struct Fetched {
     pub requests: u64,
     /// The status of the last answer; `None` where there was none.
     pub status: Option<StatusCode>,
+    /// When it ended.
+    pub at: Timestamp,
     /// What was got, or why nothing was.
     pub got: Result<Got, PollFailure>,
 }
 
 /// What was sent so far.
 #[derive(Default)]
-struct Sent {
-    requests: u64,
-    status: Option<StatusCode>,
+pub(super) struct Sent {
+    requests: AtomicU64,
+    /// Of the last answer; 0 where there was none.
+    status: AtomicU16,
+}
+
+impl Sent {
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Relaxed)
+    }
+
+    pub fn status(&self) -> Option<StatusCode> {
+        StatusCode::from_u16(self.status.load(Relaxed)).ok()
+    }
+
+    fn once_more(&self) {
+        self.requests.fetch_add(1, Relaxed);
+    }
+
+    pub fn answered(&self, status: Option<StatusCode>) {
+        self.status.store(status.map_or(0, |status| status.as_u16()), Relaxed);
+    }
 }
 
 /// What an answer is, once the rules and the defaults have spoken.
@@ -56,8 +81,26 @@ pub(super) enum Got {
     Restart(String),
 }
 
+/// One try.
+pub(super) struct Tried {
+    /// When it ended.
+    pub at: Timestamp,
+    /// What came of it.
+    pub outcome: Result<Got, Trouble>,
+}
+
+impl Tried {
+    /// Of the answer, where it is kept.
+    pub fn bytes(&self) -> usize {
+        match &self.outcome {
+            Ok(Got::Answer(answer)) => answer.body.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// Why one try gave nothing.
-enum Trouble {
+pub(super) enum Trouble {
     /// Worth another try.
     Again { message: String, retry_after: Option<Duration>, tries: u32, otherwise: Option<End> },
     /// The API says when to come back: that is no failure.
@@ -66,31 +109,54 @@ enum Trouble {
     Unauthorized { message: String, renewable: bool },
     /// No use.
     Final(PollFailure),
+    /// It does not count: it was not sent, or there was no room yet for what came.
+    Anew,
 }
 
 impl Poller {
     /// Fetches a page, trying again within the run as long as that is a matter of seconds.
     pub(super) async fn fetch(&self, poll: &PollPlan, asked: &Asked) -> Fetched {
-        let mut sent = Sent::default();
+        self.fetch_on(poll, asked, None).await
+    }
+
+    /// The same after a first try, which counts.
+    pub(super) async fn fetch_after(
+        &self,
+        poll: &PollPlan,
+        asked: &Asked,
+        first: Tried,
+    ) -> Fetched {
+        self.fetch_on(poll, asked, Some(first)).await
+    }
+
+    async fn fetch_on(&self, poll: &PollPlan, asked: &Asked, first: Option<Tried>) -> Fetched {
+        let sent = Sent::default();
         // On the heap: with two of them in it, a run would be a large future.
-        let got = Box::pin(self.fetch_counting(poll, asked, &mut sent)).await;
-        Fetched { requests: sent.requests, status: sent.status, got }
+        let got = Box::pin(self.fetch_counting(poll, asked, first, &sent)).await;
+        let (requests, status) = (sent.requests(), sent.status());
+        Fetched { requests, status, at: self.world.clock.now(), got }
     }
 
     async fn fetch_counting(
         &self,
         poll: &PollPlan,
         asked: &Asked,
-        sent: &mut Sent,
+        mut first: Option<Tried>,
+        sent: &Sent,
     ) -> Result<Got, PollFailure> {
-        let auth = poll.auth.as_ref().and_then(|name| self.connector.auths.get(name));
         let (mut failures, mut waits, mut refreshed) = (0, 0, false);
         loop {
-            let trouble = match self.send(poll, auth.map(AsRef::as_ref), asked, sent).await {
+            let tried = match first.take() {
+                Some(tried) => tried,
+                None => self.try_once(poll, asked, usize::MAX, sent).await,
+            };
+            let Tried { at, outcome } = tried;
+            let trouble = match outcome {
                 Ok(got) => return Ok(got),
                 Err(trouble) => trouble,
             };
             match trouble {
+                Trouble::Anew => {}
                 Trouble::Final(failure) => return Err(failure),
                 Trouble::Unauthorized { message, renewable } => {
                     if refreshed || !renewable {
@@ -106,24 +172,25 @@ impl Poller {
                             None => Err(PollFailure::Later { message, retry_after }),
                         };
                     }
-                    self.pause(failures, retry_after, message).await?;
+                    self.pause(failures, retry_after, at, message).await?;
                 }
                 Trouble::Wait { message, wait } => {
                     waits += 1;
                     if waits >= MAX_WAITS {
                         return Err(PollFailure::Later { message, retry_after: wait });
                     }
-                    self.pause(waits, wait, message).await?;
+                    self.pause(waits, wait, at, message).await?;
                 }
             }
         }
     }
 
-    /// Waits before the next try, if that is a matter of seconds.
+    /// Waits before the next try after one that ended then, if that is a matter of seconds.
     async fn pause(
         &self,
         tries: u32,
         retry_after: Option<Duration>,
+        ended: Timestamp,
         message: String,
     ) -> Result<(), PollFailure> {
         let wait = wait(tries, retry_after, self.world.entropy.fraction());
@@ -134,40 +201,63 @@ impl Poller {
             connector = %self.connector.name, stream = %self.stream.name,
             wait_ms = wait.as_millis() as u64, "poll tries again: {message}",
         );
-        let clock = &self.world.clock;
-        clock.sleep_until(clock.now().plus(wait)).await;
+        self.world.clock.sleep_until(ended.plus(wait)).await;
         Ok(())
     }
 
-    /// One try.
+    /// One try, for an answer that is no longer than that.
+    pub(super) async fn try_once(
+        &self,
+        poll: &PollPlan,
+        asked: &Asked,
+        limit_bytes: usize,
+        sent: &Sent,
+    ) -> Tried {
+        let outcome = self.send(poll, asked, limit_bytes, sent).await;
+        Tried { at: self.world.clock.now(), outcome }
+    }
+
     async fn send(
         &self,
         poll: &PollPlan,
-        auth: Option<&AuthPlan>,
         asked: &Asked,
-        sent: &mut Sent,
+        limit_bytes: usize,
+        sent: &Sent,
     ) -> Result<Got, Trouble> {
-        sent.status = None;
+        sent.answered(None);
+        let auth = poll.auth.as_ref().and_then(|name| self.connector.auths.get(name));
+        let (name, env) = (&self.connector.name, self.secret_env());
+        let principal = auth.and_then(|plan| self.auth.principal(name, plan, &env));
+        let budget = principal.map(|principal| Budget::of(&asked.url, principal));
         // The turn first: a signature or a token would grow old while it is waited for.
-        self.await_rate().await.map_err(Trouble::Final)?;
+        self.await_rate(budget.as_ref()).await.map_err(Trouble::Final)?;
         let mut request = asked.request.clone();
         let mut carried = None;
         if let Some(plan) = auth {
-            let (name, env) = (&self.connector.name, self.secret_env());
             let applied = self.auth.apply(name, plan, &env, &mut request).await;
             let credential = applied.map_err(|error| Trouble::Final(auth_failure(error)))?;
             carried = Some((plan, credential));
         }
-        sent.requests += 1;
-        let limits =
-            ExchangeLimits { timeout: poll.timeout, max_response_bytes: poll.max_response_bytes };
+        sent.once_more();
+        let max_response_bytes = poll.max_response_bytes.min(limit_bytes);
+        let limits = ExchangeLimits { timeout: poll.timeout, max_response_bytes };
         let asked_for = describe(&poll.method, &asked.url);
         let exchanged = self.exchange(poll, request, limits).await;
-        let (answer, flowing) = exchanged.map_err(|error| no_answer(&error, &asked_for))?;
-        sent.status = Some(answer.status);
+        let (answer, flowing) = exchanged.map_err(|error| match error {
+            EgressError::ResponseTooLarge { limit_bytes }
+                if limit_bytes < poll.max_response_bytes =>
+            {
+                Trouble::Anew
+            }
+            error => no_answer(&error, &asked_for),
+        })?;
+        sent.answered(Some(answer.status));
         let now = self.world.clock.now();
         if let Some(until) = spent_until(answer.status, &answer.headers, now) {
-            self.limiter.pause_until(until);
+            self.source.limiter.pause_until(until);
+            if let Some(budget) = budget {
+                self.source.told.spent(budget, until, now);
+            }
         }
         let verdict = match rule_for(poll, self.vars(), &answer) {
             Ok(None) => self.accept(answer, &asked_for),
@@ -230,18 +320,27 @@ impl Poller {
 
     /// Waits for the source's rate, however long: giving up a run would only spend it again.
     /// What the API itself said of its budget ends the run where it is no matter of seconds.
-    async fn await_rate(&self) -> Result<(), PollFailure> {
-        let clock = &self.world.clock;
-        while let Err(at) = self.limiter.take(clock.now()) {
+    async fn await_rate(&self, budget: Option<&Budget>) -> Result<(), PollFailure> {
+        let (clock, source) = (&self.world.clock, &self.source);
+        loop {
             let now = clock.now();
-            let told = self.limiter.paused(now).map(|until| until.since(now));
-            if let Some(wait) = told.filter(|wait| *wait > MAX_WAIT_IN_RUN) {
+            let heard = budget.and_then(|budget| source.told.spent_until(budget, now));
+            let until = source.limiter.paused(now).max(heard);
+            if let Some(wait) = until.map(|until| until.since(now))
+                && wait > MAX_WAIT_IN_RUN
+            {
                 let message = "the API says that its budget is spent".to_owned();
                 return Err(PollFailure::Later { message, retry_after: Some(wait) });
             }
+            let at = match until {
+                Some(until) => until,
+                None => match source.limiter.take(now) {
+                    Ok(()) => return Ok(()),
+                    Err(at) => at,
+                },
+            };
             clock.sleep_until(at).await;
         }
-        Ok(())
     }
 
     /// What an answer means where no rule is for it.

@@ -21,6 +21,8 @@ use super::{
 
 /// How many requests are being put together at once.
 const OPEN_GROUPS: usize = 16;
+/// So many partitions are looked at before others may run.
+const LOOKED_AT: u32 = 256;
 /// A request is sent, however small, once so many partitions came after its first.
 const PATIENCE: u64 = 4_096;
 
@@ -29,6 +31,16 @@ pub(super) struct Unit {
     pub part: Part,
     /// The numbers of its partitions in the trail.
     pub numbers: Vec<u64>,
+}
+
+/// What comes next.
+pub(super) enum Next {
+    /// This.
+    Unit(Unit),
+    /// So far only partitions that there is nothing to ask for.
+    Later,
+    /// Nothing.
+    End,
 }
 
 /// A partition with its state.
@@ -65,13 +77,18 @@ impl<'a> Units<'a> {
     }
 
     /// The next one; its partitions are on the trail.
-    pub fn next(&mut self, trail: &mut Trail) -> Result<Option<Unit>, PollFailure> {
+    pub fn next(&mut self, trail: &mut Trail) -> Result<Next, PollFailure> {
         let size = match self.poll.each.last().map(|each| each.group) {
             Some(Group::Of(size)) => size,
             Some(Group::All) => usize::MAX,
             Some(Group::One) | None => 1,
         };
+        let mut looked_at = 0;
         while !self.ended {
+            if looked_at >= LOOKED_AT {
+                return Ok(Next::Later);
+            }
+            looked_at += 1;
             let Some(partition) = self.partitions.next()? else {
                 self.ended = true;
                 break;
@@ -81,7 +98,7 @@ impl<'a> Units<'a> {
             let stored = match self.poller.stored_at(&key) {
                 Ok(stored) => stored,
                 // What cannot be read is for a person; the others go on.
-                Err(failure) => return Ok(Some(self.broken(partition, number, failure))),
+                Err(failure) => return Ok(Next::Unit(self.broken(partition, number, failure))),
             };
             if partition.version.is_some() && partition.version == stored.parent {
                 self.unchanged += 1;
@@ -89,10 +106,10 @@ impl<'a> Units<'a> {
                 continue;
             }
             if let Some(unit) = self.add(Ready { partition, stored, number }, size, trail) {
-                return Ok(Some(unit));
+                return Ok(Next::Unit(unit));
             }
         }
-        Ok(self.groups.pop().map(|group| self.unit(group)))
+        Ok(self.groups.pop().map_or(Next::End, |group| Next::Unit(self.unit(group))))
     }
 
     /// Puts a partition to those that it can go with. A unit that is complete.

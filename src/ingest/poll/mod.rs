@@ -5,10 +5,11 @@
 //! over an answer that it did not understand.
 //!
 //! [`next_run`] says when; [`Poller::run`] does it. What decides is pure and by itself: `schedule`,
-//! `request`, `answer`, `records`, `explode`, `page`, `cursor`, `window`, `address`. What acts is `fetch`, `store`, `job`, `result` and `run`. What
+//! `request`, `answer`, `records`, `explode`, `page`, `cursor`, `window`, `address`. What acts is `fetch`, `ahead`, `store`, `job`, `result` and `run`. What
 //! is on disk is in `stored`, `journey`, `parents` and `waiting`.
 
 mod address;
+mod ahead;
 mod answer;
 mod backfill;
 mod condition;
@@ -33,12 +34,14 @@ mod result;
 mod run;
 mod sample;
 mod schedule;
+mod source;
 pub mod state;
 mod store;
 mod stored;
 mod stream;
 #[cfg(test)]
 mod testing;
+mod told;
 mod waiting;
 mod window;
 
@@ -47,5 +50,7 @@ pub use journey::{Journey, journey_key};
 pub use run::{PollFailure, PollReport, Poller};
 pub use sample::Sampled;
 pub use schedule::next_run;
+pub use source::Source;
 pub use stored::{StoredError, cursor_key, cursor_text, partition_key};
+pub use told::Told;
 pub use waiting::{Waiting, waiting};

@@ -19,6 +19,7 @@ use super::{
     PollFailure,
     answer::MAX_RETRY_AFTER,
     fetch::Got,
+    page::{Pages, Step},
     path::{Plain, touches},
     records::{Page, envelope},
     run::{Arrived, Flow, Run, response_of},
@@ -174,28 +175,57 @@ impl Arrived {
 }
 
 impl Run<'_> {
-    /// Does what a rule says of a request that gives no records.
+    /// Does what a rule says of a page that gives no records. `None`: the next page is asked for.
+    pub(super) async fn give_up_page(
+        &mut self,
+        got: Got,
+        window: &Window,
+        pages: &mut Pages<'_>,
+    ) -> Result<Option<Flow>, PollFailure> {
+        if let Some(flow) = self.said(got, window, pages.position().number) {
+            return Ok(Some(flow));
+        }
+        match pages.skip() {
+            Step::Next => Ok(None),
+            Step::Deep => Ok(Some(Flow::Deep)),
+            Step::Done => self.nothing_of(window).await.map(Some),
+        }
+    }
+
+    /// Does what a rule says of a request that all of a window hangs on, and that gives no records.
     pub(super) async fn give_up(&mut self, got: Got, window: &Window) -> Result<Flow, PollFailure> {
+        match self.said(got, window, 1) {
+            Some(flow) => Ok(flow),
+            None => self.nothing_of(window).await,
+        }
+    }
+
+    async fn nothing_of(&mut self, window: &Window) -> Result<Flow, PollFailure> {
+        let mut empty = Arrived::nothing(self.poller.world.clock.now());
+        empty.done = self.is_last_file();
+        self.store(empty, window).await.map(|()| Flow::On)
+    }
+
+    /// Logs and counts what a rule says. `None`: its records are given up.
+    fn said(&mut self, got: Got, window: &Window, page: i64) -> Option<Flow> {
         let (connector, stream) = (&self.poller.connector.name, &self.poller.stream.name);
         let partition = &self.label;
         match got {
             Got::Stop(message) => {
                 tracing::info!(%connector, %stream, %partition, "a rule ends the run: {message}");
                 self.seen.inspect(|seen| seen.leave_out());
-                Ok(Flow::Stop)
+                Some(Flow::Stop)
             }
             Got::Restart(message) => {
                 tracing::info!(%connector, %stream, %partition, "a rule restarts the window: {message}");
-                Ok(Flow::Restart(message))
+                Some(Flow::Restart(message))
             }
             Got::Skip(message) => {
-                tracing::warn!(%connector, %stream, %partition, %window, "a rule gives records up: {message}");
+                tracing::warn!(%connector, %stream, %partition, %window, page, "a rule gives records up: {message}");
                 self.report.skipped += 1;
-                let mut empty = Arrived::nothing(self.poller.world.clock.now());
-                empty.done = self.is_last_file();
-                self.store(empty, window).await.map(|()| Flow::On)
+                None
             }
-            Got::Answer(_) | Got::Flowing(_) => Ok(Flow::On),
+            Got::Answer(_) | Got::Flowing(_) => Some(Flow::On),
         }
     }
 }

@@ -17,6 +17,8 @@ use super::path::{Missing, kind};
 
 /// How many empty pages in a row `stop` may let pass.
 const MAX_EMPTY_PAGES: u32 = 1000;
+/// So many pages in a row that a rule gives up end the paging: many an API answers so beyond its last page.
+const MAX_SKIPPED_PAGES: u32 = 2;
 
 /// Which page is being asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +31,13 @@ pub(super) struct Position {
     pub token: Option<Value>,
     /// The URL to send as it is, with `by = "next"` and `by = "link"`.
     pub url: Option<Url>,
+}
+
+impl Position {
+    fn move_on(&mut self, items: u64) {
+        self.number = self.number.saturating_add(1);
+        self.offset = self.offset.saturating_add(items);
+    }
 }
 
 /// What a page said.
@@ -128,6 +137,7 @@ pub(super) struct Pages<'a> {
     /// Items of the page before, for styles that count.
     content_before: Option<u128>,
     empty_in_a_row: u32,
+    skipped_in_a_row: u32,
 }
 
 impl<'a> Pages<'a> {
@@ -142,6 +152,7 @@ impl<'a> Pages<'a> {
             seen: HashSet::new(),
             content_before: None,
             empty_in_a_row: 0,
+            skipped_in_a_row: 0,
         }
     }
 
@@ -155,17 +166,24 @@ impl<'a> Pages<'a> {
         &self.position
     }
 
+    /// How many pages said where the next one is, or that there is none.
+    pub fn read(&self) -> u64 {
+        self.read
+    }
+
     /// Goes on after the page at `url` (that of its request) said `facts`.
     pub fn advance(&mut self, url: &Url, facts: &Facts) -> Result<Step, PageError> {
         self.read += 1;
+        self.skipped_in_a_row = 0;
         let first_url = self.first_url.get_or_insert_with(|| url.clone()).clone();
         match &self.plan.by {
             PageBy::None => Ok(Step::Done),
-            PageBy::Page { .. } => self.count(facts, 1),
+            PageBy::Page { .. } => self.count(facts, facts.items as u64, true),
             PageBy::Offset { .. } => {
                 // An empty page moves the offset only where its size is known.
                 let taken = if facts.items == 0 { self.plan.size.unwrap_or(0) } else { 0 };
-                self.count(facts, taken.max(facts.items as u64))
+                let taken = taken.max(facts.items as u64);
+                self.count(facts, taken, taken > 0)
             }
             PageBy::Last { next, .. } => {
                 let short = self.plan.size.is_some_and(|size| (facts.items as u64) < size);
@@ -197,11 +215,24 @@ impl<'a> Pages<'a> {
         }
     }
 
+    /// Goes on after a page that a rule gave up, where it is known where the next one is. The first page
+    /// stands for all: nothing says that there is another one.
+    pub fn skip(&mut self) -> Step {
+        self.skipped_in_a_row += 1;
+        let items = self.plan.size.unwrap_or(0);
+        match self.plan.by {
+            _ if self.read == 0 || self.skipped_in_a_row >= MAX_SKIPPED_PAGES => Step::Done,
+            PageBy::Page { .. } => self.go_on(items),
+            PageBy::Offset { .. } if items > 0 => self.go_on(items),
+            _ => Step::Done,
+        }
+    }
+
     /// For styles that only count: on until a page is empty, or smaller than asked for.
-    fn count(&mut self, facts: &Facts, taken: u64) -> Result<Step, PageError> {
+    fn count(&mut self, facts: &Facts, taken: u64, moves: bool) -> Result<Step, PageError> {
         let short = self.plan.size.is_some_and(|size| (facts.items as u64) < size);
         let by_default = facts.items == 0 || short;
-        if facts.stop.unwrap_or(by_default) || taken == 0 {
+        if facts.stop.unwrap_or(by_default) || !moves {
             return Ok(Step::Done);
         }
         if facts.items > 0 && self.content_before == Some(facts.content) {
@@ -217,10 +248,27 @@ impl<'a> Pages<'a> {
     }
 
     fn go_on(&mut self, items: u64) -> Step {
-        self.position.number = self.position.number.saturating_add(1);
-        self.position.offset = self.position.offset.saturating_add(items);
-        let reach = self.position.offset.saturating_add(self.plan.size.unwrap_or(1));
-        if self.plan.max.is_some_and(|max| reach > max) { Step::Deep } else { Step::Next }
+        self.position.move_on(items);
+        if self.is_deep(&self.position) { Step::Deep } else { Step::Next }
+    }
+
+    /// Whether the API does not give the page there to this series.
+    fn is_deep(&self, position: &Position) -> bool {
+        let reach = position.offset.saturating_add(self.plan.size.unwrap_or(1));
+        self.plan.max.is_some_and(|max| reach > max)
+    }
+
+    /// Where the page after `position` will be, should it hold so many items; `None` where only what the
+    /// page says can tell.
+    pub fn foresee(&self, position: &Position, items: u64) -> Option<Position> {
+        let counts = match self.plan.by {
+            PageBy::Page { .. } => true,
+            PageBy::Offset { .. } => items > 0,
+            _ => false,
+        };
+        let mut next = position.clone();
+        next.move_on(items);
+        (counts && !self.is_deep(&next)).then_some(next)
     }
 
     /// The token or URL to go on with; `None` where this was the last page.

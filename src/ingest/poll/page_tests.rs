@@ -169,6 +169,54 @@ fn the_position_moves_by_raw_items() {
 }
 
 #[test]
+fn a_numbered_page_counts_its_items_too() {
+    let plan = PagePlan { max: Some(10), ..plan(by_page(), Some(4)) };
+    let mut pages = Pages::new(&plan);
+    assert_eq!(pages.advance(&url("x"), &said(4, 1)), Ok(Step::Next));
+    assert_eq!((pages.position().offset, pages.position().number), (4, 2));
+    // The API gives ten: of the third page it would give two.
+    assert_eq!(pages.advance(&url("x"), &said(4, 2)), Ok(Step::Deep));
+}
+
+#[test]
+fn what_is_foreseen_is_where_full_pages_lead() {
+    let plan = PagePlan { max: Some(12), ..plan(by_offset(), Some(4)) };
+    let mut pages = Pages::new(&plan);
+    let first = pages.position().clone();
+    let second = pages.foresee(&first, 4).unwrap();
+    pages.advance(&url("x"), &said(4, 1)).unwrap();
+    assert_eq!(*pages.position(), second);
+    let third = pages.foresee(&second, 4).unwrap();
+    assert_eq!((third.offset, third.number), (8, 3));
+    assert_eq!(pages.foresee(&third, 4), None, "beyond what the API gives");
+    assert_eq!(Pages::new(&self::plan(by_offset(), None)).foresee(&first, 0), None);
+    assert_eq!(Pages::new(&self::plan(by_cursor(), Some(4))).foresee(&first, 4), None);
+}
+
+#[test]
+fn a_page_that_is_given_up_is_followed_by_the_next_one_and_two_by_none() {
+    for (plan, expected) in [
+        (plan(by_page(), Some(2)), Step::Next),
+        (plan(by_page(), None), Step::Next),
+        (plan(by_offset(), Some(2)), Step::Next),
+        (plan(by_offset(), None), Step::Done),
+        (plan(by_cursor(), Some(2)), Step::Done),
+    ] {
+        assert_eq!(Pages::new(&plan).skip(), Step::Done, "the first page: {plan:?}");
+        let mut pages = Pages::new(&plan);
+        pages.advance(&url("x"), &pointing(2, 1, json!("a"))).unwrap();
+        assert_eq!(pages.skip(), expected, "{plan:?}");
+        assert_eq!(pages.skip(), Step::Done, "{plan:?}");
+    }
+    let plan = plan(by_page(), Some(2));
+    let mut pages = Pages::new(&plan);
+    pages.advance(&url("x"), &said(2, 1)).unwrap();
+    pages.skip();
+    pages.advance(&url("x"), &said(2, 2)).unwrap();
+    assert_eq!((pages.skip(), pages.position().offset), (Step::Next, 8));
+}
+
+#[test]
 fn field_typo_in_the_token_path_is_an_error_that_lists_the_keys() {
     let full = Facts { pointer: absent(), ..said(1000, 1) };
     let (_, end) = steps(&plan(by_cursor(), Some(1000)), &[full]);

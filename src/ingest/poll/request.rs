@@ -67,6 +67,16 @@ pub(super) struct Asked {
     pub url: Url,
 }
 
+impl Asked {
+    /// Whether it is the very same request.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.url == other.url
+            && self.request.method() == other.request.method()
+            && self.request.headers() == other.request.headers()
+            && self.request.body() == other.request.body()
+    }
+}
+
 /// Why no request can be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum RequestError {

@@ -13,7 +13,8 @@ use crate::plan::{DownloadPlan, JobPlan, JobRequest, PollPlan};
 use super::{
     PollFailure, PollReport,
     address::{addresses, taken},
-    fetch::{Fetched, Got},
+    ahead::Ahead,
+    fetch::Got,
     job::{Found, InHand, Over, Ready, no_job},
     on::rule_body,
     page::Pages,
@@ -131,9 +132,9 @@ impl<'a> Run<'a> {
         let Some(download) = &plan.download else {
             let Target { plan, at, is_foreign } = target;
             self.file = Some(File { plan, at, response, is_last: true, is_foreign });
-            let fetched = Fetched { requests: 0, status: self.last_status, got: Ok(got) };
-            let pages = Pages::new(&plan.page);
-            return self.pages(pages, asked, fetched, window, progress).await;
+            let mut ahead = Ahead::in_order(self.poller, plan);
+            ahead.has(asked, got, (self.poller.world.clock.now(), self.last_status));
+            return self.pages(Pages::new(&plan.page), ahead, window, progress).await;
         };
         drop(got);
         let files = match self.files(download, &response, &asked.url, window).await? {
@@ -145,9 +146,9 @@ impl<'a> Run<'a> {
             let (is_last, response) = (number + 1 == count, Arc::clone(&response));
             self.file = Some(File { plan, at, response, is_last, is_foreign });
             let pages = Pages::new(&plan.page);
-            let asked = self.ask(window, &pages)?;
-            let fetched = self.poller.fetch(plan, &asked).await;
-            let flow = self.pages(pages, asked, fetched, window, progress).await?;
+            let mut ahead = Ahead::in_order(self.poller, plan);
+            ahead.ask(self.ask(window, pages.position())?);
+            let flow = self.pages(pages, ahead, window, progress).await?;
             if flow != Flow::On {
                 return Ok(flow);
             }
@@ -214,7 +215,7 @@ impl<'a> Run<'a> {
         };
         let response = ready.response;
         self.file = Some(File { plan, at, response, is_last: true, is_foreign });
-        let asked = self.ask(window, &Pages::new(&plan.page))?;
+        let asked = self.ask(window, Pages::new(&plan.page).position())?;
         let fetched = self.poller.fetch(plan, &asked).await;
         self.count(fetched).map(|got| Some((asked, got)))
     }

@@ -1,38 +1,39 @@
 //! One run of a poll, from the cursor to the end of what there is now.
 //!
 //! Page after page: fetch → take apart → name → append, the cursor in the same append as the page
-//! that moved it. While a page is named and made durable, the next one is already on its way, but
-//! never more than one, and nothing of it is stored before the page ahead of it is. Dropping the
-//! run at any point leaves the cursor at or before what is durable, never after.
+//! that moved it. While a page is named and made durable, the next one is already on its way, and
+//! where `ahead` may, some behind it; nothing of them is looked at before the page ahead of them is
+//! stored. Dropping the run at any point leaves the cursor at or before what is durable, never after.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use futures_util::future::{Either, select};
 use http::StatusCode;
 use serde_json::{Map, Value};
 
 use crate::{
     auth::Authenticator,
     bus::Bus,
-    deliver::{Limiter, Tenants},
-    egress::{Answer, Egress, header_values},
+    deliver::Tenants,
+    egress::{Answer, Egress, header_values, left},
     map::{Env, EvalError, Expr},
     plan::{ConnectorPlan, PageBy, PollPlan, Sorted, StreamPlan},
     world::{Timestamp, World},
 };
 
 use super::{
+    ahead::Ahead,
     cursor::CursorValue,
     explode::Explode,
-    fetch::{Fetched, Got},
+    fetch::Got,
     job::InHand,
     link::next_link,
-    page::{Facts, Pages, Pointer, Step},
+    page::{Facts, Pages, Pointer, Position, Step},
     parents::Seen,
     path::{Plain, touches, walk},
     records::{Page, RecordsError},
     request::{Ask, Asked, build, describe},
     result::File,
+    source::Source,
     stored::{Stored, Validator, cursor_key},
     stream::page_of,
     window::{Progress, Window, windows},
@@ -53,8 +54,8 @@ pub struct Poller {
     pub auth: Arc<Authenticator>,
     /// Where events and the cursor go.
     pub bus: Arc<dyn Bus>,
-    /// The source's rate, shared by its streams.
-    pub limiter: Arc<Limiter>,
+    /// What its streams share.
+    pub source: Arc<Source>,
     /// What each tenant may send.
     pub tenants: Arc<Tenants>,
 }
@@ -85,6 +86,23 @@ pub struct PollReport {
 }
 
 impl PollReport {
+    /// What was counted since `before`, which this one goes on from.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            requests: self.requests - before.requests,
+            pages: self.pages - before.pages,
+            items: self.items - before.items,
+            accepted: self.accepted - before.accepted,
+            duplicates: self.duplicates - before.duplicates,
+            filtered: self.filtered - before.filtered,
+            unnamed: self.unnamed - before.unnamed,
+            skipped: self.skipped - before.skipped,
+            partitions: self.partitions.saturating_sub(before.partitions),
+            failing: self.failing.saturating_sub(before.failing),
+        }
+    }
+
     /// Adds what another one counted.
     pub(super) fn add(&mut self, other: &Self) {
         self.requests += other.requests;
@@ -172,6 +190,7 @@ impl Poller {
         let seen = self.begin_parents();
         let began = self.world.clock.now();
         let is_whole = if poll.each.is_empty() {
+            let _lane = self.source.lane();
             self.run_part(poll, self.whole(), seen.as_ref(), report, progress).await?;
             true
         } else {
@@ -409,54 +428,77 @@ impl Run<'_> {
         window: &Window,
         progress: &(dyn Fn(&PollReport) + Send + Sync),
     ) -> Result<Flow, PollFailure> {
-        let (poller, poll) = (self.poller, self.poll);
-        if let Some(plan) = &poll.job {
+        if let Some(plan) = &self.poll.job {
             // On the heap: its states would make every run larger.
             return Box::pin(self.by_job(plan, window, progress)).await;
         }
-        let pages = Pages::new(&poll.page);
-        let mut asked = self.ask(window, &pages)?;
+        let pages = Pages::new(&self.poll.page);
+        let mut asked = self.ask(window, pages.position())?;
         self.is_conditional = self.make_conditional(&mut asked);
-        let fetched = poller.fetch(poll, &asked).await;
-        self.pages(pages, asked, fetched, window, progress).await
+        let mut ahead = Ahead::new(self.poller, self.poll);
+        ahead.ask(asked);
+        self.pages(pages, ahead, window, progress).await
     }
 
-    /// All pages, from the first one, which is fetched.
+    /// All pages, from the first one, which is asked for.
     pub(super) async fn pages(
         &mut self,
         mut pages: Pages<'_>,
-        mut asked: Asked,
-        mut fetched: Fetched,
+        mut ahead: Ahead<'_>,
         window: &Window,
         progress: &(dyn Fn(&PollReport) + Send + Sync),
     ) -> Result<Flow, PollFailure> {
-        let (poller, requests) = (self.poller, self.requests());
+        let flow = self.page_after_page(&mut pages, &mut ahead, window, progress).await;
+        ahead.end();
+        self.report.requests += ahead.in_vain();
+        flow
+    }
+
+    async fn page_after_page(
+        &mut self,
+        pages: &mut Pages<'_>,
+        ahead: &mut Ahead<'_>,
+        window: &Window,
+        progress: &(dyn Fn(&PollReport) + Send + Sync),
+    ) -> Result<Flow, PollFailure> {
         loop {
+            let (asked, fetched) = ahead.next().await;
+            let at = fetched.at;
             let answer = match self.count(fetched)? {
                 Got::Answer(answer) => answer,
                 Got::Flowing(flowing) => {
-                    let step = self.stream(&asked, flowing, &mut pages, window, progress).await?;
+                    let step = self.stream(&asked, flowing, pages, window, progress).await?;
                     progress(self.report);
                     if step != Step::Next {
                         return Ok(if step == Step::Deep { Flow::Deep } else { Flow::On });
                     }
-                    asked = self.ask(window, &pages)?;
-                    fetched = poller.fetch(requests, &asked).await;
+                    ahead.ask(self.ask(window, pages.position())?);
                     continue;
                 }
-                given_up => return self.give_up(given_up, window).await,
+                given_up => {
+                    if let Some(flow) = self.give_up_page(given_up, window, pages).await? {
+                        return Ok(flow);
+                    }
+                    ahead.ask(self.ask(window, pages.position())?);
+                    progress(self.report);
+                    continue;
+                }
             };
             if answer.status == StatusCode::NOT_MODIFIED {
                 return self.nothing_new(&asked).map(|()| Flow::On);
             }
-            let (arrived, step) = self.arrive(&asked, answer, &mut pages, window)?;
+            let left = left(&answer.headers);
+            let (arrived, step) = self.arrive(&asked, answer, at, pages, window)?;
             if step != Step::Next {
+                ahead.end();
                 self.store(arrived, window).await?;
                 progress(self.report);
                 return Ok(if step == Step::Deep { Flow::Deep } else { Flow::On });
             }
-            asked = self.ask(window, &pages)?;
-            fetched = ahead(poller.fetch(requests, &asked), self.store(arrived, window)).await?;
+            ahead.learn(arrived.bytes, arrived.page.items.len() as u64, left);
+            self.ask_on(window, pages, &arrived, ahead)?;
+            // What was asked for is of no use where this page cannot be stored.
+            ahead.during(self.store(arrived, window)).await?;
             progress(self.report);
         }
     }
@@ -474,12 +516,12 @@ impl Run<'_> {
         )))
     }
 
-    pub(super) fn ask(&self, window: &Window, pages: &Pages<'_>) -> Result<Asked, PollFailure> {
+    pub(super) fn ask(&self, window: &Window, position: &Position) -> Result<Asked, PollFailure> {
         let ask = Ask {
             vars: self.poller.vars(),
             now: self.now,
             window,
-            position: pages.position(),
+            position,
             each: self.each.as_ref(),
             record: None,
             job: self.about_file(),
@@ -487,17 +529,17 @@ impl Run<'_> {
         build(self.requests(), &ask).map_err(failed)
     }
 
-    /// Takes a page apart and finds out where the next one is.
+    /// Takes a page apart that came then, and finds out where the next one is.
     fn arrive(
         &self,
         asked: &Asked,
         answer: Answer,
+        received_at: Timestamp,
         pages: &mut Pages<'_>,
         window: &Window,
     ) -> Result<(Arrived, Step), PollFailure> {
         let asked_for = describe(&self.requests().method, &asked.url);
         let wrong = |problem: String| PollFailure::Failed(format!("{asked_for}: {problem}"));
-        let received_at = self.poller.world.clock.now();
         let mut page =
             page_of(self.poll, asked, &answer, self.whole_body).map_err(|error| match error {
                 RecordsError::NotJson(_) => {
@@ -514,7 +556,7 @@ impl Run<'_> {
             step = Step::Done;
         }
         let done = step == Step::Done && self.is_last_file();
-        let validator = self.validator_of(asked, &answer);
+        let validator = self.validator_of(asked, &answer, pages, step);
         Ok((Arrived { page, response, bytes, received_at, done, validator }, step))
     }
 
@@ -540,7 +582,7 @@ impl Run<'_> {
             items: count,
             content: page.content,
             pointer: pointer.map_err(wrong)?,
-            stop: self.stop(response, pages, count).map_err(wrong)?,
+            stop: self.stop(response, pages.position(), count).map_err(wrong)?,
         };
         pages.advance(&asked.url, &facts).map_err(|error| wrong(error.to_string()))
     }
@@ -589,35 +631,21 @@ impl Run<'_> {
         Ok(value.map_or(Pointer::None, Pointer::To))
     }
 
-    fn stop(
+    /// What `stop` says after a page with so many items.
+    pub(super) fn stop(
         &self,
         response: &Arc<Value>,
-        pages: &Pages<'_>,
+        position: &Position,
         items: usize,
     ) -> Result<Option<bool>, String> {
         let Some(stop) = &self.poll.page.stop else { return Ok(None) };
         let mut page = Map::new();
-        page.insert("number".to_owned(), pages.position().number.into());
-        page.insert("offset".to_owned(), pages.position().offset.into());
+        page.insert("number".to_owned(), position.number.into());
+        page.insert("offset".to_owned(), position.offset.into());
         page.insert("size".to_owned(), self.poll.page.size.into());
         page.insert("items".to_owned(), items.into());
         let env = self.response_env(response).with("page", Arc::new(Value::Object(page)));
         stop.test(&env).map(Some).map_err(|error| format!("stop: {error}"))
-    }
-}
-
-/// Waits for both, but no longer than for a page that could not be stored: what was fetched ahead
-/// of it is of no use then.
-async fn ahead(
-    fetch: impl Future<Output = Fetched>,
-    store: impl Future<Output = Result<(), PollFailure>>,
-) -> Result<Fetched, PollFailure> {
-    match select(pin!(fetch), pin!(store)).await {
-        Either::Left((fetched, store)) => store.await.map(|()| fetched),
-        Either::Right((stored, fetch)) => {
-            stored?;
-            Ok(fetch.await)
-        }
     }
 }
 

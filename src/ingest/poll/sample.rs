@@ -18,7 +18,7 @@ use super::{
     explode::Explode,
     fanout::Trail,
     fetch::Got,
-    group::Units,
+    group::{Next, Units},
     page::Pages,
     parents::{PendingParents, parents_prefix},
     run::{Part, failed},
@@ -57,7 +57,7 @@ impl Poller {
         let first = if let Some(plan) = &poll.job {
             Box::pin(run.first_of_job(plan, &window)).await?
         } else {
-            let asked = run.ask(&window, &Pages::new(&poll.page))?;
+            let asked = run.ask(&window, Pages::new(&poll.page).position())?;
             let got = self.fetch(poll, &asked).await.got?;
             Some((asked, got))
         };
@@ -114,8 +114,14 @@ impl Poller {
         if poll.each.is_empty() {
             return Ok(Some(self.whole()));
         }
-        let unit = Units::new(self, poll, None)?.next(&mut Trail::default())?;
-        Ok(unit.map(|unit| unit.part))
+        let (mut units, mut trail) = (Units::new(self, poll, None)?, Trail::default());
+        loop {
+            match units.next(&mut trail)? {
+                Next::Unit(unit) => return Ok(Some(unit.part)),
+                Next::Later => {}
+                Next::End => return Ok(None),
+            }
+        }
     }
 
     /// Remembers the first page's records of a parent, unless there are some.

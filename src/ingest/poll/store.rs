@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::{
     bus::{Accepted, Append, AppendError, NewEvent, StateWrites},
     event::{Origin, Record},
-    ingest::{Incoming, name_event},
+    ingest::{Incoming, keyed, name_event},
     map::Env,
     plan::{CursorPlan, Sorted},
     world::Timestamp,
@@ -153,7 +153,7 @@ impl Run<'_> {
         } else if detail.is_over() {
             None
         } else {
-            self.name(incoming, tally)
+            self.name(incoming, tally, &mut intake.parents)
         };
         if let (Some(event), Detail::Fetched { with, .. }) = (&mut event, &detail)
             && !with.is_empty()
@@ -217,9 +217,16 @@ impl Run<'_> {
         if self.seen.is_some_and(Seen::only) { parents.len() as u64 } else { 0 }
     }
 
-    /// The event a record is, unless it is none of ours or has no name.
-    fn name(&self, incoming: Incoming, tally: &mut PollReport) -> Option<NewEvent> {
+    /// The event a record is, unless it is none of ours or has no name. One that has no more
+    /// than a key is no event, and a parent all the same.
+    fn name(
+        &self,
+        incoming: Incoming,
+        tally: &mut PollReport,
+        parents: &mut PendingParents,
+    ) -> Option<NewEvent> {
         let (connector, stream) = (&self.poller.connector, &self.poller.stream);
+        let as_parent = self.seen.map(|seen| (seen, incoming.clone()));
         match name_event(connector, stream, incoming) {
             Ok(Some(event)) => Some(event),
             Ok(None) => {
@@ -233,6 +240,11 @@ impl Run<'_> {
                         connector = %connector.name, stream = %stream.name,
                         "a polled record is no event: {error}",
                     );
+                }
+                if let Some((seen, incoming)) = as_parent
+                    && let Ok(Some(parent)) = keyed(connector, stream, incoming)
+                {
+                    self.poller.remember(seen, &parent.event, self.each.as_ref(), parents);
                 }
                 None
             }

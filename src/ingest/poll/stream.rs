@@ -71,7 +71,7 @@ impl Run<'_> {
         let items = last.into_iter().map(Item::Parsed).collect();
         let page = Page { items, body: Value::Null, content: hash.digest128() };
         let step = self.advance(asked, &answer, &response, pages, (&page, count))?;
-        let validator = self.validator_of(asked, &answer);
+        let validator = self.validator_of(asked, &answer, pages, step);
         let done = step == Step::Done && self.is_last_file();
         let state = self.state_after(window, done, received_at, validator);
         self.append_all(&mut intake, state).await?;

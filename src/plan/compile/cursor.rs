@@ -33,6 +33,7 @@ pub(super) fn compile(
     let field = context.maybe(&def.field, &sites::RECORD, &format!("{path}.cursor.field"));
     let start = def.start.get().and_then(|start| bound_of(context, "start", start, &formats));
     let until = def.until.get().and_then(|until| bound_of(context, "until", until, &formats));
+    check_ends(context, def, &format);
     check_used(context, given, uses);
     check_keys(context, def, &format);
     if !def.field.is_absent() && field.is_none() {
@@ -168,6 +169,38 @@ fn bound_of(
         reported.help(help);
     }
     None
+}
+
+/// An end before the beginning: there would be nothing to read.
+fn check_ends(context: &mut Context<'_>, def: &CursorDef, format: &CursorFormat) {
+    let (Some(start), Some(until)) = (def.start.get(), def.until.get()) else { return };
+    if is_before(&until.value.0, &start.value.0, format) {
+        context
+            .error(codes::BAD_CURSOR, until.at, "`until` is before `start`", "nothing lies between")
+            .related(start.at, "it begins here");
+    }
+}
+
+/// Whether one bound is before another, as far as that does not depend on when it is asked.
+fn is_before(one: &str, other: &str, format: &CursorFormat) -> bool {
+    let ago = |text: &str| units::duration(text.strip_prefix('-')?).ok();
+    let time = |text: &str| {
+        let civil =
+            || text.parse::<civil::DateTime>().or_else(|_| Ok(text.parse::<civil::Date>()?.into()));
+        let zoned = |civil: civil::DateTime| civil.to_zoned(jiff::tz::TimeZone::UTC);
+        let read: Result<civil::DateTime, jiff::Error> = civil();
+        text.parse::<jiff::Timestamp>().ok().or(zoned(read.ok()?).ok().map(|it| it.timestamp()))
+    };
+    let number = |text: &str| text.parse::<i64>().ok();
+    match format {
+        CursorFormat::Text => one < other,
+        CursorFormat::Integer => number(one).zip(number(other)).is_some_and(|(a, b)| a < b),
+        _ => {
+            ago(one).zip(ago(other)).is_some_and(|(one, other)| one > other)
+                || time(one).zip(time(other)).is_some_and(|(one, other)| one < other)
+                || number(one).zip(number(other)).is_some_and(|(one, other)| one < other)
+        }
+    }
 }
 
 /// Whether a value that is written in the file is one of a format.

@@ -9,7 +9,8 @@ use super::{
 };
 use crate::{
     definition::{
-        collections::items, detail::DetailDef, poll::PollDef, source::SourceDef, table::At,
+        collections::items, detail::DetailDef, poll::PollDef, source::SourceDef, stream::StreamDef,
+        table::At,
     },
     diagnostic::codes,
     map::Expr,
@@ -46,9 +47,23 @@ fn check_names(context: &mut Context<'_>, details: &[At<DetailDef>]) {
             None => ("only one detail can be the record".to_owned(), "this one needs a `name`"),
         };
         context
-            .error(codes::BAD_EACH, detail.at, message, label)
+            .error(codes::BAD_DETAIL, detail.at, message, label)
             .related(earlier.at, "the other one")
             .help("the answer of a detail with a `name` is `with.NAME` in map");
+    }
+}
+
+/// A name of `with` that a detail takes: one of them would not be seen.
+pub(super) fn check_with(context: &mut Context<'_>, stream: &StreamDef) {
+    let details = stream.poll.value().map(|poll| items(&poll.detail)).unwrap_or_default();
+    let with = stream.with.value().map_or(&[][..], |pairs| pairs.0.as_slice());
+    for name in details.iter().filter_map(|detail| detail.value.name.get()) {
+        let Some((_, own)) = with.iter().find(|(own, _)| *own == name.value.0) else { continue };
+        let message = format!("`with.{}` is made twice", name.value.0);
+        context
+            .error(codes::BAD_DETAIL, name.at, message, "the detail's answer takes this name")
+            .related(own.at, "and so does this")
+            .help("take another name for one of them");
     }
 }
 
@@ -95,7 +110,7 @@ fn request(
     if !used.any(|(root, _)| root == "record") {
         context
             .error(
-                codes::BAD_EACH,
+                codes::BAD_DETAIL,
                 detail.at,
                 "no part of the request uses the record",
                 "the same document would be fetched for each of them",

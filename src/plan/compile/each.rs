@@ -208,6 +208,26 @@ pub(super) fn compile(
     Some(plans)
 }
 
+/// A name that stands for a list, used as if it stood for one record.
+pub(super) fn check_lists<'e>(
+    context: &mut Context<'_>,
+    stream: &StreamDef,
+    exprs: impl IntoIterator<Item = &'e Expr>,
+) {
+    let lists: Vec<_> =
+        entries(stream).iter().filter(|(_, entry)| is_grouped(&entry.value)).collect();
+    let Some((name, entry)) = lists.first() else { return };
+    let is_one = |chain: &Vec<String>| chain.len() > 1 && chain[0] == *name;
+    let Some(expr) = exprs.into_iter().find(|expr| expr.chains("each").iter().any(is_one)) else {
+        return;
+    };
+    let message = format!("`each.{name}` is a list, and is used as one record");
+    let label = format!("so many in one request; `{}` asks for one", expr.source());
+    context.error(codes::BAD_EACH, entry.key, message, label).help(format!(
+        "take what is needed of all: {{{{ each.{name} | map(attribute='id') | join(',') }}}}"
+    ));
+}
+
 fn entry_of(
     context: &mut Context<'_>,
     name: &str,

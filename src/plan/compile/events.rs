@@ -10,7 +10,7 @@ use super::{
     connector::Whole,
     context::{Context, complete},
     destination::Destinations,
-    each, library, poll, schedule, schema, sites, up, webhook,
+    detail, each, library, poll, schedule, schema, sites, up, webhook,
 };
 use crate::{
     definition::{collections::items, kinds::Lifetime, stream::StreamDef, table::At},
@@ -157,6 +157,12 @@ fn compile(
         // A document that becomes the record is enclosed by the one that was listed.
         let levels = levels + usize::from(poll.detail.iter().any(|detail| detail.name.is_none()));
         up::check(context, def, &plan.ingest_exprs().collect::<Vec<_>>(), levels);
+        each::check_lists(
+            context,
+            def,
+            poll.request_exprs().into_iter().chain(plan.ingest_exprs()),
+        );
+        detail::check_with(context, def);
     }
     Some(plan)
 }

@@ -85,6 +85,12 @@ fn in_expressions(subject: &Subject<'_, '_>, found: &mut Vec<Finding>) {
             unused(codes::UNUSED_VAR, name, at, format!("no expression names `vars.{name}`"))
                 .help("every instance is asked for its variables; leave out what changes nothing")
         }));
+        for (_, stream) in subject.own_streams() {
+            found.extend(report(&stream.value.vars, &vars).map(|(name, at)| {
+                unused(codes::UNUSED_VAR, name, at, format!("no expression names `vars.{name}`"))
+                    .help("a stream's variables are what tells it from those it is `like`")
+            }));
+        }
     }
     if !any_table {
         found.extend(report(&subject.own.map, &maps).map(|(name, at)| {

@@ -35,7 +35,9 @@ async fn issuer(challenge: Arc<Mutex<String>>, renews: bool) -> MockServer {
                     && form["redirect_uri"] == REDIRECT
                     && BASE64URL_NOPAD.encode(hash.as_ref()) == *challenge.lock()
             }
-            "refresh_token" => form["refresh_token"] == format!("r{issued}-s3cret"),
+            "refresh_token" => {
+                form["refresh_token"] == format!("r{issued}-s3cret") && *challenge.lock() != "ended"
+            }
             _ => false,
         };
         if !fits {
@@ -170,6 +172,31 @@ async fn a_token_that_does_not_end_is_kept() {
     let plan = &person.rig.plan.auths["api"];
     let left = again.login_state("shop", plan, &person.env()).unwrap().unwrap();
     assert_eq!((left.renews, left.expires_at), (false, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_that_the_provider_ended_is_none_until_somebody_logs_in_again() {
+    let person = Person::new(true, "").await;
+    let plan = &person.rig.plan.auths["api"];
+    let refused = || {
+        let state = person.auth.login_state("shop", plan, &person.env()).unwrap();
+        state.map(|state| state.refused)
+    };
+    // That nobody has logged in is no refusal.
+    held(person.used(&person.auth).await);
+    assert_eq!(refused(), None);
+    let state = parameter(&person.begun(), "state");
+    person.finished(&state, None).await.unwrap();
+    assert_eq!(refused(), Some(None));
+    "ended".clone_into(&mut person.challenge.lock());
+    let clock = &person.rig.world.clock;
+    clock.sleep_until(clock.now().plus(std::time::Duration::from_secs(200))).await;
+    held(person.used(&person.auth).await);
+    let message = refused().unwrap().unwrap();
+    assert!(message.contains("invalid_grant") && !message.contains("s3cret"), "{message}");
+    let state = parameter(&person.begun(), "state");
+    person.finished(&state, None).await.unwrap();
+    assert_eq!(refused(), Some(None));
 }
 
 #[tokio::test(start_paused = true)]

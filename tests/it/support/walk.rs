@@ -10,11 +10,10 @@ use std::{
 use tenon::{
     auth::Authenticator,
     bus::{Bus, MemoryBus},
-    deliver::Limiter,
     diagnostic::{SourceFile, render_human},
-    egress::{Egress, EgressConfig},
+    egress::{Egress, EgressConfig, Peer, Script},
     event::Event,
-    ingest::poll::{PollFailure, PollReport, Poller, cursor_key, cursor_text},
+    ingest::poll::{PollFailure, PollReport, Poller, Source, Told, cursor_key, cursor_text},
     plan::{ConnectorPlan, Sources, compile_file},
     world::{ScriptedClock, ScriptedEntropy, StaticSecrets, Timestamp, World},
 };
@@ -37,16 +36,21 @@ pub struct Walk {
     pub world: World,
     pub bus: Arc<MemoryBus>,
     pub plan: Arc<ConnectorPlan>,
+    egress: Option<Egress>,
+    told: Arc<Told>,
 }
 
 /// The connector's text: its source is the server, `tables` is the rest.
 pub fn text(server: &MockServer, tables: &str) -> String {
+    text_at(&server.url(""), tables)
+}
+
+fn text_at(base: &str, tables: &str) -> String {
     format!(
         "name = \"shop\"\n\
          [schedule]\nevery = \"5m\"\n\
          [destination.erp]\ntype = \"stdout\"\n\
-         [source]\nbase = \"{}\"\n{tables}\n",
-        server.url("")
+         [source]\nbase = \"{base}\"\n{tables}\n"
     )
 }
 
@@ -61,28 +65,55 @@ fn compile(text: &str) -> Arc<ConnectorPlan> {
 impl Walk {
     /// `tables` follow the keys of `[source]`; the stream is called `orders` where nothing is said.
     pub fn new(server: &MockServer, tables: &str) -> Self {
+        Self::of(&text(server, tables), None)
+    }
+
+    /// The same over an API that is no server.
+    pub fn scripted(script: Arc<dyn Script>, tables: &str) -> Self {
+        Self::of(&text_at("https://api.invalid", tables), Some(Egress::scripted(script)))
+    }
+
+    fn of(text: &str, egress: Option<Egress>) -> Self {
         let world = World {
             clock: Arc::new(ScriptedClock::starting_at(BEGIN)),
             entropy: Arc::new(ScriptedEntropy::seeded(7)),
-            secrets: Arc::new(StaticSecrets::new([("KEY", "s3cret")])),
+            secrets: Arc::new(StaticSecrets::new([
+                ("KEY", "s3cret"),
+                ("SAME", "s3cret"),
+                ("OTHER", "0ther"),
+            ])),
         };
         let bus = MemoryBus::new(world.clock.clone());
-        Self { world, bus, plan: compile(&text(server, tables)) }
+        Self { world, bus, plan: compile(text), egress, told: Arc::default() }
     }
 
     /// The same daemon after a change of the file.
     pub fn changed(&self, server: &MockServer, tables: &str) -> Self {
         let plan = compile(&text(server, tables));
-        Self { world: self.world.clone(), bus: Arc::clone(&self.bus), plan }
+        self.with(plan)
+    }
+
+    /// Another connector of the same daemon.
+    pub fn beside(&self, server: &MockServer, name: &str, tables: &str) -> Self {
+        let text = text(server, tables).replacen("shop", name, 1);
+        self.with(compile(&text))
+    }
+
+    fn with(&self, plan: Arc<ConnectorPlan>) -> Self {
+        let (world, bus) = (self.world.clone(), Arc::clone(&self.bus));
+        Self { world, bus, plan, egress: self.egress.clone(), told: Arc::clone(&self.told) }
     }
 
     /// What polls a stream.
     pub fn poller(&self, stream: &str) -> Poller {
         let find = |plan: &&Arc<tenon::plan::StreamPlan>| &*plan.name == stream;
         let stream = self.plan.streams.iter().find(find).expect("a stream of that name");
+        let rate = &stream.poll.as_ref().expect("a poll").rate;
         let allow = vec!["127.0.0.0/8".parse().unwrap()];
-        let egress = Egress::new(EgressConfig { allow, idle_per_host: 4 });
+        let network = || Egress::new(EgressConfig { allow, idle_per_host: 4 });
+        let egress = self.egress.clone().unwrap_or_else(network);
         let auth = Authenticator::new(self.world.clone(), egress.clone(), self.bus.clone());
+        let egress = egress.for_peer(Peer::Source(Arc::clone(&stream.name)));
         Poller {
             connector: Arc::clone(&self.plan),
             stream: Arc::clone(stream),
@@ -90,7 +121,7 @@ impl Walk {
             egress,
             auth: Arc::new(auth),
             bus: self.bus.clone(),
-            limiter: Arc::new(Limiter::new(&stream.poll.as_ref().expect("a poll").rate)),
+            source: Arc::new(Source::new(rate).hearing(&self.told)),
             tenants: Arc::default(),
         }
     }

@@ -23,10 +23,53 @@ fn stream(rules: &str) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn skip_gives_a_request_up_counts_it_and_ends_well() {
-    let server = MockServer::scripted([orders(&["a", "b"]), Reply::text(404, "gone")]).await;
-    let walk = Walk::new(&server, &stream(r#"{ status = 404, then = "skip" }"#));
+    let gone = || Reply::text(404, "gone");
+    let rule = r#"{ status = 404, then = "skip" }"#;
+    // Where the next page is known, it is asked for: it may be there.
+    let answers = [orders(&["a", "b"]), gone(), orders(&["e", "f"]), gone(), orders(&["i"])];
+    let server = MockServer::scripted(answers).await;
+    let walk = Walk::new(&server, &stream(rule));
     let report = walk.fine().await;
-    assert_eq!((report.accepted, report.skipped), (2, 1));
+    assert_eq!((report.accepted, report.skipped, report.requests), (5, 2, 5));
+    let asked: Vec<_> = server.seen().iter().filter_map(|seen| seen.param("page")).collect();
+    assert_eq!(asked, ["1", "2", "3", "4", "5"]);
+    // Two in a row are the end: of the list, or of what is to be had.
+    let server = MockServer::scripted([orders(&["a", "b"]), gone(), gone()]).await;
+    let report = Walk::new(&server, &stream(rule)).fine().await;
+    assert_eq!((report.accepted, report.skipped, report.requests), (2, 2, 3));
+    // So is the first: nothing says that there is another one.
+    let server = MockServer::scripted([gone()]).await;
+    let report = Walk::new(&server, &stream(rule)).fine().await;
+    assert_eq!((report.accepted, report.skipped, report.requests), (0, 1, 1));
+    // Where only the answer says where the next page is, one is.
+    let by_token = stream(rule).replace(
+        r#"by = "page", param = "page", size = 2"#,
+        r#"by = "cursor", param = "after", next = "$.next | optional""#,
+    );
+    let first = Reply::json(json!({ "orders": [{ "id": "a" }], "next": "b" }));
+    let server = MockServer::scripted([first, gone()]).await;
+    let report = Walk::new(&server, &by_token).fine().await;
+    assert_eq!((report.accepted, report.skipped, report.requests), (1, 1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_is_given_up_moves_the_cursor_on_with_the_next() {
+    let cursor = "[stream.orders.poll.cursor]\nfield = \"$.at\"\nformat = \"integer\"\n\
+                  sorted = \"asc\"\nstart = \"0\"\nstart_param = \"since\"\n";
+    let tables = format!("{}{cursor}", stream(r#"{ status = 500, then = "skip" }"#))
+        .replace(r#"by = "page", param = "page""#, r#"by = "offset", param = "skip""#);
+    let page = |from: i64| {
+        let orders: Vec<_> = (from..from + 2).map(|at| json!({ "id": at, "at": at })).collect();
+        Reply::json(json!({ "orders": orders }))
+    };
+    let answers = [page(1), Reply::status(500), page(5), Reply::json(json!({ "orders": [] }))];
+    let server = MockServer::scripted(answers).await;
+    let walk = Walk::new(&server, &tables);
+    let report = walk.fine().await;
+    assert_eq!((report.accepted, report.skipped), (4, 1));
+    assert_eq!(walk.cursor().as_deref(), Some("6"));
+    let asked: Vec<_> = server.seen().iter().filter_map(|seen| seen.param("skip")).collect();
+    assert_eq!(asked, ["0", "2", "4", "6"]);
 }
 
 #[tokio::test(start_paused = true)]
