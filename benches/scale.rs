@@ -262,6 +262,7 @@ async fn partitions() {
         bus: Arc::clone(&bus),
         limiter: Arc::new(Limiter::new(&[])),
         tenants: Arc::default(),
+        skew: Arc::default(),
     };
     let before = resident_kib();
     for (what, stream) in [

@@ -183,6 +183,7 @@ async fn poll(
         bus,
         limiter: Arc::new(Limiter::new(&plan.rate)),
         tenants: Arc::default(),
+        skew: Arc::default(),
     };
     let sampled = poller.sample(args.max).await;
     sampled.map_err(|failure| Trouble::new(failure.message()))

@@ -4,7 +4,9 @@ pub mod log;
 pub mod redact;
 
 mod metrics;
+mod reconcile;
 
 pub use metrics::{
     ConnectorMetrics, DestinationMetrics, Histogram, Metrics, Outcome, StreamMetrics,
 };
+pub use reconcile::{Ears, Reconciled};

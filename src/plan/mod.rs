@@ -10,6 +10,7 @@ mod each;
 mod lint;
 mod on;
 mod page;
+mod reconcile;
 mod settings;
 mod types;
 mod uses;
@@ -27,6 +28,7 @@ pub use each::{DetailPlan, EachFrom, EachPlan, Group, Keep, ParentPlan};
 pub use lint::{Levels, credentials_in};
 pub use on::{End, RulePlan, Then, WaitPlan};
 pub use page::{PageBy, PagePlan};
+pub use reconcile::{AgainPlan, Reach, ReconcilePlan, SilencePlan};
 pub use settings::{
     BusKind, BusSettings, EgressSettings, LogSettings, Settings, TenantBudget, TenantSettings,
     WebhookSettings,

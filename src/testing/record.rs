@@ -143,6 +143,7 @@ pub async fn poll(
         bus: bus.clone(),
         limiter: Arc::new(Limiter::new(rate)),
         tenants: Arc::default(),
+        skew: Arc::default(),
     };
     let ended = poller.run(&|_| {}).await;
     let heard = std::mem::take(&mut *recorder.heard.lock());

@@ -91,6 +91,7 @@ impl Rig {
             bus: self.bus.clone(),
             limiter: Arc::new(Limiter::new(&[])),
             tenants: Arc::default(),
+            skew: Arc::default(),
         }
     }
 

@@ -10,10 +10,10 @@ use http::Request;
 
 use crate::{
     auth::AuthError,
-    egress::{Answer, EgressError, ExchangeLimits, Flowing, retry_after, spent_until},
+    egress::{Answer, EgressError, ExchangeLimits, Flowing, date_of, retry_after, spent_until},
     map::Env,
     plan::{AuthPlan, End, PollPlan, Then},
-    world::Timestamp,
+    world::{Timestamp, Turn, skew_text},
 };
 
 use super::{
@@ -155,6 +155,7 @@ impl Poller {
         let exchanged = self.exchange(poll, request, limits).await;
         let (answer, flowing) = exchanged.map_err(|error| no_answer(&error, &asked_for))?;
         let now = self.world.clock.now();
+        self.note_clock(&answer, now);
         if let Some(until) = spent_until(answer.status, &answer.headers, now) {
             self.limiter.pause_until(until);
         }
@@ -172,6 +173,27 @@ impl Poller {
         match (verdict, flowing) {
             (Ok(Got::Answer(_)), Some(flowing)) => Ok(Got::Flowing(flowing)),
             (verdict, _) => verdict,
+        }
+    }
+
+    /// Compares the source's clock with ours.
+    fn note_clock(&self, answer: &Answer, now: Timestamp) {
+        let Some(theirs) = date_of(&answer.headers) else { return };
+        let (connector, stream) = (&*self.connector.name, &*self.stream.name);
+        match self.skew.note(theirs, now) {
+            Some(Turn::Off(millis)) => {
+                let (skew_seconds, skew) = (millis / 1000, skew_text(millis));
+                tracing::warn!(
+                    connector,
+                    stream,
+                    skew_seconds,
+                    "the source's clock is {skew}, or ours is wrong"
+                );
+            }
+            Some(Turn::Right(_)) => {
+                tracing::info!(connector, stream, "the source's clock is right");
+            }
+            None => {}
         }
     }
 

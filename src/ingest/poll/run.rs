@@ -18,7 +18,7 @@ use crate::{
     egress::{Answer, Egress, header_values},
     map::{Env, EvalError, Expr},
     plan::{ConnectorPlan, PageBy, PollPlan, Sorted, StreamPlan},
-    world::{Timestamp, World},
+    world::{Skew, Timestamp, World},
 };
 
 use super::{
@@ -55,6 +55,8 @@ pub struct Poller {
     pub limiter: Arc<Limiter>,
     /// What each tenant may send.
     pub tenants: Arc<Tenants>,
+    /// How far the source's clock is from ours.
+    pub skew: Arc<Skew>,
 }
 
 /// What one run did.

@@ -34,6 +34,7 @@ mod library;
 mod on;
 mod page;
 mod poll;
+mod reconcile;
 mod schedule;
 mod schema;
 mod set;

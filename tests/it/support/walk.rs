@@ -92,6 +92,7 @@ impl Walk {
             bus: self.bus.clone(),
             limiter: Arc::new(Limiter::new(&stream.poll.as_ref().expect("a poll").rate)),
             tenants: Arc::default(),
+            skew: Arc::default(),
         }
     }
 
