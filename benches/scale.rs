@@ -261,6 +261,7 @@ async fn partitions() {
         bus: Arc::clone(&bus),
         source: Arc::new(Source::new(&[])),
         tenants: Arc::default(),
+        skew: Arc::default(),
     };
     let before = resident_kib();
     for (what, stream) in [

@@ -115,6 +115,15 @@ pub struct Event {
     pub traceparent: Option<String>,
 }
 
+impl Event {
+    /// The revision as a time, where it is one and restores order: when the payload says that the
+    /// thing came into this state, by its sender's clock.
+    pub fn revision_time(&self) -> Option<Timestamp> {
+        let at = Timestamp::parse_rfc3339(&self.revision)?;
+        (self.order == Some(at.0)).then_some(at)
+    }
+}
+
 /// One stream on its way to one destination: the unit of queueing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Lane {

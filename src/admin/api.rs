@@ -60,7 +60,10 @@ pub struct EventView {
     pub revision: String,
     /// Whose budget it spends.
     pub tenant: Option<String>,
-    /// When the engine took it in.
+    /// The revision as a time, by the sender's clock, where it is one and restores order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision_at: Option<Timestamp>,
+    /// When the engine took it in, by its own clock.
     pub received_at: Timestamp,
     /// `webhook` or `poll`.
     pub origin: String,

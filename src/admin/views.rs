@@ -16,6 +16,7 @@ pub fn event(event: &Event) -> EventView {
         key: event.key.clone(),
         revision: event.revision.clone(),
         tenant: event.tenant.clone(),
+        revision_at: event.revision_time(),
         received_at: event.received_at,
         origin: match event.origin {
             Origin::Webhook => "webhook".to_owned(),

@@ -13,22 +13,31 @@ use crate::{
     world::{BoxFuture, Timestamp},
 };
 
-/// Before the keys that lie aside.
-const PREFIX: &str = "backfill/";
+/// Before the keys of a backfill.
+const BACKFILL: &str = "backfill/";
+/// Before the keys of a reconciliation, which may run at the same time.
+const RECONCILE: &str = "reconcile/";
 /// So many keys are looked at in one go.
 const KEYS_A_PAGE: usize = 512;
 
 /// See the module.
 pub struct Aside {
     inner: Arc<dyn Bus>,
+    /// Before the keys that lie aside.
+    prefix: &'static str,
     /// `/shop/orders`: what follows the area in the keys of the stream.
     stream: String,
 }
 
 impl Aside {
-    /// Over `inner`, for one stream.
+    /// Over `inner`, for a backfill of one stream.
     pub fn of(inner: Arc<dyn Bus>, connector: &str, stream: &str) -> Arc<Self> {
-        Arc::new(Self { inner, stream: format!("/{connector}/{stream}") })
+        Arc::new(Self { inner, prefix: BACKFILL, stream: format!("/{connector}/{stream}") })
+    }
+
+    /// Over `inner`, for a reconciliation of one stream.
+    pub fn reconciling(inner: Arc<dyn Bus>, connector: &str, stream: &str) -> Arc<Self> {
+        Arc::new(Self { inner, prefix: RECONCILE, stream: format!("/{connector}/{stream}") })
     }
 
     /// Where a key of the stream lies aside. Keys are `area/connector/stream`, perhaps with more.
@@ -37,17 +46,18 @@ impl Aside {
             let rest = key[slash..].strip_prefix(self.stream.as_str());
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         });
-        if is_own { format!("{PREFIX}{key}") } else { key.to_owned() }
+        if is_own { format!("{}{key}", self.prefix) } else { key.to_owned() }
     }
 
     /// Forgets all that lies aside.
     pub async fn clear(&self) -> Result<(), StoreError> {
         let mut after = None::<String>;
         loop {
-            let page = self.inner.state_page(PREFIX, after.as_deref(), KEYS_A_PAGE);
+            let page = self.inner.state_page(self.prefix, after.as_deref(), KEYS_A_PAGE);
             let Some((last, _)) = page.last() else { return Ok(()) };
             after = Some(last.clone());
-            let own = page.into_iter().filter(|(key, _)| self.key(&key[PREFIX.len()..]) == *key);
+            let own =
+                page.into_iter().filter(|(key, _)| self.key(&key[self.prefix.len()..]) == *key);
             write_state(&*self.inner, own.map(|(key, _)| (key, None)).collect()).await?;
         }
     }
@@ -56,7 +66,13 @@ impl Aside {
     fn prefix_aside(&self, prefix: &str) -> Option<String> {
         let aside = self.key(prefix.trim_end_matches('/'));
         let slash = if prefix.ends_with('/') { "/" } else { "" };
-        aside.starts_with(PREFIX).then(|| aside + slash)
+        aside.starts_with(self.prefix).then(|| aside + slash)
+    }
+
+    /// Entries that lie aside, under the keys they have for the stream.
+    fn plain(&self, found: Vec<(String, Vec<u8>)>) -> Vec<(String, Vec<u8>)> {
+        let plain = |key: &str| key[self.prefix.len()..].to_owned();
+        found.into_iter().map(|(key, value)| (plain(&key), value)).collect()
     }
 }
 
@@ -126,15 +142,15 @@ impl Bus for Aside {
 
     fn state_under(&self, prefix: &str) -> Vec<(String, Vec<u8>)> {
         let Some(aside) = self.prefix_aside(prefix) else { return self.inner.state_under(prefix) };
-        plain(self.inner.state_under(&aside))
+        self.plain(self.inner.state_under(&aside))
     }
 
     fn state_page(&self, prefix: &str, after: Option<&str>, max: usize) -> Vec<(String, Vec<u8>)> {
         let Some(aside) = self.prefix_aside(prefix) else {
             return self.inner.state_page(prefix, after, max);
         };
-        let after = after.map(|after| format!("{PREFIX}{after}"));
-        plain(self.inner.state_page(&aside, after.as_deref(), max))
+        let after = after.map(|after| format!("{}{after}", self.prefix));
+        self.plain(self.inner.state_page(&aside, after.as_deref(), max))
     }
 
     fn put_state(
@@ -166,11 +182,6 @@ impl Bus for Aside {
     fn close(&self) -> BoxFuture<'_, ()> {
         self.inner.close()
     }
-}
-
-/// Entries that lie aside, under the keys they have for the stream.
-fn plain(found: Vec<(String, Vec<u8>)>) -> Vec<(String, Vec<u8>)> {
-    found.into_iter().map(|(key, value)| (key[PREFIX.len()..].to_owned(), value)).collect()
 }
 
 #[cfg(test)]

@@ -270,7 +270,7 @@ async fn by_key(subject: &Subject) {
     assert!(subject.due(erp, 10).is_empty(), "a retry keeps its key waiting");
     let again = bus.take(erp, 10).await;
     assert_eq!((again.len(), &*again[0].event.revision, again[0].attempts), (1, "1", 1));
-    bus.settle(erp, again[0].seq, Settlement::Superseded);
+    bus.settle(erp, again[0].seq, Settlement::Superseded { by: Some(2) });
     let second = bus.take(erp, 10).await;
     assert_eq!((second.len(), &*second[0].event.revision), (1, "2"));
 }
@@ -453,7 +453,7 @@ async fn newest(subject: &Subject) {
     subject.append(vec![subject.event("a", "x"), subject.event("a", "9")]).await;
     let taken = bus.take(erp, 10).await;
     bus.settle(erp, taken[0].seq, DELIVERED);
-    bus.settle(erp, taken[1].seq, Settlement::Superseded);
+    bus.settle(erp, taken[1].seq, Settlement::Superseded { by: Some(2) });
     assert_eq!(bus.newest(erp, "a"), Some(7), "only a delivery with an order raises it");
 }
 

@@ -245,7 +245,8 @@ impl Inner {
         else {
             return;
         };
-        stored.steps.extend(steps::settled(settlement, &name.destination, now));
+        let step = steps::settled(&stored.event, settlement, &name.destination, now);
+        stored.steps.extend(step);
         if ended.terminal {
             stored.open_lanes = stored.open_lanes.saturating_sub(1);
             if stored.open_lanes == 0 {

@@ -184,7 +184,10 @@ pub enum Settlement {
         status: Option<u16>,
     },
     /// A newer revision of the key was delivered before.
-    Superseded,
+    Superseded {
+        /// Its order, see [`Event::order`]; `None` in journals from before it was kept.
+        by: Option<i64>,
+    },
     /// It is in the dead letters (call [`Bus::bury`] first).
     Dead {
         /// A stable word: `rejected`, `attempts_spent`, `time_spent`, `map_failed`, `schema_failed`, …

@@ -3,13 +3,14 @@
 use super::{Exit, Outcome, Trouble, block_on, client::Daemon, render};
 use crate::{
     admin::api::StatusView,
+    engine::StreamStatus,
     world::{Clock as _, SystemClock},
 };
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit code 1: something needs attention (a connector that does not run as its file says, or\n\
-                        a bus that takes no events)."
+    after_help = "Exit code 1: something needs attention (a connector that does not run as its file says,\n\
+                        webhooks that are missing, or a bus that takes no events)."
 )]
 pub struct Args {
     /// Only this connector, with its streams and destinations
@@ -19,6 +20,11 @@ pub struct Args {
     json: bool,
     #[command(flatten)]
     daemon: Daemon,
+}
+
+/// Whether webhooks of a stream are missing.
+fn is_silent(stream: &StreamStatus) -> bool {
+    stream.webhooks.as_ref().is_some_and(|webhooks| webhooks.silent)
 }
 
 pub fn run(args: &Args) -> Outcome {
@@ -38,6 +44,7 @@ pub fn run(args: &Args) -> Outcome {
         render::text(&render::status(&view, now, render::stdout_style()))?;
     }
     let is_well = view.status.refusing.is_none()
-        && view.status.connectors.iter().all(|connector| connector.state == "running");
+        && view.status.connectors.iter().all(|connector| connector.state == "running")
+        && !view.status.connectors.iter().flat_map(|connector| &connector.streams).any(is_silent);
     Ok(if is_well { Exit::Fine } else { Exit::Findings })
 }

@@ -189,6 +189,7 @@ async fn poll(
         bus,
         source: Arc::new(Source::new(&plan.rate)),
         tenants: Arc::default(),
+        skew: Arc::default(),
     };
     let sampled = poller.sample(args.max).await;
     sampled.map_err(|failure| Trouble::new(failure.message()))

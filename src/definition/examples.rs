@@ -9,6 +9,7 @@ use super::{
     destination::DestinationDef,
     page::PageDef,
     poll::PollDef,
+    reconcile::ReconcileDef,
     schedule::ScheduleDef,
     settings::{EgressDef, SettingsDef, TokensDef},
     slo::SloDef,
@@ -163,6 +164,14 @@ static EXAMPLES: &[Examples] = &[
         &[
             ("cron", &[r#""*/5 * * * *""#, r#""0 6 * * mon-fri""#]),
             ("tz", &[r#""Europe/Berlin""#, r#""UTC""#]),
+        ],
+    ),
+    (
+        &ReconcileDef::TABLE,
+        &[
+            ("cron", &[r#""30 2 * * *""#]),
+            ("tz", &[r#""Europe/Berlin""#]),
+            ("window", &[r#""6d""#, r#""full""#]),
         ],
     ),
     (

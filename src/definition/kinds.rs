@@ -249,6 +249,27 @@ impl Kind for Lifetime {
     }
 }
 
+/// How far back something reaches.
+#[derive(Clone, Copy, Debug)]
+pub enum Reach {
+    /// So long.
+    For(Duration),
+    /// To the beginning.
+    Full,
+}
+
+impl Kind for Reach {
+    const SHAPE: Shape = Shape::WordOr("full", &Shape::Duration);
+
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        match node.get_ref() {
+            DeValue::String(text) if *text == "full" => Some(Self::Full),
+            DeValue::String(_) => Span::read(node, reader).map(|span| Self::For(span.0)),
+            _ => mistyped(node, reader, &Self::SHAPE),
+        }
+    }
+}
+
 /// A size that something must not pass, or `never`.
 #[derive(Clone, Copy, Debug)]
 pub struct SizeOrNever(pub Option<u64>);

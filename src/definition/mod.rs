@@ -32,6 +32,7 @@ pub mod on;
 pub mod page;
 pub mod poll;
 pub mod presets;
+pub mod reconcile;
 pub mod retry;
 pub mod schedule;
 mod schema;

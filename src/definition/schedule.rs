@@ -2,6 +2,7 @@
 
 use super::{
     kinds::{JitterDef, Plain, Span},
+    reconcile::ReconcileDef,
     table::table,
 };
 
@@ -16,5 +17,7 @@ table! {
         tz "tz": Plain = "\"UTC\"";
         /// How far runs are spread: a share of the interval, or a time.
         jitter "jitter": JitterDef = "\"10%\"";
+        /// What is read again beside the poll, and when missing webhooks are an alert.
+        reconcile "reconcile": ReconcileDef;
     }
 }

@@ -109,6 +109,7 @@ pub(super) mod tests {
             webhook: None,
             poll: None,
             schedule: None,
+            reconcile: None,
             parent: None,
         }
     }

@@ -190,6 +190,8 @@ codes! {
         "A latency objective is a percentile and a bound: `p99 < 5s`.";
     BAD_DATE "E0810" Error "not a date",
         "Dates are written year, month, day: `2026-11-20`.";
+    BAD_RECONCILE "E0815" Error "reconciliation that cannot be",
+        "A reconciliation reads again what was taken in before: it says when and how far back, and claims outlast that.";
     // Across files.
     SAME_NAME "E0901" Error "two connectors of one name",
         "The name is a connector's identity: state and cursors are kept under it.";

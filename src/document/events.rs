@@ -11,9 +11,9 @@ use crate::{
     map::Expr,
     plan::{
         Algorithm, CursorFormat, CursorPlan, CursorStart, Dedupe, DetailPlan, DownloadPlan,
-        EachFrom, EachPlan, Encoding, Group, Jitter, JobPlan, PageBy, PagePlan, PollPlan,
-        RequestBody, ScheduleWhen, SignedPart, Sorted, StreamPlan, TimestampPlan, VerifyPlan,
-        WebhookPlan,
+        EachFrom, EachPlan, Encoding, Group, Jitter, JobPlan, PageBy, PagePlan, PollPlan, Reach,
+        RequestBody, SchedulePlan, ScheduleWhen, SignedPart, Sorted, StreamPlan, TimestampPlan,
+        VerifyPlan, WebhookPlan,
     },
 };
 
@@ -183,6 +183,7 @@ fn poll_rows(subject: &Subject<'_>, stream: &StreamPlan, poll: &PollPlan) -> Row
         None => {}
     }
     add(&mut rows, "When", schedule(stream));
+    reconcile_rows(stream, &mut rows);
     if let Some(auth) = &poll.auth {
         add(&mut rows, "Credentials", Line::from("auth ").code(&**auth));
     }
@@ -290,6 +291,30 @@ fn document(detail: &DetailPlan) -> Line {
 
 fn schedule(stream: &StreamPlan) -> Line {
     let Some(schedule) = &stream.schedule else { return Line::from("an instance says when") };
+    scheduled(schedule)
+}
+
+/// What is read again beside the poll, and when missing webhooks are an alert.
+fn reconcile_rows(stream: &StreamPlan, rows: &mut Rows) {
+    let Some(plan) = &stream.reconcile else { return };
+    if let Some(again) = &plan.again {
+        let reach = match again.reach {
+            Reach::Window(window) => format!("the last {}, ", words::time(window)),
+            Reach::Full => "everything, ".to_owned(),
+        };
+        add(rows, "Reads again", Line::from(reach).then(scheduled(&again.schedule)));
+    }
+    if let Some(silence) = &plan.silence {
+        let after = words::time(silence.after);
+        let faster = silence.faster.map_or_else(String::new, |faster| {
+            format!("; the poll runs every {} meanwhile", words::time(faster))
+        });
+        let text = format!("an alert {after} after a poll found what none had brought{faster}");
+        add(rows, "Missing webhooks", text);
+    }
+}
+
+fn scheduled(schedule: &SchedulePlan) -> Line {
     let spread = match schedule.jitter {
         Jitter::Ratio(ratio) if ratio > 0.0 => format!(", spread by {}", words::percent(ratio)),
         Jitter::Duration(time) if !time.is_zero() => {

@@ -52,6 +52,7 @@ pub fn runbook(subject: &Subject<'_>, kept: Retention) -> Vec<Block> {
                 .into_iter()
                 .flatten(),
         );
+        blocks.extend(missing_webhooks(subject, stream));
         blocks.extend(failing_poll(subject, stream));
     }
     blocks.extend(dead_letters(subject));
@@ -238,6 +239,44 @@ fn refused_webhooks(
         ),
         Block::Steps(vec![mend, meanwhile]),
     ])
+}
+
+/// The poll finds events, and no webhook comes.
+fn missing_webhooks(subject: &Subject<'_>, stream: &StreamPlan) -> Vec<Block> {
+    let silence = stream.reconcile.as_ref().and_then(|plan| plan.silence);
+    let (Some(silence), Some(webhook)) = (silence, &stream.webhook) else { return Vec::new() };
+    let (connector, name) = (&subject.plan.name, &stream.name);
+    let pace = match silence.faster {
+        Some(faster) => format!(
+            "Nothing is lost: the poll brings what they do not, every {} until one comes.",
+            words::time(faster)
+        ),
+        None => "Nothing is lost: the poll brings what they do not, later.".to_owned(),
+    };
+    vec![
+        Block::Heading(3, Line::from("Webhooks of ").code(&**name).text(" are missing")),
+        Block::Paragraph(
+            Line::from(format!(
+                "A poll found events {} ago or earlier, and no webhook has come since: ",
+                words::time(silence.after)
+            ))
+            .code(format!("tenon_webhook_silent{{connector=\"{connector}\",stream=\"{name}\"}}"))
+            .text(" is 1. ")
+            .text(pace),
+        ),
+        Block::Steps(vec![
+            Line::from("See since when, and how many: ").code(format!("tenon status {connector}")),
+            Line::from("Look at the producer's list of webhooks: many switch one off that was refused for long. It has to point at ")
+                .code(webhook.path.as_str())
+                .text(" here."),
+            Line::from("See whether they come and are refused: ")
+                .code(format!(
+                    "tenon_events_total{{connector=\"{connector}\",outcome=\"bad_signature\"}}"
+                ))
+                .text(" rises then, and the log says why; a wrong clock is named there."),
+            Line::from("See whether they reach this machine at all: the proxy before it, its certificate, its name."),
+        ]),
+    ]
 }
 
 fn failing_poll(subject: &Subject<'_>, stream: &StreamPlan) -> Vec<Block> {

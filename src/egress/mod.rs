@@ -32,5 +32,5 @@ pub use error::EgressError;
 pub use flowing::Flowing;
 pub use guard::Cidr;
 pub use identity::Identity;
-pub use retry_after::retry_after;
+pub use retry_after::{date_of, retry_after};
 pub use script::{Peer, Script};

@@ -1,4 +1,4 @@
-//! `Retry-After`, in both forms (RFC 9110, 10.2.3).
+//! Times that peers tell: `Retry-After`, in both forms (RFC 9110, 10.2.3), and `Date`.
 
 use std::time::Duration;
 
@@ -15,6 +15,15 @@ pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
         return text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     }
     http_date(text).map(|at| at.since(now))
+}
+
+/// What the peer's clock said when it answered: `Date` (RFC 9110, 6.6.1) in the middle of its second,
+/// and what a cache has added since (`Age`). `None` where it says nothing.
+pub fn date_of(headers: &HeaderMap) -> Option<Timestamp> {
+    let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
+    let date = http_date(text(http::header::DATE)?)?;
+    let age: u64 = text(http::header::AGE).and_then(|age| age.parse().ok()).unwrap_or(0);
+    Some(date.plus(Duration::from_secs(age)).plus(Duration::from_millis(500)))
 }
 
 /// IMF-fixdate, RFC 850 and asctime.
@@ -35,7 +44,7 @@ mod tests {
 
     use http::{HeaderMap, HeaderValue, header::RETRY_AFTER};
 
-    use super::retry_after;
+    use super::{date_of, retry_after};
     use crate::world::Timestamp;
 
     fn wait(text: &str) -> Option<Duration> {
@@ -55,6 +64,21 @@ mod tests {
         assert_eq!(wait("Sunday, 06-Nov-94 08:49:37 GMT"), seconds(37));
         assert_eq!(wait("Sun Nov  6 08:49:37 1994"), seconds(37));
         assert_eq!(wait("Sun, 06 Nov 1994 08:00:00 GMT"), seconds(0));
+    }
+
+    #[test]
+    fn a_date_is_what_the_clock_of_the_peer_says_now() {
+        let headers = |pairs: &[(&'static str, &str)]| -> HeaderMap {
+            let pairs = pairs.iter();
+            pairs.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+        };
+        let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
+        let told = Timestamp::parse_rfc3339("1994-11-06T08:49:37.500Z").unwrap();
+        assert_eq!(date_of(&headers(&[date])), Some(told));
+        let cached = told.plus(Duration::from_secs(90));
+        assert_eq!(date_of(&headers(&[date, ("age", "90")])), Some(cached));
+        assert_eq!(date_of(&headers(&[("date", "yesterday")])), None);
+        assert_eq!(date_of(&headers(&[])), None);
     }
 
     #[test]

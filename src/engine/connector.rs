@@ -11,7 +11,9 @@ use super::{
     destination::DestinationRuntime,
     pipeline::{self, LaneContext},
     polls::PollRuntime,
+    reconcile::ReconcileRuntime,
     signal::Signal,
+    silence::Silence,
     tasks::{TaskKind, panic_message},
 };
 use crate::{
@@ -19,6 +21,7 @@ use crate::{
     event::Lane,
     ingest::poll::{Poller, Source},
     map::Env,
+    observe::StreamMetrics,
     plan::ConnectorPlan,
     world::Timestamp,
 };
@@ -48,6 +51,7 @@ pub struct Connector {
     pub generation: u64,
     pub destinations: Box<[Arc<DestinationRuntime>]>,
     pub polls: Box<[Arc<PollRuntime>]>,
+    pub reconciles: Box<[Arc<ReconcileRuntime>]>,
     health: Mutex<Health>,
     /// Take no more.
     stop: CancellationToken,
@@ -79,11 +83,15 @@ impl Connector {
             let open = DestinationRuntime::open(shared, plan, destination);
             open.map(Arc::new).map_err(|error| format!("destination {name}: {error}"))
         });
+        let destinations = destinations.collect::<Result<_, _>>()?;
+        let polls = polls(shared, plan);
+        let reconciles = polls.iter().filter_map(|poll| reconciles(poll)).collect();
         Ok(Arc::new(Self {
             plan: Arc::clone(plan),
             generation,
-            destinations: destinations.collect::<Result<_, _>>()?,
-            polls: polls(shared, plan),
+            destinations,
+            polls,
+            reconciles,
             health: Mutex::new(Health::Running),
             stop: CancellationToken::new(),
             kill: Signal::new(),
@@ -163,6 +171,12 @@ impl Connector {
         }
         for poll in &self.polls {
             parts.spawn(Arc::clone(poll).run(self.stop.clone()));
+            if let Some(silence) = poll.silence() {
+                parts.spawn(Arc::clone(silence).run(self.stop.clone()));
+            }
+        }
+        for reconcile in &self.reconciles {
+            parts.spawn(Arc::clone(reconcile).run(self.stop.clone()));
         }
         if parts.is_empty() {
             self.stop.cancelled().await;
@@ -248,13 +262,30 @@ fn polls(shared: &Shared, plan: &Arc<ConnectorPlan>) -> Box<[Arc<PollRuntime>]> 
         let parents = polls.iter().filter(|poll| names.contains(&poll.poller.stream.name));
         let parents = parents.map(Arc::clone).collect();
         let metrics = shared.metrics.connector(&plan.name).stream(&poller.stream.name);
-        polls.push(Arc::new(PollRuntime::new(poller, schedule, metrics, parents)));
+        let silence = silence(&poller, &metrics);
+        polls.push(Arc::new(PollRuntime::new(poller, schedule, metrics, parents, silence)));
     }
     polls.into()
 }
 
+/// Who watches over a stream's webhooks, where the file says after how long they are missing.
+fn silence(poller: &Poller, metrics: &Arc<StreamMetrics>) -> Option<Arc<Silence>> {
+    metrics.ears.watch(false);
+    let plan = poller.stream.reconcile.as_ref()?.silence?;
+    let stream = (&poller.connector.name, &poller.stream.name);
+    Some(Arc::new(Silence::new(stream, plan, &poller.bus, &poller.world, metrics)))
+}
+
+/// What reads again what a poll has passed.
+fn reconciles(poll: &PollRuntime) -> Option<Arc<ReconcileRuntime>> {
+    let plan = poll.poller.stream.reconcile.as_ref()?.again.clone()?;
+    let metrics = Arc::clone(&poll.metrics);
+    Some(Arc::new(ReconcileRuntime::new(poll.poller.clone(), plan, metrics)))
+}
+
 /// What runs the polls of a connector, one a stream that has one, scheduled or not.
 pub fn pollers(shared: &Shared, plan: &Arc<ConnectorPlan>) -> Vec<Poller> {
+    let metrics = shared.metrics.connector(&plan.name);
     let mut source: Option<Arc<Source>> = None;
     let mut pollers = Vec::new();
     for stream in &plan.streams {
@@ -272,6 +303,7 @@ pub fn pollers(shared: &Shared, plan: &Arc<ConnectorPlan>) -> Vec<Poller> {
             bus: Arc::clone(&shared.bus),
             source: Arc::clone(source),
             tenants: Arc::clone(&shared.tenants),
+            skew: Arc::clone(&metrics.stream(&stream.name).poll_clock),
         });
     }
     pollers

@@ -18,9 +18,11 @@ mod load;
 mod login;
 mod pipeline;
 mod polls;
+mod reconcile;
 mod reload;
 mod replay;
 mod signal;
+mod silence;
 mod solo;
 mod state;
 mod status;
@@ -29,11 +31,12 @@ mod watch;
 
 pub use backfill::{BackfillError, BackfillStatus};
 pub use login::Login;
+pub use reconcile::ReconcileStatus;
 pub use replay::{ReplayReport, ReplayRequest};
 pub use solo::{Solo, SoloParts};
 pub use status::{
-    ConnectorStatus, DestinationStatus, JobStatus, PartitionStatus, ReloadReport, Status,
-    StreamStatus,
+    ConnectorStatus, DestinationStatus, JobStatus, PartitionStatus, ReloadReport, SkewStatus,
+    Status, StreamStatus, WebhookStatus,
 };
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -60,7 +63,7 @@ use crate::{
     },
     observe::{Metrics, Outcome, redact, write_poll_holds},
     plan::{BusKind, Settings},
-    world::{SystemDisk, Timestamp, World},
+    world::{Clock, SystemDisk, Timestamp, Turn, World, skew_text},
 };
 
 /// What to run.
@@ -178,7 +181,7 @@ impl Engine {
             world.clone(),
             egress.clone(),
             webhook_limits(&settings, &tenants),
-            Arc::new(Observer(Arc::clone(&metrics))),
+            Arc::new(Observer { metrics: Arc::clone(&metrics), clock: Arc::clone(&world.clock) }),
         );
         let started_at = world.clock.now();
         let tasks = Tasks::default();
@@ -363,19 +366,57 @@ fn webhook_limits(settings: &Settings, tenants: &Arc<Tenants>) -> WebhookLimits 
 }
 
 /// Counts what the webhook server did.
-struct Observer(Arc<Metrics>);
+struct Observer {
+    metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
+}
 
 impl WebhookObserver for Observer {
     fn counted(&self, connector: &str, stream: &str, outcome: &'static str, count: u64) {
-        match Outcome::from_word(outcome) {
-            Some(outcome) => self.0.connector(connector).stream(stream).count(outcome, count),
-            None => {
-                self.0.not_found.fetch_add(count, std::sync::atomic::Ordering::Relaxed);
+        let Some(outcome) = Outcome::from_word(outcome) else {
+            self.metrics.not_found.fetch_add(count, std::sync::atomic::Ordering::Relaxed);
+            return;
+        };
+        let stream = self.metrics.connector(connector).stream(stream);
+        stream.count(outcome, count);
+        if matches!(outcome, Outcome::Accepted | Outcome::Duplicate) {
+            stream.ears.hear(self.clock.now());
+        }
+    }
+
+    fn signed(
+        &self,
+        connector: &str,
+        stream: &str,
+        theirs: Timestamp,
+        now: Timestamp,
+        refused: bool,
+    ) {
+        let metrics = self.metrics.connector(connector).stream(stream);
+        let skew = &metrics.webhook_clock;
+        let turn = if refused { skew.note_refused(theirs, now) } else { skew.note(theirs, now) };
+        match turn {
+            Some(Turn::Off(millis)) => {
+                let (skew_seconds, skew) = (millis / 1000, skew_text(millis));
+                tracing::warn!(
+                    connector,
+                    stream,
+                    skew_seconds,
+                    "the clock of whoever signs the webhooks is {skew}, or ours is wrong"
+                );
             }
+            Some(Turn::Right(_)) => {
+                tracing::info!(
+                    connector,
+                    stream,
+                    "the clock of whoever signs the webhooks is right"
+                );
+            }
+            None => {}
         }
     }
 
     fn acknowledged(&self, took: Duration) {
-        self.0.acknowledge.observe(took);
+        self.metrics.acknowledge.observe(took);
     }
 }

@@ -312,7 +312,7 @@ async fn settle(context: Arc<LaneContext>, lane: LaneId, group: Vec<Lived>) {
                 context.metrics.count(Counted::Delivered, 1);
                 context.destination.metrics.latency.observe(now.since(received_at));
             }
-            (Settlement::Superseded, _) => context.metrics.count(Counted::Superseded, 1),
+            (Settlement::Superseded { .. }, _) => context.metrics.count(Counted::Superseded, 1),
             (Settlement::Dead { .. }, _) => context.metrics.count(Counted::Dead, 1),
             _ => {}
         }
@@ -345,8 +345,14 @@ fn superseded(context: &LaneContext, lane: LaneId, delivery: &Delivery) -> Optio
     if order >= newest {
         return None;
     }
-    tracing::info!(event = %delivery.event.id, lane = %context.lane, "superseded by a newer revision");
-    Some(Settlement::Superseded)
+    let event = &delivery.event;
+    let newer = match event.revision_time() {
+        Some(_) => Timestamp(newest).rfc3339(),
+        None => newest.to_string(),
+    };
+    tracing::info!(event = %event.id, lane = %context.lane, revision = event.revision, newer,
+        "superseded by a newer revision");
+    Some(Settlement::Superseded { by: Some(newest) })
 }
 
 /// Map, schema, attempt, decide.

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, OwnedMutexGuard, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::silence::{Silence, next_poll};
 use crate::{
-    ingest::poll::{PollFailure, PollReport, Poller, next_run, waiting},
+    ingest::poll::{PollFailure, PollReport, Poller, waiting},
     observe::{Outcome as Counted, StreamMetrics},
     plan::{SchedulePlan, ScheduleWhen},
     world::Timestamp,
@@ -50,6 +51,8 @@ pub struct PollRuntime {
     pub metrics: Arc<StreamMetrics>,
     /// Those whose records it is read for.
     parents: Vec<Arc<PollRuntime>>,
+    /// Hears whether its webhooks are missing, where that is watched.
+    silence: Option<Arc<Silence>>,
     view: Mutex<PollView>,
     resumed: Notify,
     /// Held while it runs.
@@ -77,12 +80,29 @@ impl PollRuntime {
         schedule: SchedulePlan,
         metrics: Arc<StreamMetrics>,
         parents: Vec<Arc<Self>>,
+        silence: Option<Arc<Silence>>,
     ) -> Self {
         let is_parent = poller.stream.parent.is_some();
         let phase = is_parent.then(|| watch::Sender::new(Phase::Busy));
         let (view, busy) = (Mutex::default(), Arc::default());
         let (resumed, interrupted) = (Notify::new(), Notify::new());
-        Self { poller, schedule, metrics, parents, view, resumed, busy, interrupted, phase }
+        Self {
+            poller,
+            schedule,
+            metrics,
+            parents,
+            silence,
+            view,
+            resumed,
+            busy,
+            interrupted,
+            phase,
+        }
+    }
+
+    /// Who hears whether its webhooks are missing.
+    pub fn silence(&self) -> Option<&Arc<Silence>> {
+        self.silence.as_ref()
     }
 
     /// How it stands.
@@ -144,12 +164,26 @@ impl PollRuntime {
         let mut failures = 0;
         // A job that a restart or a change of the connector interrupted is waited for at once.
         let mut goes_on = stored.not_before.is_none() && self.waits();
+        let mut turns = self.silence.as_ref().map(|silence| silence.turns());
         loop {
             let goes_on = std::mem::take(&mut goes_on);
             let due = if goes_on { self.poller.world.clock.now() } else { self.due(&stored) };
             self.view.lock().next = Some(due);
             self.tell(Phase::Waits(due));
-            self.poller.world.clock.sleep_until(due).await;
+            let asleep = self.poller.world.clock.sleep_until(due);
+            let turned = async {
+                if let Some(turns) = &mut turns
+                    && turns.changed().await.is_ok()
+                {
+                    return;
+                }
+                std::future::pending::<()>().await;
+            };
+            // When it is due depends on whether webhooks are missing.
+            tokio::select! {
+                () = asleep => {}
+                () = turned => continue,
+            }
             self.tell(Phase::Busy);
             for parent in &self.parents {
                 parent.settled().await;
@@ -188,9 +222,10 @@ impl PollRuntime {
     /// One run, and what it means for the next.
     async fn turn(&self, stored: &mut Stored, failures: &mut u32) {
         let began = self.poller.world.clock.now();
+        let before = stored.began;
         *stored = Stored { began: Some(began), not_before: None };
         self.store(stored).await;
-        match self.once(began).await {
+        match self.once(began, before).await {
             Ok(()) => *failures = 0,
             Err(failure) => {
                 *failures += 1;
@@ -217,8 +252,9 @@ impl PollRuntime {
         if stored.began.is_none() && matches!(self.schedule.when, ScheduleWhen::Every(_)) {
             return self.poller.world.clock.now();
         }
-        let fraction = self.poller.world.entropy.fraction();
-        next_run(&self.schedule, stored.began, self.poller.world.clock.now(), fraction)
+        let (now, fraction) = (self.poller.world.clock.now(), self.poller.world.entropy.fraction());
+        let faster = self.silence.as_ref().and_then(|silence| silence.faster());
+        next_poll(&self.schedule, faster, stored.began, now, fraction)
     }
 
     async fn wait_for_resume(&self, message: &str) {
@@ -233,8 +269,8 @@ impl PollRuntime {
         resumed.await;
     }
 
-    /// One run, counted and logged.
-    async fn once(&self, began: Timestamp) -> Result<(), PollFailure> {
+    /// One run, counted and logged; the one before it began `before`.
+    async fn once(&self, began: Timestamp, before: Option<Timestamp>) -> Result<(), PollFailure> {
         // As pages become durable: a run that is interrupted has counted what it did.
         let counted = Mutex::new(PollReport::default());
         let count = |so_far: &PollReport| {
@@ -248,6 +284,9 @@ impl PollRuntime {
             Err((report, failure)) => (report, Some(failure)),
         };
         count(&report);
+        if let Some(silence) = &self.silence {
+            silence.found(report.accepted, before);
+        }
         let clock = &self.poller.world.clock;
         let took_ms = clock.now().since(began).as_millis() as u64;
         let (connector, stream) = (&*self.poller.connector.name, &*self.poller.stream.name);

@@ -23,7 +23,7 @@ use crate::{
     deliver::Tenants,
     egress::{Egress, Peer},
     ingest::{
-        poll::{PollFailure, PollReport, Poller, Source},
+        poll::{PollFailure, PollReport, Poller, Source, reconciliation, reconciliation_range},
         webhook::{WebhookObserver, WebhookServer},
     },
     observe::Metrics,
@@ -122,6 +122,28 @@ impl Solo {
             return Some(Err(ended));
         }
         Some(poller.run(&|_| {}).await)
+    }
+
+    /// Reads again what a stream's poll has passed, once, now, as `[schedule.reconcile]` says how far
+    /// back. `None`: the stream has nothing to read again.
+    pub async fn reconcile(
+        &self,
+        stream: &str,
+    ) -> Option<Result<PollReport, (PollReport, PollFailure)>> {
+        let live = self.pollers.get(stream)?;
+        let reach = live.stream.reconcile.as_ref()?.again.as_ref()?.reach;
+        let now = live.world.clock.now();
+        let range = reconciliation_range(live, reach, now)?;
+        let failed = |problem| (PollReport::default(), PollFailure::Failed(problem));
+        let (poller, aside) = match reconciliation(live, &range, now) {
+            Ok(found) => found,
+            Err(problem) => return Some(Err(failed(problem))),
+        };
+        let ended = poller.run(&|_| {}).await;
+        match (ended, aside.clear().await) {
+            (Ok(_), Err(error)) => Some(Err(failed(error.to_string()))),
+            (ended, _) => Some(ended),
+        }
     }
 
     /// Parents that were never read are due before their children.

@@ -7,11 +7,14 @@ use serde::{Deserialize, Serialize};
 use super::{
     Engine,
     connector::{Connector, Health},
+    reconcile::ReconcileStatus,
     reload::Problem,
+    silence::Silence,
 };
 use crate::{
     bus::Backlog,
     ingest::poll::{Journey, Waiting, cursor_key, cursor_text, journey_key, waiting},
+    observe::StreamMetrics,
     plan::DestinationKind,
     world::Timestamp,
 };
@@ -87,6 +90,15 @@ pub struct StreamStatus {
     /// The jobs of the API that its poll waits for, or fetches.
     #[serde(default)]
     pub job: Option<JobStatus>,
+    /// What is heard of its webhooks.
+    #[serde(default)]
+    pub webhooks: Option<WebhookStatus>,
+    /// What is read again beside its poll.
+    #[serde(default)]
+    pub reconcile: Option<ReconcileStatus>,
+    /// Whose clock has told how far it is from ours.
+    #[serde(default)]
+    pub clocks: Vec<SkewStatus>,
 }
 
 /// Jobs that a poll waits for.
@@ -96,6 +108,30 @@ pub struct JobStatus {
     pub count: u64,
     /// When the first of them was created.
     pub since: Timestamp,
+}
+
+/// What is heard of a stream's webhooks, at a glance.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+pub struct WebhookStatus {
+    /// When the last one was accepted; from before a restart within a quarter of an hour.
+    pub last: Option<Timestamp>,
+    /// Whether they are missing, as `silence` says.
+    pub silent: bool,
+    /// Where `silence` is watched: since when polls find events that none brings.
+    pub missed_since: Option<Timestamp>,
+    /// How many they found since.
+    pub missed: u64,
+}
+
+/// How far somebody's clock is from ours.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+pub struct SkewStatus {
+    /// `webhook`: who signs them; `poll`: who answers.
+    pub from: String,
+    /// Theirs less ours, in milliseconds.
+    pub millis: i64,
+    /// Whether that is more than a minute.
+    pub off: bool,
 }
 
 /// What a poll is read for, at a glance.
@@ -247,8 +283,12 @@ impl Engine {
 
     fn stream_status(&self, connector: &Connector, name: &str) -> StreamStatus {
         let plan = connector.plan.streams.iter().find(|s| &*s.name == name);
-        let poll = connector.polls.iter().find(|p| &*p.poller.stream.name == name);
-        let poll = poll.map(|poll| poll.view()).unwrap_or_default();
+        let runtime = connector.polls.iter().find(|p| &*p.poller.stream.name == name);
+        let poll = runtime.map(|poll| poll.view()).unwrap_or_default();
+        let metrics = self.shared.metrics.connector(&connector.plan.name).stream(name);
+        let silence = runtime.and_then(|poll| poll.silence());
+        let has_webhook = plan.is_some_and(|plan| plan.webhook.is_some());
+        let reconcile = connector.reconciles.iter().find(|it| it.stream() == name);
         let has_cursor =
             plan.and_then(|s| s.poll.as_ref()).is_some_and(|poll| poll.cursor.is_some());
         let key = cursor_key(&connector.plan.name, name);
@@ -270,6 +310,9 @@ impl Engine {
                 .and_then(|plan| plan.poll.as_ref()?.job.as_ref())
                 .and_then(|_| waiting(&*self.shared.bus, &connector.plan.name, name))
                 .map(|Waiting { count, since }| JobStatus { count, since }),
+            webhooks: has_webhook.then(|| webhooks(&metrics, silence.map(AsRef::as_ref))),
+            reconcile: reconcile.map(|it| it.view()),
+            clocks: clocks(&metrics),
         }
     }
 
@@ -290,6 +333,27 @@ impl Engine {
             under_way,
         }
     }
+}
+
+fn webhooks(metrics: &StreamMetrics, silence: Option<&Silence>) -> WebhookStatus {
+    let last = metrics.ears.last();
+    let Some(silence) = silence else { return WebhookStatus { last, ..WebhookStatus::default() } };
+    let heard = silence.heard();
+    WebhookStatus {
+        last: heard.last,
+        silent: silence.is_silent(),
+        missed_since: heard.missed_since,
+        missed: heard.missed,
+    }
+}
+
+fn clocks(metrics: &StreamMetrics) -> Vec<SkewStatus> {
+    let all = [("webhook", &metrics.webhook_clock), ("poll", &*metrics.poll_clock)];
+    let told = all.into_iter().filter_map(|(from, skew)| {
+        let millis = skew.millis()?;
+        Some(SkewStatus { from: from.to_owned(), millis, off: skew.is_off() })
+    });
+    told.collect()
 }
 
 /// The bus's backlog, by connector.

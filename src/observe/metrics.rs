@@ -15,9 +15,10 @@ use std::{
 
 use parking_lot::RwLock;
 
+use super::reconcile::{self, Ears, Reconciled};
 use crate::{
     bus::{Backlog, BusHealth},
-    world::Timestamp,
+    world::{Skew, Timestamp},
 };
 
 /// How an event, or a request that did not become one, was counted.
@@ -144,6 +145,14 @@ pub struct StreamMetrics {
     pub polls_failed: AtomicU64,
     /// Requests of polls whose records a rule gave up.
     pub polls_skipped: AtomicU64,
+    /// What reconciliations did.
+    pub reconciled: Reconciled,
+    /// What is heard of its webhooks.
+    pub ears: Ears,
+    /// The clock of whoever signs its webhooks.
+    pub webhook_clock: Skew,
+    /// The clock of whoever answers its polls.
+    pub poll_clock: Arc<Skew>,
 }
 
 impl StreamMetrics {
@@ -244,7 +253,7 @@ fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-fn header(out: &mut String, name: &str, kind: &str, help: &str) {
+pub(super) fn header(out: &mut String, name: &str, kind: &str, help: &str) {
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 
@@ -272,6 +281,7 @@ impl Metrics {
             .map(|(name, metrics)| (escaped(name), Arc::clone(metrics)))
             .collect();
         write_streams(&mut out, &connectors);
+        reconcile::write(&mut out, &|show| each_stream(&connectors, show));
         write_destinations(&mut out, &connectors);
         write_backlog(&mut out, backlog, now);
         write_bus(&mut out, bus);

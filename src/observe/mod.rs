@@ -4,8 +4,10 @@ pub mod log;
 pub mod redact;
 
 mod metrics;
+mod reconcile;
 
 pub use metrics::{
     ConnectorMetrics, DestinationMetrics, Histogram, Metrics, Outcome, StreamMetrics,
     write_poll_holds,
 };
+pub use reconcile::{Ears, Reconciled};

@@ -11,6 +11,7 @@ mod job;
 mod lint;
 mod on;
 mod page;
+mod reconcile;
 mod settings;
 mod types;
 mod uses;
@@ -29,6 +30,7 @@ pub use job::{DownloadPlan, JobPlan, JobRequest, Lookup};
 pub use lint::{Levels, credentials_in};
 pub use on::{End, RulePlan, Then, WaitPlan};
 pub use page::{PageBy, PagePlan};
+pub use reconcile::{AgainPlan, Reach, ReconcilePlan, SilencePlan};
 pub use settings::{
     BusKind, BusSettings, EgressSettings, LogSettings, Settings, TenantBudget, TenantSettings,
     WebhookSettings,

@@ -83,6 +83,8 @@ pub struct StreamPlan {
     pub poll: Option<Arc<PollPlan>>,
     /// When the poll runs; present where `poll` is.
     pub schedule: Option<SchedulePlan>,
+    /// What is read again beside the poll, and when missing webhooks are an alert.
+    pub reconcile: Option<super::ReconcilePlan>,
     /// What is remembered of its records, where others are read for each of them.
     pub parent: Option<Arc<super::ParentPlan>>,
 }

@@ -28,6 +28,7 @@ mod pair;
 mod pen;
 mod places;
 mod poll;
+mod reconcile;
 mod rule;
 mod said;
 mod say;

@@ -348,6 +348,8 @@ rules! {
         "slower or faster; an answer beyond a limit fails the run and the cursor stays";
     SCHEDULE "schedule" Operational Operators "`[schedule]`",
         "records come sooner or later";
+    RECONCILE "schedule.reconcile" Operational Operators "`[schedule.reconcile]`: what is read again, when missing webhooks are an alert",
+        "what is known is dropped: requests and alerts change, events do not";
     // Destinations.
     DESTINATION_ADDED "destination.added" Additive Consumers "a destination is new",
         "streams that name it say so themselves";

@@ -10,7 +10,7 @@ use super::{
     fields::{self, Shape},
     pair::Matched,
     pen::{At, Pen, Presence},
-    poll, rule,
+    poll, reconcile, rule,
     said::Renames,
     say, schema, webhook,
 };
@@ -142,6 +142,7 @@ fn one(pen: &mut Pen<'_>, at: &At, old: &StreamPlan, new: &StreamPlan, renames: 
         webhook,
         poll,
         schedule,
+        reconcile,
         // What its children ask of it: told where they are.
         parent: _,
     } = new;
@@ -185,6 +186,7 @@ fn one(pen: &mut Pen<'_>, at: &At, old: &StreamPlan, new: &StreamPlan, renames: 
     webhook::compare(pen, at, (old.webhook.as_deref(), webhook.as_deref()), poll.is_some());
     poll::compare(pen, at, (old.poll.as_deref(), poll.as_deref()), new, renames);
     schedules(pen, at, (old.schedule.as_ref(), schedule.as_ref()));
+    reconcile::compare(pen, at, (old.reconcile.as_ref(), reconcile.as_ref()));
 }
 
 fn keys(pen: &mut Pen<'_>, at: &At, (old, new): (&[Expr], &[Expr]), stream: &StreamPlan) {

@@ -467,6 +467,13 @@ const EDITS: &[Edit] = &[
     ),
     (&[("rate = \"2/s\"", "rate = \"5/s\"")], &["poll.limit"]),
     (&[("every = \"5m\"", "every = \"1h\"")], &["schedule"]),
+    (
+        &[(
+            "every = \"5m\"",
+            "every = \"5m\"\n[schedule.reconcile]\nevery = \"24h\"\nwindow = \"6d\"\nsilence = \"3h\"",
+        )],
+        &["schedule.reconcile", "schedule.reconcile"],
+    ),
     // Destinations.
     (&[("[retry]", "[destination.more]\ntype = \"stdout\"\n[retry]")], &["destination.added"]),
     (

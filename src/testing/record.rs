@@ -143,6 +143,7 @@ pub async fn poll(
         // What is heard is told again in the order of the requests.
         source: Arc::new(poll::Source::new(rate).in_order()),
         tenants: Arc::default(),
+        skew: Arc::default(),
     };
     let ended = poller.run(&|_| {}).await;
     let heard = std::mem::take(&mut *recorder.heard.lock());

@@ -8,11 +8,13 @@ mod clock;
 mod disk;
 mod entropy;
 mod secrets;
+mod skew;
 
 pub use clock::{Clock, ScriptedClock, SystemClock, Timestamp};
 pub use disk::{Disk, DiskFile, SystemDisk};
 pub use entropy::{Entropy, ScriptedEntropy, SystemEntropy};
 pub use secrets::{FolderSecrets, Secret, Secrets, StaticSecrets};
+pub use skew::{Skew, Turn, skew_text};
 
 use std::sync::Arc;
 

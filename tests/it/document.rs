@@ -880,3 +880,24 @@ mod program {
         assert!(ran.stdout.contains("| `customer.email` **personal** |"), "{}", ran.stdout);
     }
 }
+
+#[test]
+fn what_is_read_again_and_missing_webhooks_are_described() {
+    let reconcile = "[schedule.reconcile]\nevery = \"24h\"\nwindow = \"6d\"\n\
+                     silence = \"3h\"\nfaster = \"1m\"\n\n[stream.orders]\n";
+    let text = SHOPIFY.replacen("[stream.orders]", reconcile, 1);
+    let page = page(&text);
+    assert!(page.contains("the last 6 days, every 24 h, spread by 10 %"), "{page}");
+    let missing = "an alert 3 h after a poll found what none had brought; the poll runs every 1 min meanwhile";
+    assert!(page.contains(missing), "{page}");
+    let runbook = runbook(&text);
+    for part in [
+        "### Webhooks of `orders` are missing",
+        "tenon_webhook_silent{connector=\"shopify\",stream=\"orders\"}",
+        "Nothing is lost: the poll brings what they do not, every 1 min until one comes.",
+        "`/shopify/orders`",
+    ] {
+        assert!(runbook.contains(part), "`{part}` is not in\n{runbook}");
+    }
+    check_markdown(&runbook);
+}

@@ -90,6 +90,7 @@ impl Rig {
             bus: self.bus.clone(),
             source: Arc::new(Source::new(&[])),
             tenants: Arc::default(),
+            skew: Arc::default(),
         }
     }
 

@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 use tenon::{
     auth::Authenticator,
     bus::{Bus, MemoryBus},
-    deliver::Limiter,
     diagnostic::{SourceFile, render_human},
     egress::{Egress, EgressConfig},
     ingest::poll::{
@@ -76,7 +75,8 @@ impl Rig {
             egress,
             auth: Arc::new(auth),
             bus: self.bus.clone(),
-            limiter: Arc::new(Limiter::new(&[])),
+            source: Arc::new(tenon::ingest::poll::Source::new(&[])),
+            skew: Arc::default(),
             tenants: Arc::default(),
         }
     }

@@ -197,6 +197,11 @@ fn each_lint_speaks_where_it_should() {
         ),
         ("every = \"5m\"", "every = \"100ms\"", "poll_too_fast"),
         ("every = \"5m\"", "cron = \"* * * * * *\"", "poll_too_fast"),
+        (
+            "every = \"5m\"",
+            "every = \"5m\"\nreconcile = { silence = \"3h\", faster = \"3s\" }",
+            "poll_too_fast",
+        ),
         ("version = \"1.1.0\"\nowner", "version = \"1.2.0\"\nowner", "stale_change"),
         ("version = \"1.1.0\"\nowner", "version = \"1.0.0\"\nowner", "stale_change"),
         ("2026-02-01", "2025-02-01", "stale_change"),

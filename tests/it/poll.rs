@@ -144,6 +144,7 @@ impl Rig {
                 webhook: None,
                 poll: Some(Arc::new(poll)),
                 schedule: None,
+                reconcile: None,
                 parent: None,
             },
             auths: BTreeMap::new(),
@@ -191,6 +192,7 @@ impl Rig {
             bus: self.bus.clone(),
             source: Arc::new(Source::new(rate)),
             tenants: Arc::default(),
+            skew: Arc::default(),
         }
     }
 

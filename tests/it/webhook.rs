@@ -7,6 +7,6 @@ mod limits;
 mod naming;
 mod open;
 mod presets;
-mod rig;
+pub mod rig;
 mod signatures;
 mod sockets;

@@ -180,7 +180,8 @@ fn find_steps(traces: &mut [Trace], open: &mut OpenLanes, body: &[u8]) {
             return;
         };
         let destination = settled.destination;
-        trace.steps.extend(steps::settled(&settled.settlement, &destination, settled.at));
+        let (event, at) = (&trace.event, settled.at);
+        trace.steps.extend(steps::settled(event, &settled.settlement, &destination, at));
         if !matches!(settled.settlement, crate::bus::Settlement::Retry { .. }) {
             open.remove(&(settled.seq, destination));
         }

@@ -6,6 +6,7 @@
 mod diff;
 mod markdown;
 mod page;
+mod reconciled;
 mod schema;
 mod table;
 mod tried;

@@ -2,7 +2,10 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use super::table::{Cell, Style, Tone, table};
+use super::{
+    reconciled::reconciled,
+    table::{Cell, Style, Tone, table},
+};
 use crate::{
     admin::api::{
         BodyView, BulkReport, DeadList, DeadView, EventView, StatusView, TraceRun, TraceView,
@@ -139,6 +142,7 @@ fn detail(view: &StatusView, connector: &ConnectorStatus, now: Timestamp) -> Str
         let rows: Vec<_> = connector.streams.iter().map(|s| stream_row(s, now)).collect();
         let headings = ["STREAM", "WEBHOOK", "LAST POLL", "RESULT", "NEXT POLL", "CURSOR"];
         let _ = write!(out, "\n{}", table(&headings, &[], &rows, Style::default()));
+        out.push_str(&reconciled(&connector.streams, now));
     }
     let partitioned = connector.streams.iter().filter_map(|s| Some((s, s.partitions.as_ref()?)));
     let rows: Vec<_> = partitioned.map(|(stream, all)| partition_row(stream, all)).collect();
@@ -225,10 +229,24 @@ fn event_fields(event: &EventView) -> Vec<(&'static str, String)> {
         ("key", event.key.clone()),
         ("revision", event.revision.clone()),
         ("tenant", event.tenant.clone().unwrap_or_default()),
-        ("received", format!("{} by {}", event.received_at.rfc3339(), event.origin)),
+        (
+            "received",
+            format!("{} by {}{}", event.received_at.rfc3339(), event.origin, apart(event)),
+        ),
         ("removal", if event.delete { "yes".to_owned() } else { String::new() }),
         ("trace", event.traceparent.clone().unwrap_or_default()),
     ]
+}
+
+/// How far the payload's time is from when it was received: two clocks and the way between them.
+fn apart(event: &EventView) -> String {
+    let Some(theirs) = event.revision_at else { return String::new() };
+    let ours = event.received_at;
+    if theirs > ours {
+        format!(", {} before its revision's time", short(theirs.since(ours)))
+    } else {
+        format!(", {} after its revision's time", short(ours.since(theirs)))
+    }
 }
 
 fn body_text(body: Option<&BodyView>) -> String {

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     admin::api::{BulkFailure, DeadLine, StepView},
     bus::embedded::doctor::Finding,
-    engine::{JobStatus, Status},
+    engine::{JobStatus, ReconcileStatus, SkewStatus, Status, WebhookStatus},
 };
 
 const NOW: Timestamp = Timestamp(1_795_341_600_000);
@@ -34,6 +34,26 @@ fn some_status() -> StatusView {
                 last_poll: Some(ago(180)),
                 last_poll_result: Some("ok".to_owned()),
                 cursor: Some("2026-11-22T09:50:00Z".to_owned()),
+                webhooks: Some(WebhookStatus {
+                    last: Some(ago(12_000)),
+                    silent: true,
+                    missed_since: Some(ago(11_000)),
+                    missed: 40,
+                }),
+                reconcile: Some(ReconcileStatus {
+                    state: "done".to_owned(),
+                    began_at: Some(ago(3600)),
+                    read: 1210,
+                    known: 1198,
+                    found: 2,
+                    next: Some(ago(-82_800)),
+                    ..ReconcileStatus::default()
+                }),
+                clocks: vec![SkewStatus {
+                    from: "webhook".to_owned(),
+                    millis: -602_000,
+                    off: true,
+                }],
                 ..StreamStatus::default()
             },
             StreamStatus { name: "refunds".to_owned(), ..StreamStatus::default() },
@@ -77,8 +97,9 @@ fn some_event() -> EventView {
         connector: "shop".to_owned(),
         stream: "orders".to_owned(),
         key: "1001".to_owned(),
-        revision: "2026-11-22T09:59:00Z".to_owned(),
+        revision: "2026-11-22T09:58:57Z".to_owned(),
         tenant: Some("acme".to_owned()),
+        revision_at: Some(ago(63)),
         received_at: ago(60),
         origin: "webhook".to_owned(),
         delete: false,
@@ -118,6 +139,12 @@ fn one_connector_in_detail() {
     STREAM   WEBHOOK       LAST POLL  RESULT  NEXT POLL  CURSOR
     orders   /shop/orders  3m ago     ok      in 2m      2026-11-22T09:50:00Z
     refunds
+
+    RECONCILED  STATE  LAST    READ  KNOWN  FOUND  NEXT
+    orders      done   1h ago  1210   1198      2  in 23h
+
+    orders: webhooks are missing: the last came 3h ago, polls found 40 since
+    orders: the clock of whoever signs its webhooks is 10m 2s behind ours
 
     DESTINATION  TYPE  BACKLOG  OLDEST  HELD
     erp          http     1204      3m
@@ -184,9 +211,9 @@ fn a_trace_is_who_and_then_what_happened() {
     event     evt_aaaqeayeaudaocajbifqydiob4
     stream    shop/orders
     key       1001
-    revision  2026-11-22T09:59:00Z
+    revision  2026-11-22T09:58:57Z
     tenant    acme
-    received  2026-11-22T09:59:00.000Z by webhook
+    received  2026-11-22T09:59:00.000Z by webhook, 3s after its revision's time
 
     AT                        WHAT       DESTINATION  DETAIL
     2026-11-22T09:59:00.000Z  accepted
@@ -240,9 +267,9 @@ fn dead_letters_as_a_list_and_one_whole() {
     event        evt_aaaqeayeaudaocajbifqydiob4
     stream       shop/orders
     key          1001
-    revision     2026-11-22T09:59:00Z
+    revision     2026-11-22T09:58:57Z
     tenant       acme
-    received     2026-11-22T09:59:00.000Z by webhook
+    received     2026-11-22T09:59:00.000Z by webhook, 3s after its revision's time
 
     record withheld: connector `shop` is not loaded
     ");

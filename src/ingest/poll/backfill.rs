@@ -53,20 +53,8 @@ impl Backfill {
         let (from, to) = (value("--from", from)?, value("--to", to)?);
         let until = before(cursor, &to).filter(|until| *until >= from);
         let until = until.ok_or_else(|| "--from must be before --to".to_owned())?;
-        let cursor = CursorPlan {
-            start: Some(CursorStart::Literal(from.text())),
-            until: Some(CursorStart::Literal(until.text())),
-            window: cursor.window.or_else(|| window(poll, cursor, &from, &until)),
-            lookback: None,
-            // What the API gives from outside of the range belongs to the live cursor.
-            filter: cursor.field.is_some(),
-            ..(**cursor).clone()
-        };
-        let poll = PollPlan { cursor: Some(Box::new(cursor)), ..PollPlan::clone(poll) };
-        let stream = StreamPlan { poll: Some(Arc::new(poll)), ..StreamPlan::clone(&live.stream) };
         let aside = Aside::of(Arc::clone(&live.bus), &live.connector.name, name);
-        let poller =
-            Poller { stream: Arc::new(stream), bus: Arc::clone(&aside) as _, ..live.clone() };
+        let poller = between(live, poll, cursor, (Some(&from), &until), &aside);
         Ok(Self { poller, aside, from, until })
     }
 
@@ -81,8 +69,31 @@ impl Backfill {
     }
 }
 
+/// The poll of `live` from one value, or from the beginning, to another, both included, with what it
+/// remembers aside.
+pub(super) fn between(
+    live: &Poller,
+    poll: &PollPlan,
+    cursor: &CursorPlan,
+    (from, until): (Option<&CursorValue>, &CursorValue),
+    aside: &Arc<Aside>,
+) -> Poller {
+    let cursor = CursorPlan {
+        start: from.map(|from| CursorStart::Literal(from.text())),
+        until: Some(CursorStart::Literal(until.text())),
+        window: cursor.window.or_else(|| window(poll, cursor, from?, until)),
+        lookback: None,
+        // What the API gives from outside of the range belongs to the live cursor.
+        filter: cursor.field.is_some(),
+        ..cursor.clone()
+    };
+    let poll = PollPlan { cursor: Some(Box::new(cursor)), ..PollPlan::clone(poll) };
+    let stream = StreamPlan { poll: Some(Arc::new(poll)), ..StreamPlan::clone(&live.stream) };
+    Poller { stream: Arc::new(stream), bus: Arc::clone(aside) as _, ..live.clone() }
+}
+
 /// The last value before `to`; texts have none, so for them `to` itself.
-fn before(cursor: &CursorPlan, to: &CursorValue) -> Option<CursorValue> {
+pub(super) fn before(cursor: &CursorPlan, to: &CursorValue) -> Option<CursorValue> {
     match to {
         CursorValue::Instant(_) => Some(to.ceil(&cursor.format).minus(unit(&cursor.format))),
         CursorValue::Integer(number) => number.checked_sub(1).map(CursorValue::Integer),

@@ -13,10 +13,10 @@ use http::{Request, StatusCode};
 
 use crate::{
     auth::AuthError,
-    egress::{Answer, EgressError, ExchangeLimits, Flowing, retry_after, spent_until},
+    egress::{Answer, EgressError, ExchangeLimits, Flowing, date_of, retry_after, spent_until},
     map::Env,
     plan::{End, PollPlan, Then},
-    world::Timestamp,
+    world::{Timestamp, Turn, skew_text},
 };
 
 use super::{
@@ -253,6 +253,7 @@ impl Poller {
         })?;
         sent.answered(Some(answer.status));
         let now = self.world.clock.now();
+        self.note_clock(&answer, now);
         if let Some(until) = spent_until(answer.status, &answer.headers, now) {
             self.source.limiter.pause_until(until);
             if let Some(budget) = budget {
@@ -273,6 +274,27 @@ impl Poller {
         match (verdict, flowing) {
             (Ok(Got::Answer(_)), Some(flowing)) => Ok(Got::Flowing(flowing)),
             (verdict, _) => verdict,
+        }
+    }
+
+    /// Compares the source's clock with ours.
+    fn note_clock(&self, answer: &Answer, now: Timestamp) {
+        let Some(theirs) = date_of(&answer.headers) else { return };
+        let (connector, stream) = (&*self.connector.name, &*self.stream.name);
+        match self.skew.note(theirs, now) {
+            Some(Turn::Off(millis)) => {
+                let (skew_seconds, skew) = (millis / 1000, skew_text(millis));
+                tracing::warn!(
+                    connector,
+                    stream,
+                    skew_seconds,
+                    "the source's clock is {skew}, or ours is wrong"
+                );
+            }
+            Some(Turn::Right(_)) => {
+                tracing::info!(connector, stream, "the source's clock is right");
+            }
+            None => {}
         }
     }
 

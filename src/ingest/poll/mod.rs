@@ -28,6 +28,7 @@ mod page;
 mod parents;
 mod partition;
 mod path;
+mod reconcile;
 mod records;
 mod request;
 mod result;
@@ -47,6 +48,7 @@ mod window;
 
 pub use backfill::Backfill;
 pub use journey::{Journey, journey_key};
+pub use reconcile::{Range, reconciliation, reconciliation_range, reconciliation_rest};
 pub use run::{PollFailure, PollReport, Poller};
 pub use sample::Sampled;
 pub use schedule::next_run;

@@ -17,7 +17,7 @@ use crate::{
     egress::{Answer, Egress, header_values, left},
     map::{Env, EvalError, Expr},
     plan::{ConnectorPlan, PageBy, PollPlan, Sorted, StreamPlan},
-    world::{Timestamp, World},
+    world::{Skew, Timestamp, World},
 };
 
 use super::{
@@ -58,6 +58,8 @@ pub struct Poller {
     pub source: Arc<Source>,
     /// What each tenant may send.
     pub tenants: Arc<Tenants>,
+    /// How far the source's clock is from ours.
+    pub skew: Arc<Skew>,
 }
 
 /// What one run did.

@@ -19,6 +19,7 @@ use super::{
     public::PublicKey,
     routes::{Endpoint, Group, LiveKeys, SecretProblem},
     server::WebhookServer,
+    stale::look_again,
     verify::{Keyring, Reject, RequestParts, VerifiedBody, verify},
 };
 use crate::{
@@ -249,17 +250,33 @@ impl WebhookServer {
     ) -> Result<VerifiedBody, Refused> {
         let plan = &endpoint.hook.verify;
         let fetched = self.fetched_keys(endpoint, parts, &raw, now).await?;
-        let checked = if plan.needs_secret() {
-            let live = self.live_keys(endpoint, now)?;
-            verify(plan, Keyring { keys: &live.keys, fetched: &fetched }, parts, raw, now)
-        } else {
-            verify(plan, Keyring { keys: &[], fetched: &fetched }, parts, raw, now)
-        };
-        checked.map_err(|reject| {
-            let basic = plan.algorithm == Algorithm::Basic;
-            let refusal = Refusal::BadSignature { status: plan.on_fail, basic };
-            Refused::at(endpoint, refusal, self.told(endpoint, reject))
-        })
+        let live = if plan.needs_secret() { Some(self.live_keys(endpoint, now)?) } else { None };
+        let keys = live.as_ref().map_or(&[][..], |live| &live.keys);
+        let ring = Keyring { keys, fetched: &fetched };
+        let body = raw.unverified().clone();
+        let (connector, stream) = (&endpoint.connector.name, &endpoint.label);
+        match verify(plan, ring, parts, raw, now) {
+            Ok(verified) => {
+                if let Some(at) = verified.signed_at() {
+                    self.observer.signed(connector, stream, at, now, false);
+                }
+                Ok(verified)
+            }
+            Err(reject) => {
+                let mut told = self.told(endpoint, reject);
+                if matches!(reject, Reject::TooOld | Reject::TooNew)
+                    && let Some(stale) = look_again(plan, ring, parts, &body, now)
+                {
+                    told = format!("{told}: {}", stale.text(now));
+                    if stale.genuine {
+                        self.observer.signed(connector, stream, stale.at, now, true);
+                    }
+                }
+                let basic = plan.algorithm == Algorithm::Basic;
+                let refusal = Refusal::BadSignature { status: plan.on_fail, basic };
+                Err(Refused::at(endpoint, refusal, told))
+            }
+        }
     }
 
     /// Why a request is not believed, for the operator.

@@ -26,6 +26,7 @@ mod request;
 mod routes;
 mod server;
 mod sign;
+mod stale;
 mod stall;
 mod verify;
 

@@ -78,6 +78,17 @@ pub trait WebhookObserver: Send + Sync {
     /// `unnamed`, `refused`, `over_budget`, `too_large`, `not_found`. Connector and stream are empty where none is
     /// known; the stream also where several share the path.
     fn counted(&self, connector: &str, stream: &str, outcome: &'static str, count: u64);
+    /// A request for a connector's stream says that it was signed at `theirs`, and somebody who holds
+    /// the secret signed that; it came at `now`, and was refused where the two are too far apart.
+    fn signed(
+        &self,
+        _connector: &str,
+        _stream: &str,
+        _theirs: Timestamp,
+        _now: Timestamp,
+        _refused: bool,
+    ) {
+    }
     /// From the end of the headers to the answer, of requests that got a 2xx.
     fn acknowledged(&self, took: Duration);
 }

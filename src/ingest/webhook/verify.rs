@@ -47,17 +47,25 @@ impl RawBody {
 
 /// A body whose sender is known. Only [`verify`] makes one.
 #[derive(Debug)]
-pub struct VerifiedBody(Bytes);
+pub struct VerifiedBody {
+    bytes: Bytes,
+    signed_at: Option<Timestamp>,
+}
 
 impl VerifiedBody {
     /// The bytes, still as they came over the wire.
     pub fn into_bytes(self) -> Bytes {
-        self.0
+        self.bytes
     }
 
     /// The bytes.
     pub(super) fn bytes(&self) -> &Bytes {
-        &self.0
+        &self.bytes
+    }
+
+    /// When the sender's clock says that it was signed, where the scheme has such a time.
+    pub fn signed_at(&self) -> Option<Timestamp> {
+        self.signed_at
     }
 }
 
@@ -159,6 +167,7 @@ pub fn verify(
     now: Timestamp,
 ) -> Result<VerifiedBody, Reject> {
     let mut look = Look::new(plan, request, &body.0)?;
+    let mut signed_at = None;
     match plan.algorithm {
         Algorithm::None => {}
         Algorithm::Basic => {
@@ -177,24 +186,24 @@ pub fn verify(
             let claims = token.claims(ring.live(now), ring.fetched)?;
             jwt::check_claims(plan, &claims, now)?;
             look.claims = Some(&claims);
-            check_rest(plan, ring, &look, &body.0, now)?;
+            signed_at = check_rest(plan, ring, &look, &body.0, now)?;
         }
-        _ => check_rest(plan, ring, &look, &body.0, now)?,
+        _ => signed_at = check_rest(plan, ring, &look, &body.0, now)?,
     }
-    Ok(VerifiedBody(body.0))
+    Ok(VerifiedBody { bytes: body.0, signed_at })
 }
 
-/// Time, signature, and whether they say anything about this body.
+/// Time, signature, and whether they say anything about this body. The time, where there is one.
 fn check_rest(
     plan: &VerifyPlan,
     ring: Keyring<'_>,
     look: &Look<'_>,
     body: &[u8],
     now: Timestamp,
-) -> Result<(), Reject> {
-    let timestamp = match &plan.timestamp {
-        Some(timestamp) => Some(check_timestamp(timestamp, look, now)?),
-        None => None,
+) -> Result<Option<Timestamp>, Reject> {
+    let (timestamp, at) = match &plan.timestamp {
+        Some(timestamp) => Some(check_timestamp(timestamp, look, now)?).unzip(),
+        None => (None, None),
     };
     let message = Message { look, timestamp: timestamp.as_deref(), body };
     if plan.algorithm != Algorithm::Jwt {
@@ -204,7 +213,7 @@ fn check_rest(
         Some(hash) => check_digest(hash.decode, &look.each_of(&hash.at), body)?,
         None => false,
     };
-    if has_digest || message.is_bound(plan) { Ok(()) } else { Err(Reject::BodyNotBound) }
+    if has_digest || message.is_bound(plan) { Ok(at) } else { Err(Reject::BodyNotBound) }
 }
 
 /// Whether there is a digest of the body; one that is there must be right.
@@ -364,13 +373,12 @@ fn basic_credentials(headers: &HeaderMap) -> Result<Vec<u8>, Reject> {
     decode(Encoding::Base64, credentials.trim()).ok_or(Reject::NoSignature)
 }
 
-/// The timestamp as received, once it is within the tolerance.
-fn check_timestamp<'h>(
+/// The timestamp as received and the time that it is.
+pub(super) fn timestamp_of<'h>(
     plan: &TimestampPlan,
     look: &Look<'h>,
-    now: Timestamp,
-) -> Result<Cow<'h, str>, Reject> {
-    let text = look.only(&plan.at).ok_or(Reject::NoTimestamp)?;
+) -> Option<(Cow<'h, str>, Timestamp)> {
+    let text = look.only(&plan.at)?;
     let at = match plan.unit {
         TimeUnit::Seconds => {
             text.parse::<i64>().ok().and_then(|s| s.checked_mul(1000)).map(Timestamp)
@@ -378,14 +386,23 @@ fn check_timestamp<'h>(
         TimeUnit::Milliseconds => text.parse().ok().map(Timestamp),
         TimeUnit::Rfc3339 => Timestamp::parse_rfc3339(&text),
     };
-    let at = at.ok_or(Reject::NoTimestamp)?;
+    Some((text, at?))
+}
+
+/// The timestamp as received, once it is within the tolerance.
+fn check_timestamp<'h>(
+    plan: &TimestampPlan,
+    look: &Look<'h>,
+    now: Timestamp,
+) -> Result<(Cow<'h, str>, Timestamp), Reject> {
+    let (text, at) = timestamp_of(plan, look).ok_or(Reject::NoTimestamp)?;
     if at < now.minus(plan.past) {
         return Err(Reject::TooOld);
     }
     if at > now.plus(plan.future) {
         return Err(Reject::TooNew);
     }
-    Ok(text)
+    Ok((text, at))
 }
 
 /// Every signature that stands where the plan says and decodes; an empty list is a rejection.

@@ -10,7 +10,7 @@ use super::{
     connector::Whole,
     context::{Context, complete},
     destination::Destinations,
-    detail, each, library, poll, schedule, schema, sites, up, webhook,
+    detail, each, library, poll, reconcile, schedule, schema, sites, up, webhook,
 };
 use crate::{
     definition::{collections::items, kinds::Lifetime, stream::StreamDef, table::At},
@@ -128,6 +128,13 @@ fn compile(
     }
     redact.sort();
     redact.dedup();
+    let dedupe = match def.dedupe.value() {
+        Some(Lifetime::Forever) => Dedupe::Forever,
+        Some(Lifetime::For(window)) => Dedupe::Window(*window),
+        None => Dedupe::Window(DEFAULT_DEDUPE),
+    };
+    let subject = reconcile::Subject { schedule: schedule.as_ref(), poll: poll.as_ref(), dedupe };
+    let reconcile = reconcile::compile(context, whole, name, def, &subject);
     let plan = StreamPlan {
         name: Arc::from(name),
         vars: None,
@@ -137,11 +144,7 @@ fn compile(
         when,
         delete,
         with,
-        dedupe: match def.dedupe.value() {
-            Some(Lifetime::Forever) => Dedupe::Forever,
-            Some(Lifetime::For(window)) => Dedupe::Window(*window),
-            None => Dedupe::Window(DEFAULT_DEDUPE),
-        },
+        dedupe,
         to,
         map: complete(map)?.map(Arc::new),
         schema: complete(schema)?,
@@ -149,6 +152,7 @@ fn compile(
         webhook: webhook.map(Arc::new),
         poll: poll.map(Arc::new),
         schedule,
+        reconcile,
         parent: None,
     };
     context.each_names.clear();

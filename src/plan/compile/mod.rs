@@ -35,6 +35,7 @@ mod library;
 mod on;
 mod page;
 mod poll;
+mod reconcile;
 mod schedule;
 mod schema;
 mod set;

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     definition::{
-        kinds::{JitterDef, Plain},
+        kinds::{JitterDef, Plain, Span},
         schedule::ScheduleDef,
         stream::StreamDef,
         table::{At, Given},
@@ -63,7 +63,7 @@ fn check_table(context: &mut Context<'_>, def: &ScheduleDef) {
         (every @ Some(_), cron @ Some(_)) => {
             context.exclude(("every", every), ("cron", cron));
         }
-        (None, None) if def.jitter.is_absent() && def.tz.is_absent() => {
+        (None, None) if is_silent(def) => {
             context
                 .error(
                     codes::BAD_SCHEDULE,
@@ -82,6 +82,10 @@ fn check_table(context: &mut Context<'_>, def: &ScheduleDef) {
             .error(codes::MISPLACED_KEY, tz, "`tz` has no effect here", "`every` does not use it")
             .help("a time zone matters to `cron`");
     }
+}
+
+fn is_silent(def: &ScheduleDef) -> bool {
+    def.jitter.is_absent() && def.tz.is_absent() && def.reconcile.is_absent()
 }
 
 fn merge(
@@ -106,7 +110,16 @@ fn merge(
     };
     let jitter = tables.iter().find_map(|def| def.jitter.value());
     let tz = tables.iter().map(|def| &def.tz).find(|tz| !tz.is_absent()).unwrap_or(&Given::Absent);
-    let (when, default) = match (when.every.value(), when.cron.get()) {
+    timed(context, (&when.every, &when.cron, tz), jitter)
+}
+
+/// `every`, or `cron` in `tz`, with what spreads it.
+pub(super) fn timed(
+    context: &mut Context<'_>,
+    (every, cron, tz): (&Given<Span>, &Given<Plain>, &Given<Plain>),
+    jitter: Option<&JitterDef>,
+) -> Option<SchedulePlan> {
+    let (when, default) = match (every.value(), cron.get()) {
         (Some(every), _) => (ScheduleWhen::Every(every.0), DEFAULT_JITTER),
         (None, Some(cron)) => (compile_cron(context, cron, tz)?, 0.0),
         (None, None) => return None,

@@ -87,7 +87,9 @@ fn too_fast(subject: &Subject<'_, '_>) -> Vec<Finding> {
     let polls: Vec<Timed<'_>> = subject
         .streams()
         .filter(|(_, stream)| !stream.value.poll.is_absent())
-        .filter_map(|(_, stream)| timed(&stream.value, file))
+        .filter_map(|(_, stream)| {
+            faster(&stream.value, file).or_else(|| timed(&stream.value, file))
+        })
         .collect();
     // Whoever can mend it is told: the file that sets the pace.
     let is_own = |poll: &Timed<'_>| subject.base.is_none() || poll.at.file == 0;
@@ -119,6 +121,17 @@ fn too_fast(subject: &Subject<'_, '_>) -> Vec<Finding> {
             Some(finding)
         })
         .collect()
+}
+
+/// How often is polled while webhooks are missing: of all streams at once, where the producer has
+/// switched them off.
+fn faster<'d>(stream: &'d StreamDef, file: &'d Given<ScheduleDef>) -> Option<Timed<'d>> {
+    if stream.webhook.is_absent() {
+        return None;
+    }
+    let mut tables = [&stream.schedule, file].into_iter().filter_map(Given::value);
+    let faster = tables.find_map(|table| table.reconcile.value()?.faster.get())?;
+    Some(Timed { when: When::Every(faster.value.0), at: faster.at })
 }
 
 fn timed<'d>(stream: &'d StreamDef, file: &'d Given<ScheduleDef>) -> Option<Timed<'d>> {

@@ -227,7 +227,7 @@ impl Pair {
         Some(match end {
             End::Keep => return None,
             End::Delivered => Settlement::Delivered { attempts, status: None },
-            End::Superseded => Settlement::Superseded,
+            End::Superseded => Settlement::Superseded { by: Some(7) },
             End::Dead => Settlement::Dead { reason: "rejected".into() },
             End::Defer(seconds) => Settlement::Defer { due: in_seconds(seconds) },
             End::Retry(seconds) => Settlement::Retry {

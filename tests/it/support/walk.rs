@@ -123,6 +123,7 @@ impl Walk {
             bus: self.bus.clone(),
             source: Arc::new(Source::new(rate).hearing(&self.told)),
             tenants: Arc::default(),
+            skew: Arc::default(),
         }
     }
 

@@ -5,9 +5,10 @@
 //!
 //! - 1 delivered: attempts (uint) · status (u16, 0 for none) · 1, revision slot (u64) and order
 //!   (i64), or 0 where the event has no order
-//! - 2 superseded: nothing
+//! - 2 superseded, by nobody knows what: nothing
 //! - 3 dead: reason (text)
 //! - 4 retry: due (i64, ms) · attempts (uint) · end of the first attempt (i64, ms) · error (text)
+//! - 5 superseded: order of the newer revision (i64)
 //!
 //! Stable within [`FORMAT_VERSION`](super::FORMAT_VERSION) 1.
 
@@ -45,7 +46,11 @@ pub(in crate::bus) fn encode(settled: &Settled, out: &mut Vec<u8>) {
             }
         }
         // A deferral is kept in memory only; were one to come here, it would say nothing.
-        Settlement::Superseded | Settlement::Defer { .. } => out.push(2),
+        Settlement::Superseded { by: None } | Settlement::Defer { .. } => out.push(2),
+        Settlement::Superseded { by: Some(order) } => {
+            out.push(5);
+            out.extend_from_slice(&order.to_le_bytes());
+        }
         Settlement::Dead { reason } => {
             out.push(3);
             put_text(out, reason);
@@ -83,7 +88,7 @@ fn read(reader: &mut Reader<'_>) -> Result<Settled, Malformed> {
             }
             Settlement::Delivered { attempts, status }
         }
-        2 => Settlement::Superseded,
+        2 => Settlement::Superseded { by: None },
         3 => Settlement::Dead { reason: reader.text()?.to_owned() },
         4 => Settlement::Retry {
             due: Timestamp(reader.i64()?),
@@ -91,6 +96,7 @@ fn read(reader: &mut Reader<'_>) -> Result<Settled, Malformed> {
             first_attempt_at: Timestamp(reader.i64()?),
             error: reader.text()?.to_owned(),
         },
+        5 => Settlement::Superseded { by: Some(reader.i64()?) },
         _ => return Err(Malformed),
     };
     Ok(Settled { seq, at, destination, revision, settlement })
@@ -107,7 +113,7 @@ mod tests {
         prop_oneof![
             (any::<u32>(), status)
                 .prop_map(|(attempts, status)| Settlement::Delivered { attempts, status }),
-            Just(Settlement::Superseded),
+            any::<Option<i64>>().prop_map(|by| Settlement::Superseded { by }),
             ".{0,9}".prop_map(|reason| Settlement::Dead { reason }),
             (any::<i64>(), any::<u32>(), any::<i64>(), ".{0,9}").prop_map(
                 |(due, attempts, first, error)| Settlement::Retry {
