@@ -162,7 +162,8 @@ impl<'a> Ahead<'a> {
                 self.during(fetching).await
             }
         };
-        (asked, Fetched { requests: fetched.requests + sent.requests(), ..fetched })
+        let status = fetched.status.or(sent.status());
+        (asked, Fetched { requests: fetched.requests + sent.requests(), status, ..fetched })
     }
 
     /// The next page, if it came.

@@ -44,7 +44,7 @@ impl Run<'_> {
         pages: &Pages<'_>,
         step: Step,
     ) -> Option<Validator> {
-        let is_all = pages.read() == 1 && step == Step::Done;
+        let is_all = (pages.is_one() || pages.read() == 1) && step == Step::Done;
         if !is_all || matches!(self.poll.page.by, PageBy::Link) || self.poll.job.is_some() {
             return None;
         }
