@@ -127,3 +127,30 @@ async fn events_of_one_key_go_one_after_the_other() {
     let order: Vec<Value> = sink.seen().iter().map(|seen| seen.json()[0]["n"].clone()).collect();
     assert_eq!(order, [json!(1), json!(2), json!(3)]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_tenants_dead_endpoint_costs_the_other_nothing() {
+    let sink = MockServer::start(|seen| {
+        Reply::status(if seen.text().contains("dead") { 503 } else { 200 })
+    })
+    .await;
+    let text = connector("a", &sink, BATCH)
+        .replace("key = \"$.id\"", "key = \"$.id\"\ntenant = \"$.shop\"")
+        .replace("timeout = \"5s\"", "timeout = \"5s\"\nconcurrency = 2");
+    let stage = Stage::with(&[("a.toml", &text)]).await;
+    let of = |shop: &'static str, count: u32| {
+        (0..count).map(move |n| json!({ "id": format!("{shop}{n}"), "shop": shop }))
+    };
+    let began = tokio::time::Instant::now();
+    stage.send_all("/a", of("dead", 60)).await;
+    stage.send_all("/a", of("well", 30)).await;
+    let taken = || {
+        let of_well = |one: &Seen| one.text().matches("\"id\":\"well").count();
+        sink.seen().iter().map(of_well).sum::<usize>()
+    };
+    stage.until("what can be delivered is", |_| taken() >= 30).await;
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert_eq!(taken(), 30, "each once");
+    let mixed = |one: &Seen| one.text().contains("dead") && one.text().contains("well");
+    assert!(!sink.seen().iter().any(mixed));
+}
