@@ -167,6 +167,27 @@ expect_dead = { reason = "rejected", message = "no such customer", status = 422,
 }
 
 #[test]
+fn a_rule_that_gives_up_on_a_batch_is_asked_about_each_event() {
+    let rule = format!(
+        "on = [{{ status = 404, then = \"retry\", times = 1, else = \"superseded\" }}]\n{BATCH}"
+    );
+    check(
+        &rule,
+        r#"
+[[test]]
+name = "the second of two is gone for good"
+given = [{ id = 1, at = 1 }, { id = 2, at = 1 }]
+replies = [
+    { status = 404, to = { body = { items = [{ id = 1 }, { id = 2 }] } }, times = 2 },
+    { status = 404, to = { body = { items = [{ id = 2 }] } } },
+]
+expect_delivered = [{ body = { items = [{ id = 1 }] } }]
+expect_outcome   = { delivered = 1, superseded = 1 }
+"#,
+    );
+}
+
+#[test]
 fn each_event_is_judged_by_its_own_result_and_one_without_is_no_delivery() {
     let results = format!(
         "{BATCH}results = \"$.items[*]\"\nby = \"$.id\"\nok = \"{{{{ item.status < 300 }}}}\"\n"

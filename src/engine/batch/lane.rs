@@ -350,6 +350,9 @@ async fn attempt(context: Arc<LaneContext>, lane: LaneId, batch: Batch) -> Sent 
             tracing::debug!(%lane, events, status, message, "a batch is tried in halves");
             After::Halves(batch)
         }
+        BatchOutcome::Whole(outcome) if gives_up(&context, &batch, &outcome) => {
+            After::Halves(batch)
+        }
         BatchOutcome::Whole(outcome) => {
             let outcomes = vec![outcome; batch.members.len()];
             conclude(&context, lane, &bay, batch, outcomes, true).await
@@ -359,6 +362,21 @@ async fn attempt(context: Arc<LaneContext>, lane: LaneId, batch: Batch) -> Sent 
         }
     };
     Sent { tenant, after, bytes }
+}
+
+/// Whether a rule would now settle events that repetitions did not help. An answer to several of them
+/// says that of none: they are asked about in halves.
+fn gives_up(context: &LaneContext, batch: &Batch, outcome: &Outcome) -> bool {
+    if batch.members.len() < 2 || !matches!(outcome, Outcome::Retry { limit: Some(_), .. }) {
+        return false;
+    }
+    let now = context.world.clock.now();
+    let retry = &context.destination.plan.retry;
+    batch.members.iter().any(|Ready { delivery, .. }| {
+        let (attempts, first) = (delivery.attempts, delivery.first_attempt_at);
+        let next = deliver::decide(retry, attempts, first, outcome.clone(), now, 0.0);
+        matches!(next, Next::Settle { .. } | Next::Supersede)
+    })
 }
 
 /// Sends a batch as soon as its tenant's bay and the destination have room. A panic is an outcome.
