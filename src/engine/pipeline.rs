@@ -471,7 +471,7 @@ pub(super) async fn carry_out(
             Settlement::Retry { due, attempts, first_attempt_at, error }
         }
         Next::Defer { due } => Settlement::Defer { due },
-        Next::Supersede => Settlement::Superseded,
+        Next::Supersede => Settlement::Superseded { by: None },
         Next::Hold { message } => {
             context.destination.hold(&message);
             Settlement::Defer { due: now }

@@ -218,19 +218,23 @@ impl<'a> Loop<'a> {
                 self.return_to_bus(&delivery, due);
                 continue;
             }
-            let unfit = match superseded(&context, self.id, &delivery) {
-                Some(_) => Next::Supersede,
-                None => match prepared(&context, &delivery.event) {
-                    Ok(out) => {
-                        self.grouper.add(Ready { delivery, out }, now);
-                        continue;
-                    }
-                    Err(outcome) => {
-                        context.destination.count(&outcome);
-                        let retry = &context.destination.plan.retry;
-                        deliver::decide(retry, delivery.attempts, None, outcome, now, 0.0)
-                    }
-                },
+            if let Some(settlement) = superseded(&context, self.id, &delivery) {
+                context.metrics.count(Counted::Superseded, 1);
+                self.grouper.leaves(delivery.seq, now);
+                context.bus.settle(self.id, delivery.seq, settlement);
+                self.free(bytes);
+                continue;
+            }
+            let unfit = match prepared(&context, &delivery.event) {
+                Ok(out) => {
+                    self.grouper.add(Ready { delivery, out }, now);
+                    continue;
+                }
+                Err(outcome) => {
+                    context.destination.count(&outcome);
+                    let retry = &context.destination.plan.retry;
+                    deliver::decide(retry, delivery.attempts, None, outcome, now, 0.0)
+                }
             };
             self.grouper.leaves(delivery.seq, now);
             let (context, id) = (Arc::clone(&context), self.id);
@@ -484,7 +488,7 @@ async fn settle(
                 let took = now.since(delivery.event.received_at);
                 context.destination.metrics.latency.observe(took);
             }
-            Settlement::Superseded => context.metrics.count(Counted::Superseded, 1),
+            Settlement::Superseded { .. } => context.metrics.count(Counted::Superseded, 1),
             Settlement::Dead { .. } => context.metrics.count(Counted::Dead, 1),
             Settlement::Retry { .. } | Settlement::Defer { .. } => {}
         }
