@@ -73,6 +73,15 @@ pub fn idempotency_key(id: EventId, destination: &str) -> String {
     data_encoding::HEXLOWER.encode(&digest_of(&[&id, destination]))
 }
 
+/// The `Idempotency-Key` of a batch at one destination: as [`idempotency_key`], over the ids of its
+/// events in the order in which they are sent, then the destination's name. So a batch of one has its
+/// event's key, and whoever sends the same events in the same order sends the same key.
+pub fn batch_key(ids: impl Iterator<Item = EventId>, destination: &str) -> String {
+    let ids: Vec<String> = ids.map(|id| id.to_string()).collect();
+    let parts: Vec<&str> = ids.iter().map(String::as_str).chain([destination]).collect();
+    data_encoding::HEXLOWER.encode(&digest_of(&parts))
+}
+
 /// How an event came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {

@@ -271,5 +271,6 @@ fn problem_of(outcome: Outcome) -> String {
         | Outcome::Retry { message, .. }
         | Outcome::Deferred { message, .. } => message,
         Outcome::Delivered { .. } => "delivered".to_owned(),
+        Outcome::Superseded { .. } => "superseded".to_owned(),
     }
 }

@@ -1,13 +1,15 @@
 //! `[destination.NAME]`: where events go.
 
 use super::{
+    batch::BatchDef,
     breaker::BreakerDef,
     collections::{OneOrMany, Pairs, TreeDef},
     kinds::{Expression, Int, Plain, Size, SizeOrNever, Span},
     poll::MethodDef,
     retry::RetryDef,
-    table::{choice, table},
+    table::{At, choice, table},
     units::Rate,
+    verdict::VerdictDef,
 };
 
 table! {
@@ -43,8 +45,12 @@ table! {
         rate "rate": OneOrMany<Rate>;
         /// How long one attempt may take.
         timeout "timeout": Span = "\"15s\"";
+        /// `http`: what answers mean, before the defaults.
+        on "on": Vec<At<VerdictDef>>;
         /// How failed attempts are repeated; its keys win over the file's `[retry]`.
         retry "retry": RetryDef;
+        /// `http`: several events in one request.
+        batch "batch": BatchDef;
         /// `http`: when attempts stop because most of them fail, per tenant; on unless said.
         breaker "breaker": BreakerDef;
     }
@@ -77,9 +83,10 @@ choice! {
 /// The keys that a type needs, and those it may have besides what all have.
 pub fn keys_of(kind: DestinationType) -> (&'static [&'static str], &'static [&'static str]) {
     match kind {
-        DestinationType::Http => {
-            (&["url"], &["method", "headers", "body", "auth", "max_response", "breaker"])
-        }
+        DestinationType::Http => (
+            &["url"],
+            &["method", "headers", "body", "auth", "max_response", "on", "breaker", "batch"],
+        ),
         DestinationType::File => (&["path"], &["rotate", "rotate_every", "keep"]),
         DestinationType::Stdout => (&[], &[]),
     }

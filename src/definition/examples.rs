@@ -3,6 +3,7 @@
 
 use super::{
     auth::AuthDef,
+    batch::BatchDef,
     change::ChangeDef,
     connector::ConnectorDef,
     cursor::CursorDef,
@@ -16,6 +17,7 @@ use super::{
     source::SourceDef,
     stream::StreamDef,
     table::{Shape, Table},
+    verdict::VerdictDef,
     verify::{SignatureDef, TimestampDef, VerifyDef},
     webhook::{SharedWebhookDef, WebhookDef},
 };
@@ -182,6 +184,22 @@ static EXAMPLES: &[Examples] = &[
             ("body", &[r#"{"order": "{{ out }}"}"#]),
             ("auth", &[r#""erp""#]),
             ("path", &[r#""archive/orders.jsonl""#]),
+        ],
+    ),
+    (
+        &BatchDef::TABLE,
+        &[
+            ("results", &[r#""$.items[*]""#]),
+            ("by", &[r#""$.external_id""#]),
+            ("ok", &[r#""{{ item.status < 300 }}""#]),
+        ],
+    ),
+    (
+        &VerdictDef::TABLE,
+        &[
+            ("when", &[r#""{{ response.body.ok == false }}""#]),
+            ("message", &[r#""{{ response.body.error }}""#]),
+            ("reason", &[r#""no_such_customer""#]),
         ],
     ),
     (&SloDef::TABLE, &[("latency", &[r#""p99 < 5s""#])]),

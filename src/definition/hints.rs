@@ -3,6 +3,7 @@
 
 use super::{
     auth::{self, AuthDef, AuthType},
+    batch::BatchDef,
     connector::ConnectorDef,
     cursor::CursorDef,
     destination::{self, DestinationDef, DestinationType},
@@ -17,6 +18,7 @@ use super::{
     source::SourceDef,
     stream::StreamDef,
     table::{Table, list_of},
+    verdict::VerdictDef,
     verify::VerifyDef,
     webhook::WebhookDef,
 };
@@ -24,7 +26,6 @@ use super::{
 /// Key, and what it would do. Such a key is an unknown key, and the message says plainly that it is
 /// not a typing error.
 const LATER: &[(&str, &str)] = &[
-    ("batch", "deliveries of several events in one request"),
     ("breaker", "circuit breakers"),
     ("newer", "writes that keep the newer row"),
     ("rollout", "shadow, canary and flags"),
@@ -42,6 +43,8 @@ static TABLES: &[&Table] = &[
     &PageDef::TABLE,
     &JobDef::TABLE,
     &RuleDef::TABLE,
+    &BatchDef::TABLE,
+    &VerdictDef::TABLE,
     &AuthDef::TABLE,
     &ScheduleDef::TABLE,
     &ReconcileDef::TABLE,

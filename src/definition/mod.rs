@@ -12,6 +12,7 @@ use toml::{Spanned, de::DeTable};
 use crate::diagnostic::SourceFile;
 
 pub mod auth;
+pub mod batch;
 pub mod breaker;
 pub mod change;
 pub mod collections;
@@ -45,6 +46,7 @@ pub mod table;
 pub mod test;
 pub mod units;
 pub mod vars;
+pub mod verdict;
 pub mod verify;
 pub mod version;
 pub mod webhook;

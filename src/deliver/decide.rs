@@ -7,16 +7,20 @@
 //! | deferred | again, not counted |
 //! | held | the destination is parked, the event keeps its count |
 //! | rejected | in the dead letters |
+//! | superseded | settled: the destination has a newer state |
 //!
 //! A retry waits as long as the peer asked for (`Retry-After`), and on top of that a time drawn
 //! uniformly from zero to `from · 2ⁿ`, at most `to`, where n is the number of attempts before: full
 //! jitter (Brooker, "Exponential Backoff and Jitter", AWS 2015). So nobody comes back earlier than
 //! asked, and not all of them at once.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use super::breaker::Sign;
-use crate::{plan::RetryPlan, world::Timestamp};
+use crate::{
+    plan::{Ending, RetryPlan},
+    world::Timestamp,
+};
 
 /// What a destination said, or did not say. A peer's failure is an outcome, not an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +38,11 @@ pub enum Outcome {
         message: String,
         /// How long the peer asks to wait.
         retry_after: Option<Duration>,
+        /// What a rule of `on` says of it besides.
+        limit: Option<Box<Limit>>,
     },
-    /// Not attempted: rate spent, token being refreshed.
+    /// Not attempted: rate spent, token being refreshed; or a rule of `on` says that the peer only
+    /// asked to wait.
     Deferred {
         /// One line, no secrets.
         message: String,
@@ -54,11 +61,27 @@ pub enum Outcome {
     Rejected {
         /// HTTP status, where one came.
         status: Option<u16>,
-        /// A stable word: `rejected`, `template_failed`, `bad_url`.
-        reason: &'static str,
+        /// A stable word: `rejected`, `template_failed`, `bad_url`, or that of a rule of `on`.
+        reason: Cow<'static, str>,
         /// One line, no secrets.
         message: String,
     },
+    /// The destination has a newer state of the thing: a rule of `on` says so.
+    Superseded {
+        /// HTTP status, where one came.
+        status: Option<u16>,
+    },
+}
+
+/// What a rule of `on` says of a retry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limit {
+    /// How often it is attempted again, where that is fewer than the plan allows.
+    pub times: Option<u32>,
+    /// What becomes of the event once attempts or time are spent.
+    pub otherwise: Ending,
+    /// The reason of the dead letter.
+    pub reason: Option<String>,
 }
 
 /// What came of an attempt.
@@ -86,7 +109,10 @@ impl Outcome {
             | Self::Rejected { status: None, .. }
             | Self::Held { status: None, .. } => Sign::Nothing,
             Self::Retry { .. } => Sign::Failing,
-            Self::Delivered { .. } | Self::Held { .. } | Self::Rejected { .. } => Sign::Alive,
+            Self::Delivered { .. }
+            | Self::Superseded { .. }
+            | Self::Held { .. }
+            | Self::Rejected { .. } => Sign::Alive,
         }
     }
 }
@@ -133,6 +159,8 @@ pub enum Next {
         /// One line, no secrets.
         message: String,
     },
+    /// Done: the destination has a newer state.
+    Supersede,
     /// Into the dead letters.
     Bury {
         /// A stable word: that of [`Outcome::Rejected`], `attempts_spent` or `time_spent`.
@@ -179,12 +207,16 @@ pub fn decide(
         Outcome::Rejected { status, reason, message } => {
             // Without a status nobody was asked.
             let attempts = if status.is_some() { attempts } else { attempts_before };
-            Next::Bury { reason: reason.to_owned(), message, attempts, status }
+            Next::Bury { reason: reason.into_owned(), message, attempts, status }
         }
-        Outcome::Retry { status, message, retry_after } => {
+        Outcome::Superseded { status: _ } => Next::Supersede,
+        Outcome::Retry { status, message, retry_after, limit } => {
             let first_attempt_at = first_attempt_at.unwrap_or(now);
             let deadline = first_attempt_at.plus(plan.within);
-            let spent = if attempts >= plan.attempts {
+            let times = limit.as_ref().and_then(|limit| limit.times);
+            let allowed =
+                times.map_or(u32::MAX, |times| times.saturating_add(1)).min(plan.attempts);
+            let spent = if attempts >= allowed {
                 Some("attempts_spent")
             } else if now >= deadline {
                 Some("time_spent")
@@ -192,7 +224,16 @@ pub fn decide(
                 None
             };
             if let Some(reason) = spent {
-                return Next::Bury { reason: reason.to_owned(), message, attempts, status };
+                let Limit { otherwise, reason: word, .. } = limit.map(|it| *it).unwrap_or_default();
+                return match otherwise {
+                    Ending::Delivered => Next::Settle { attempts, status },
+                    Ending::Superseded => Next::Supersede,
+                    Ending::Hold => Next::Hold { message },
+                    Ending::Dead => {
+                        let reason = word.unwrap_or_else(|| reason.to_owned());
+                        Next::Bury { reason, message, attempts, status }
+                    }
+                };
             }
             let floor = retry_after.unwrap_or_default().min(longest_wait(plan));
             let left = deadline.since(now).saturating_sub(floor);
@@ -228,8 +269,11 @@ mod tests {
 
     use proptest::prelude::{ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, proptest};
 
-    use super::{Next, Outcome, RETRY_AFTER_CAP, decide, widened};
-    use crate::{plan::RetryPlan, world::Timestamp};
+    use super::{Limit, Next, Outcome, RETRY_AFTER_CAP, decide, widened};
+    use crate::{
+        plan::{Ending, RetryPlan},
+        world::Timestamp,
+    };
 
     const NOW: Timestamp = Timestamp(1_000_000);
 
@@ -247,6 +291,7 @@ mod tests {
             status: Some(503),
             message: "503".to_owned(),
             retry_after: retry_after.map(Duration::from_secs),
+            limit: None,
         }
     }
 
@@ -286,7 +331,7 @@ mod tests {
             Next::Hold { message: text("403") }
         );
         let rejected =
-            |status| Outcome::Rejected { status, reason: "rejected", message: text("no") };
+            |status| Outcome::Rejected { status, reason: "rejected".into(), message: text("no") };
         let buried = |attempts, status| Next::Bury {
             reason: text("rejected"),
             message: text("no"),
@@ -295,6 +340,37 @@ mod tests {
         };
         assert_eq!(next(rejected(Some(422))), buried(3, Some(422)));
         assert_eq!(next(rejected(None)), buried(2, None));
+        assert_eq!(next(Outcome::Superseded { status: Some(409) }), Next::Supersede);
+    }
+
+    #[test]
+    fn a_rule_may_allow_fewer_repetitions_and_says_what_comes_then() {
+        let next = |before, times, otherwise, reason: Option<&str>| {
+            let limit = Limit { times, otherwise, reason: reason.map(str::to_owned) };
+            let outcome = Outcome::Retry {
+                status: Some(404),
+                message: "gone".to_owned(),
+                retry_after: None,
+                limit: Some(Box::new(limit)),
+            };
+            decide(&plan(), before, Some(NOW), outcome, NOW, 0.0)
+        };
+        let buried = |reason: &str, attempts| Next::Bury {
+            reason: reason.to_owned(),
+            message: "gone".to_owned(),
+            attempts,
+            status: Some(404),
+        };
+        let goes_on = |next| matches!(next, Next::Retry { .. });
+        assert!(goes_on(next(0, Some(1), Ending::Dead, None)));
+        assert_eq!(next(1, Some(1), Ending::Dead, None), buried("attempts_spent", 2));
+        assert_eq!(next(0, Some(0), Ending::Dead, Some("no_parent")), buried("no_parent", 1));
+        assert!(goes_on(next(2, Some(9), Ending::Dead, None)));
+        assert_eq!(next(3, Some(9), Ending::Dead, None), buried("attempts_spent", 4));
+        let delivered = Next::Settle { attempts: 4, status: Some(404) };
+        assert_eq!(next(3, None, Ending::Delivered, None), delivered);
+        assert_eq!(next(3, None, Ending::Superseded, None), Next::Supersede);
+        assert_eq!(next(3, None, Ending::Hold, None), Next::Hold { message: "gone".to_owned() });
     }
 
     #[test]
@@ -348,15 +424,16 @@ mod tests {
     }
 
     fn outcomes() -> impl Strategy<Value = Outcome> {
-        (0..5, any::<u32>(), any::<bool>()).prop_map(|(kind, secs, asked)| {
+        (0..6, any::<u32>(), any::<bool>()).prop_map(|(kind, secs, asked)| {
             let retry_after = asked.then(|| Duration::from_secs(secs.into()));
             let (status, message) = (asked.then_some(500), String::new());
             match kind {
                 0 => Outcome::Delivered { status },
                 1 => Outcome::Held { status, message },
-                2 => Outcome::Rejected { status, reason: "rejected", message },
+                2 => Outcome::Rejected { status, reason: "rejected".into(), message },
                 3 => Outcome::Deferred { message, retry_after },
-                _ => Outcome::Retry { status, message, retry_after },
+                4 => Outcome::Superseded { status },
+                _ => Outcome::Retry { status, message, retry_after, limit: None },
             }
         })
     }
@@ -402,7 +479,7 @@ mod tests {
                 Next::Bury { attempts, .. } => {
                     prop_assert!(attempts == before || attempts == before + 1);
                 }
-                Next::Defer { .. } | Next::Hold { .. } => {}
+                Next::Defer { .. } | Next::Hold { .. } | Next::Supersede => {}
             }
         }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::Request;
 
 use super::{
+    batch::{AttemptedBatch, BatchOutcome, Member},
     decide::{Attempted, Outcome},
     file::JsonLines,
     http::Http,
@@ -74,7 +75,20 @@ impl Destination {
         }
     }
 
-    /// The request that an HTTP destination would send, its credentials in headers marked as
+    /// As [`Self::attempt`], for a batch: events of one stream and tenant, in order. What takes no
+    /// batches gets them one by one.
+    pub async fn attempt_batch(&self, members: &[Member], env: &Env) -> AttemptedBatch {
+        if let Kind::Http(http) = &self.kind {
+            return http.attempt_batch(members, env).await;
+        }
+        let mut outcomes = Vec::with_capacity(members.len());
+        for Member { event, out } in members {
+            outcomes.push(self.attempt(event, out, env).await.outcome);
+        }
+        BatchOutcome::Each(outcomes).into()
+    }
+
+    /// The request that an HTTP destination would send (a batch of one, where it takes batches), its credentials in headers marked as
     /// sensitive; `None` for the other kinds. Sends nothing, but a token may have to be asked for.
     pub async fn preview(
         &self,

@@ -106,7 +106,7 @@ impl JsonLines {
             Ok(()) => Outcome::Delivered { status: None },
             Err(error) => {
                 let message = writer.named(&error);
-                Outcome::Retry { status: None, message, retry_after: None }
+                Outcome::Retry { status: None, message, retry_after: None, limit: None }
             }
         }
     }

@@ -1,6 +1,6 @@
-//! `type = "http"`: one event, one request.
+//! `type = "http"`: one request for an event, or for a batch of them.
 
-use std::{fmt::Write as _, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -10,16 +10,20 @@ use http::{
 use tokio::time::Instant;
 
 use super::{
+    batch::{self, AttemptedBatch, BatchOutcome, Court, Member},
     decide::{Attempted, Outcome},
+    verdict::{self, Answered},
     view::event_view,
 };
 use crate::{
     auth::{AuthError, Authenticator, Carried},
-    egress::{Answer, Egress, EgressError, ExchangeLimits, retry_after, spent_until},
-    event::{Event, Record, idempotency_key},
+    egress::{Answer, Egress, EgressError, ExchangeLimits, spent_until},
+    event::{Event, Record, batch_key, idempotency_key},
     map::{Env, EvalError, Expr, Tree},
-    plan::{AuthPlan, ConnectorPlan, DestinationKind, DestinationPlan},
-    world::{Timestamp, World},
+    plan::{
+        AuthPlan, BatchPlan, ConnectorPlan, DestinationKind, DestinationPlan, Verdict, VerdictPlan,
+    },
+    world::World,
 };
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -28,10 +32,6 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// What the HTTP layer decides; a setting of that name would contradict the message's framing.
 const FRAMING: [HeaderName; 5] = [CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE];
-/// How much of an answer's body is shown.
-const SHOWN_CHARS: usize = 200;
-/// How much of it is looked through for what must not be shown.
-const LOOKED_AT_BYTES: usize = 4 << 10;
 
 /// An HTTP destination.
 pub(super) struct Http {
@@ -42,6 +42,8 @@ pub(super) struct Http {
     headers: Vec<(HeaderName, Setting<HeaderValue>)>,
     body: Body,
     auth: Option<Arc<AuthPlan>>,
+    on: Vec<VerdictPlan>,
+    batch: Option<BatchPlan>,
     timeout: Duration,
     max_response_bytes: usize,
     /// Which names the templates use: what nobody looks at is not bound.
@@ -59,7 +61,7 @@ enum Setting<T> {
 
 enum Body {
     None,
-    /// `out`, as it is.
+    /// `out`, as it is; of a batch the list of them.
     Out,
     Tree(Tree),
     /// A tree with secrets in it.
@@ -70,8 +72,22 @@ enum Body {
 struct Needs {
     out: bool,
     event: bool,
+    batch: bool,
     /// The settings that hold secrets, which are to be kept out of messages.
     secret: Vec<Expr>,
+}
+
+/// What a request carries.
+#[derive(Clone, Copy)]
+enum Cargo<'a> {
+    One(&'a Arc<Event>, &'a Record),
+    Many(&'a [Member]),
+}
+
+/// An exchange that is over: the answer, or why there is none, and what credential was sent.
+struct Exchanged {
+    answer: Result<Answer, EgressError>,
+    carried: Option<Carried>,
 }
 
 impl Http {
@@ -82,7 +98,7 @@ impl Http {
         egress: Egress,
         authenticator: Arc<Authenticator>,
     ) -> Result<Self, String> {
-        let DestinationKind::Http { method, url, headers, body, auth, max_response_bytes } =
+        let DestinationKind::Http { method, url, headers, body, auth, on, max_response_bytes } =
             &plan.kind
         else {
             return Err("not an HTTP destination".to_owned());
@@ -114,6 +130,7 @@ impl Http {
             None if matches!(*method, Method::GET | Method::HEAD | Method::DELETE) => Body::None,
             None => Body::Out,
         };
+        on.iter().flat_map(VerdictPlan::exprs).for_each(|expr| needs.add(expr));
         let auth = match auth {
             None => None,
             Some(name) => {
@@ -129,6 +146,8 @@ impl Http {
             headers: settings,
             body,
             auth,
+            on: on.clone(),
+            batch: plan.batch.clone(),
             timeout: plan.timeout,
             max_response_bytes: *max_response_bytes,
             needs,
@@ -138,45 +157,120 @@ impl Http {
         })
     }
 
-    /// One attempt. A 401 to a token that can be fetched anew is answered by one resend with a new
-    /// one, within the same time and under the same idempotency key.
+    /// One attempt. An answer that refuses a token which can be fetched anew is followed by one resend
+    /// with a new one, within the same time and under the same idempotency key.
     pub(super) async fn attempt(&self, event: &Arc<Event>, out: &Record, env: &Env) -> Attempted {
-        let env = self.bound(event, out, env);
+        let cargo = Cargo::One(event, out);
+        let env = self.bound(cargo, env);
+        let Exchanged { answer, carried } = match self.exchange(cargo, &env).await {
+            Ok(exchanged) => exchanged,
+            Err(outcome) => return outcome.into(),
+        };
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => return verdict::unanswered(&error).into(),
+        };
+        let redact = |text: &str| self.redacted(text, carried.as_ref(), &env);
+        let answered = self.answered(&answer, &redact);
+        let outcome = match verdict::rule_for(self.on.iter(), &answered, &env) {
+            Ok(Some(ruling)) => ruling.outcome(&answered),
+            Ok(None) => verdict::by_default(&answered),
+            Err(error) => error.outcome(&answered),
+        };
+        let spent_until = spent_until(answer.status, &answer.headers, answered.now);
+        Attempted { outcome, spent_until }
+    }
+
+    /// As [`Http::attempt`], for events of one stream and tenant in one request.
+    pub(super) async fn attempt_batch(&self, members: &[Member], env: &Env) -> AttemptedBatch {
+        if let Some(outcome) = self.unnamed(members, env) {
+            return BatchOutcome::of(members.len(), outcome).into();
+        }
+        let cargo = Cargo::Many(members);
+        let env = self.bound(cargo, env);
+        let Exchanged { answer, carried } = match self.exchange(cargo, &env).await {
+            Ok(exchanged) => exchanged,
+            Err(outcome) => return BatchOutcome::of(members.len(), outcome).into(),
+        };
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                return BatchOutcome::of(members.len(), verdict::unanswered(&error)).into();
+            }
+        };
+        let redact = |text: &str| self.redacted(text, carried.as_ref(), &env);
+        let results = self.batch.as_ref().and_then(|batch| batch.results.as_ref());
+        let court = Court { rules: &self.on, results };
+        let answered = self.answered(&answer, &redact);
+        let outcome = batch::judge(&court, members, &answered, &env);
+        let spent_until = spent_until(answer.status, &answer.headers, answered.now);
+        AttemptedBatch { outcome, spent_until }
+    }
+
+    /// An event whose result could not be told from others' is not sent.
+    fn unnamed(&self, members: &[Member], env: &Env) -> Option<Outcome> {
+        let by = self.batch.as_ref()?.results.as_ref()?.by.as_ref()?;
+        members.iter().find(|member| batch::name_of(by, &member.out, env).is_none())?;
+        let place = by.place();
+        let what = "gives nothing for this event, so its result could not be found";
+        let message = format!("{}: {what} ({}:{})", place.path, place.file, place.line);
+        Some(template_failed(message))
+    }
+
+    fn answered<'a>(&self, answer: &'a Answer, redact: &'a dyn Fn(&str) -> String) -> Answered<'a> {
+        let now = self.world.clock.now();
+        Answered { answer, max_response_bytes: self.max_response_bytes, now, redact }
+    }
+
+    /// Sends a request, and once more where its token was refused and can be had anew.
+    async fn exchange(&self, cargo: Cargo<'_>, env: &Env) -> Result<Exchanged, Outcome> {
         let mut left = self.timeout;
         let mut resent = false;
         loop {
-            let (request, carried) = match self.request(event, out, &env).await {
-                Ok(made) => made,
-                Err(outcome) => return outcome.into(),
-            };
+            let (request, carried) = self.request(cargo, env).await?;
             let began = Instant::now();
             let limits =
                 ExchangeLimits { timeout: left, max_response_bytes: self.max_response_bytes };
             let answer = self.egress.send_for_status(request, limits).await;
             left = left.saturating_sub(began.elapsed());
-            let unauthorized =
-                answer.as_ref().is_ok_and(|it| it.status == StatusCode::UNAUTHORIZED);
-            if unauthorized && !resent && self.can_renew(carried.as_ref()) {
+            let refused = answer.as_ref().is_ok_and(|answer| self.asks_for_renewal(answer, env));
+            if refused && !resent && self.can_renew(carried.as_ref()) {
                 resent = true;
                 continue;
             }
-            let now = self.world.clock.now();
-            let spent_until =
-                answer.as_ref().ok().and_then(|it| spent_until(it.status, &it.headers, now));
-            let outcome = outcome(answer, now, |text| self.redacted(text, carried.as_ref(), &env));
-            return Attempted { outcome, spent_until };
+            return Ok(Exchanged { answer, carried });
         }
     }
 
-    /// The request that an attempt would send.
+    /// Whether an answer refuses the token: by a rule, or 401 where no rule is for it.
+    fn asks_for_renewal(&self, answer: &Answer, env: &Env) -> bool {
+        let unauthorized = answer.status == StatusCode::UNAUTHORIZED;
+        if self.auth.is_none() || self.on.is_empty() {
+            return unauthorized;
+        }
+        let answered = self.answered(answer, &|text| text.to_owned());
+        let rules = self.on.iter().filter(|rule| !rule.of_item);
+        match verdict::rule_for(rules, &answered, env) {
+            Ok(Some(ruling)) => matches!(ruling.rule.then, Verdict::Reauth),
+            Ok(None) => unauthorized,
+            Err(_) => false,
+        }
+    }
+
+    /// The request that an attempt would send; in batches, that of one event.
     pub(super) async fn preview(
         &self,
         event: &Arc<Event>,
         out: &Record,
         env: &Env,
     ) -> Result<Request<Bytes>, Outcome> {
-        let env = self.bound(event, out, env);
-        self.request(event, out, &env).await.map(|(request, _)| request)
+        let member = [Member { event: Arc::clone(event), out: out.clone() }];
+        let cargo = match self.batch {
+            None => Cargo::One(event, out),
+            Some(_) => Cargo::Many(&member),
+        };
+        let env = self.bound(cargo, env);
+        self.request(cargo, &env).await.map(|(request, _)| request)
     }
 
     fn can_renew(&self, carried: Option<&Carried>) -> bool {
@@ -184,13 +278,21 @@ impl Http {
         self.authenticator.refused(&self.connector, auth, carried)
     }
 
-    fn bound(&self, event: &Arc<Event>, out: &Record, env: &Env) -> Env {
+    fn bound(&self, cargo: Cargo<'_>, env: &Env) -> Env {
         let mut env = env.clone();
-        if self.needs.out {
-            env = env.with_record("out", out.clone());
-        }
-        if self.needs.event {
-            env = env.with_dynamic("event", event_view(event));
+        match cargo {
+            Cargo::One(event, out) => {
+                if self.needs.out {
+                    env = env.with_record("out", out.clone());
+                }
+                if self.needs.event {
+                    env = env.with_dynamic("event", event_view(event));
+                }
+            }
+            Cargo::Many(members) if self.needs.batch => {
+                env = env.with_record("batch", Record::from_bytes(list_of(members)));
+            }
+            Cargo::Many(_) => {}
         }
         env
     }
@@ -198,8 +300,7 @@ impl Http {
     /// The request, and what credential it carries.
     async fn request(
         &self,
-        event: &Arc<Event>,
-        out: &Record,
+        cargo: Cargo<'_>,
         env: &Env,
     ) -> Result<(Request<Bytes>, Option<Carried>), Outcome> {
         let url = self.url.value(env, |text| text.parse().ok())?;
@@ -208,24 +309,16 @@ impl Http {
         };
         let body = match &self.body {
             Body::None => Bytes::new(),
-            Body::Out => out.bytes().clone(),
+            Body::Out => match cargo {
+                Cargo::One(_, out) => out.bytes().clone(),
+                Cargo::Many(members) => list_of(members),
+            },
             Body::Tree(tree) => rendered(tree, env)?,
             Body::SecretTree(tree) => rendered(&tree.with_secrets(env).map_err(held)?, env)?,
         };
-        let mut headers = HeaderMap::with_capacity(self.headers.len() + 8);
+        let mut headers = self.stamped(cargo);
         if !body.is_empty() {
             headers.insert(CONTENT_TYPE, JSON);
-        }
-        let mut add = |name, text: &str| {
-            // Hexadecimal and base32 always fit; what a producer sent as `traceparent` may not.
-            if let Ok(value) = HeaderValue::from_str(text) {
-                headers.insert(name, value);
-            }
-        };
-        add(IDEMPOTENCY_KEY, &idempotency_key(event.id, &self.name));
-        add(EVENT_ID, &event.id.to_string());
-        if let Some(traceparent) = &event.traceparent {
-            add(TRACEPARENT, traceparent);
         }
         for (name, setting) in &self.headers {
             if let Some(value) = setting.value(env, |text| HeaderValue::from_str(text).ok())? {
@@ -245,6 +338,31 @@ impl Http {
             }
         };
         Ok((request, carried))
+    }
+
+    /// What says which event, or which batch, a request is about.
+    fn stamped(&self, cargo: Cargo<'_>) -> HeaderMap {
+        let mut headers = HeaderMap::with_capacity(self.headers.len() + 8);
+        let mut add = |name, text: &str| {
+            // Hexadecimal and base32 always fit; what a producer sent as `traceparent` may not.
+            if let Ok(value) = HeaderValue::from_str(text) {
+                headers.insert(name, value);
+            }
+        };
+        match cargo {
+            Cargo::One(event, _) => {
+                add(IDEMPOTENCY_KEY, &idempotency_key(event.id, &self.name));
+                add(EVENT_ID, &event.id.to_string());
+                if let Some(traceparent) = &event.traceparent {
+                    add(TRACEPARENT, traceparent);
+                }
+            }
+            Cargo::Many(members) => {
+                let ids = members.iter().map(|member| member.event.id);
+                add(IDEMPOTENCY_KEY, &batch_key(ids, &self.name));
+            }
+        }
+        headers
     }
 
     /// A peer's words without the secrets that it was sent.
@@ -308,6 +426,7 @@ impl Needs {
         for (name, _) in expr.uses() {
             self.out |= name == "out";
             self.event |= name == "event";
+            self.batch |= name == "batch";
         }
         if expr.needs_secret() {
             self.secret.push(expr.clone());
@@ -324,6 +443,21 @@ fn header_name(name: &str) -> Result<HeaderName, String> {
     Ok(name)
 }
 
+/// The mapped records as a JSON list, each byte for byte.
+fn list_of(members: &[Member]) -> Bytes {
+    let bytes: usize = members.iter().map(|member| member.out.bytes().len() + 1).sum();
+    let mut list = Vec::with_capacity(bytes + 1);
+    list.push(b'[');
+    for (at, member) in members.iter().enumerate() {
+        if at > 0 {
+            list.push(b',');
+        }
+        list.extend_from_slice(member.out.bytes());
+    }
+    list.push(b']');
+    list.into()
+}
+
 fn rendered(tree: &Tree, env: &Env) -> Result<Bytes, Outcome> {
     let text = tree.json(env).map_err(|error| template_failed(error.to_string()))?;
     Ok(text.unwrap_or_default().into())
@@ -335,138 +469,12 @@ fn held(error: EvalError) -> Outcome {
 }
 
 fn template_failed(message: String) -> Outcome {
-    Outcome::Rejected { status: None, reason: "template_failed", message }
+    Outcome::Rejected { status: None, reason: "template_failed".into(), message }
 }
 
 fn unauthenticated(error: AuthError) -> Outcome {
     match error {
         AuthError::Held(message) => Outcome::Held { status: None, message },
         AuthError::Later { message, retry_after } => Outcome::Deferred { message, retry_after },
-    }
-}
-
-/// What an exchange means for the event.
-fn outcome(
-    answer: Result<Answer, EgressError>,
-    now: Timestamp,
-    redact: impl Fn(&str) -> String,
-) -> Outcome {
-    let answer = match answer {
-        Ok(answer) => answer,
-        Err(error) => return unanswered(&error),
-    };
-    let status = Some(answer.status.as_u16());
-    if answer.status.is_success() {
-        return Outcome::Delivered { status };
-    }
-    let message = message(answer.status, &answer.body, redact);
-    match answer.status.as_u16() {
-        408 | 425 | 429 | 500..=599 => {
-            Outcome::Retry { status, message, retry_after: retry_after(&answer.headers, now) }
-        }
-        401 | 403 | 410 => Outcome::Held { status, message },
-        _ => Outcome::Rejected { status, reason: "rejected", message },
-    }
-}
-
-/// No answer. A refused address is for the operator to allow; a URL that is none stays none.
-fn unanswered(error: &EgressError) -> Outcome {
-    let message = error.to_string();
-    match error {
-        EgressError::Refused(_) => Outcome::Held { status: None, message },
-        EgressError::BadUrl(_) => Outcome::Rejected { status: None, reason: "bad_url", message },
-        _ => Outcome::Retry { status: None, message, retry_after: None },
-    }
-}
-
-/// "422 Unprocessable Entity: {"error":"no such customer"}", on one line, cut.
-fn message(status: StatusCode, body: &Bytes, redact: impl Fn(&str) -> String) -> String {
-    let mut message = status.as_u16().to_string();
-    if let Some(reason) = status.canonical_reason() {
-        let _ = write!(message, " {reason}");
-    }
-    let text = String::from_utf8_lossy(&body[..body.len().min(LOOKED_AT_BYTES)]);
-    let text = redact(&text);
-    let words: Vec<_> = text.split(|c: char| c.is_control() || c == ' ').collect();
-    let line = words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
-    if !line.is_empty() {
-        message.push_str(": ");
-        message.extend(line.chars().take(SHOWN_CHARS));
-    }
-    message
-}
-
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use http::{HeaderMap, HeaderValue, StatusCode};
-
-    use super::{Outcome, outcome};
-    use crate::{
-        egress::{Answer, EgressError},
-        world::Timestamp,
-    };
-
-    fn of(status: u16, body: &'static str) -> Outcome {
-        let mut headers = HeaderMap::new();
-        headers.insert("retry-after", HeaderValue::from_static("7"));
-        let status = StatusCode::from_u16(status).unwrap();
-        let answer = Answer { status, headers, body: Bytes::from_static(body.as_bytes()) };
-        outcome(Ok(answer), Timestamp(0), |text| text.replace("s3cret", "[redacted]"))
-    }
-
-    #[test]
-    fn every_status_has_its_outcome() {
-        for status in 100..=599u16 {
-            let expected = match status {
-                200..=299 => "delivered",
-                408 | 425 | 429 | 500..=599 => "retry",
-                401 | 403 | 410 => "held",
-                _ => "rejected",
-            };
-            let (word, shown) = match of(status, "") {
-                Outcome::Delivered { status } => ("delivered", status),
-                Outcome::Retry { status, retry_after, .. } => {
-                    assert_eq!(retry_after.unwrap().as_secs(), 7);
-                    ("retry", status)
-                }
-                Outcome::Held { status, .. } => ("held", status),
-                Outcome::Rejected { status, reason, .. } => (reason, status),
-                Outcome::Deferred { .. } => ("deferred", None),
-            };
-            assert_eq!((word, shown), (expected, Some(status)), "{status}");
-        }
-    }
-
-    #[test]
-    fn trap_14_a_name_that_does_not_resolve_is_tried_again_like_any_failure_of_the_network() {
-        let later = [
-            EgressError::Dns(String::new()),
-            EgressError::Connect(String::new()),
-            EgressError::Tls(String::new()),
-            EgressError::Timeout,
-            EgressError::Broken(String::new()),
-        ];
-        for error in later {
-            let outcome = outcome(Err(error.clone()), Timestamp(0), str::to_owned);
-            assert!(matches!(outcome, Outcome::Retry { status: None, .. }), "{error}: {outcome:?}");
-        }
-        let refused = outcome(Err(EgressError::Refused("x".into())), Timestamp(0), str::to_owned);
-        assert!(matches!(refused, Outcome::Held { .. }));
-        let bad = outcome(Err(EgressError::BadUrl("x".into())), Timestamp(0), str::to_owned);
-        assert!(matches!(bad, Outcome::Rejected { reason: "bad_url", .. }));
-    }
-
-    #[test]
-    fn a_message_is_one_short_line_without_secrets() {
-        let Outcome::Rejected { message, .. } =
-            of(422, "{\n \"error\":\t\"no s3cret\u{1b}[31m\"\r\n}")
-        else {
-            panic!("422 is a rejection");
-        };
-        assert_eq!(message, r#"422 Unprocessable Entity: { "error": "no [redacted] [31m" }"#);
-        let long = "ä".repeat(3000).leak();
-        let Outcome::Retry { message, .. } = of(500, long) else { panic!("500 is a retry") };
-        assert_eq!(message.chars().count(), "500 Internal Server Error: ".len() + 200);
     }
 }

@@ -52,7 +52,7 @@ impl Stdout {
 }
 
 fn retry(message: String) -> Outcome {
-    Outcome::Retry { status: None, message, retry_after: None }
+    Outcome::Retry { status: None, message, retry_after: None, limit: None }
 }
 
 #[cfg(test)]

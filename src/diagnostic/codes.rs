@@ -160,6 +160,13 @@ codes! {
         "A choice by variable is checked for every value, so the variable lists its values in `one_of`.";
     UNUSABLE_AUTH "E0604" Error "auth that cannot work",
         "The keys of the table contradict each other, or the table it names is of another type.";
+    // Batches of a destination.
+    ONE_OF_BATCH "E0605" Error "one event, in a setting of a whole batch",
+        "A batch is one request for many events: what names one of them has no meaning there.";
+    BAD_RESULTS "E0606" Error "results that say nothing",
+        "`results` says what became of each event of a batch, so something has to tell those that were taken from those that were not.";
+    EMPTY_BATCH "E0607" Error "batch that is not sent",
+        "No part of the request holds the events of the batch, so they would count as delivered and be lost.";
     // Destination, retry.
     DESTINATION_KEYS "E0701" Error "destination is incomplete",
         "The type of destination needs a key that is not there.";

@@ -8,7 +8,10 @@ use super::{
     shown, words,
 };
 use crate::diagnostic::counted;
-use crate::plan::{BreakerPlan, DestinationKind, DestinationPlan, Order, RetryPlan};
+use crate::plan::{
+    BatchPlan, BreakerPlan, DestinationKind, DestinationPlan, Order, ResultsPlan, RetryPlan,
+    VerdictPlan,
+};
 
 pub(super) fn blocks(subject: &Subject<'_>) -> Vec<Block> {
     let mut blocks = vec![Block::heading(2, "Delivery")];
@@ -32,7 +35,7 @@ fn rows(subject: &Subject<'_>, plan: &DestinationPlan) -> Vec<(String, Line)> {
     let mut row = |name: &str, line: Line| rows.push((name.to_owned(), line));
     let is_http = matches!(plan.kind, DestinationKind::Http { .. });
     match &plan.kind {
-        DestinationKind::Http { method, url, headers, body, auth, .. } => {
+        DestinationKind::Http { method, url, headers, body, auth, on, .. } => {
             row("Writes", Line::new().code(format!("{method} {}", shown::address(url.source()))));
             if let Some(auth) = auth {
                 row("Credentials", Line::from("auth ").code(&**auth));
@@ -41,18 +44,24 @@ fn rows(subject: &Subject<'_>, plan: &DestinationPlan) -> Vec<(String, Line)> {
                 row("Headers", shown::settings(subject, headers));
             }
             let body = match body {
+                None if plan.batch.is_some() => Line::from("the list of records as JSON"),
                 None => Line::from("the record as JSON"),
                 Some(tree) => {
                     Line::from("JSON with ").codes(tree.leaves().into_iter().map(|(name, _)| name))
                 }
             };
             row("Body", body);
-            row(
-                "Repetitions",
-                Line::from("recognised by ")
-                    .code("Idempotency-Key")
-                    .text(", the same on every attempt, replay and restart"),
-            );
+            if let Some(batch) = &plan.batch {
+                row("Batches", batches(batch));
+            }
+            let same = match plan.batch {
+                None => ", the same on every attempt, replay and restart",
+                Some(_) => ", the same on every attempt of the same events in the same order",
+            };
+            row("Repetitions", Line::from("recognised by ").code("Idempotency-Key").text(same));
+            if !on.is_empty() {
+                row("Answers", answers(on));
+            }
         }
         DestinationKind::File { path, rotate_bytes, rotate_every, keep } => {
             row("Writes", Line::from("JSON lines to ").code(path.display().to_string()));
@@ -83,6 +92,38 @@ fn rows(subject: &Subject<'_>, plan: &DestinationPlan) -> Vec<(String, Line)> {
     }
     row("Bridges", Line::from(bridged(plan)));
     rows
+}
+
+fn batches(plan: &BatchPlan) -> Line {
+    let BatchPlan { max, within, max_bytes, results } = plan;
+    let line = Line::from(format!(
+        "up to {} of one tenant in a request, {} at most; the first waits up to {} for others",
+        counted(*max as u64, "event"),
+        words::size(*max_bytes as u64),
+        words::time(*within),
+    ));
+    let Some(ResultsPlan { list, by, ok }) = results else {
+        return line.text("; the status of the request counts for all of them");
+    };
+    let line = line.text("; each has its result in ").code(list.source());
+    let line = match by {
+        None => line.text(", in order"),
+        Some(by) => line.text(", found by ").code(by.source()),
+    };
+    match ok {
+        None => line,
+        Some(ok) => line.text(", and is taken where ").code(ok.source()),
+    }
+}
+
+/// Rules in their order.
+fn answers(rules: &[VerdictPlan]) -> Line {
+    let mut line = Line::new();
+    for (number, rule) in rules.iter().enumerate() {
+        let line_so_far = if number > 0 { line.text("; ") } else { line };
+        line = line_so_far.code(rule.to_string());
+    }
+    line.text(if rules.is_empty() { "" } else { "; then as below" })
 }
 
 fn rotation(bytes: Option<u64>, every: Option<Duration>, keep: Option<usize>) -> String {

@@ -165,6 +165,12 @@ fn down(subject: &Subject<'_>, plan: &DestinationPlan) -> Vec<Block> {
         Order::None => "",
     };
     let (what, repeated) = match plan.kind {
+        DestinationKind::Http { .. } if plan.batch.is_some() => (
+            " is down or slow",
+            Line::from("A replay puts events together anew, so a batch may go under another ")
+                .code("Idempotency-Key")
+                .text("; it leaves out what a newer revision has superseded."),
+        ),
         DestinationKind::Http { .. } => (
             " is down or slow",
             Line::from("A replay carries the same ").code("Idempotency-Key").text(

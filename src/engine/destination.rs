@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -16,9 +16,9 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{Shared, bay::Bay};
 use crate::{
     bus::Bus,
-    deliver::{Change, Destination, Limiter, Outcome, StoredBreaker, Tenants},
+    deliver::{BatchOutcome, Change, Destination, Limiter, Outcome, StoredBreaker, Tenants},
     egress::Peer,
-    observe::DestinationMetrics,
+    observe::{BatchResult, DestinationMetrics},
     plan::{ConnectorPlan, DestinationKind, DestinationPlan},
     world::{Timestamp, World},
 };
@@ -280,29 +280,73 @@ impl DestinationRuntime {
     pub fn count(&self, outcome: &Outcome) {
         let connector = &*self.connector;
         let destination = &*self.plan.name;
-        let counter = match outcome {
-            Outcome::Delivered { .. } => {
-                if self.failing.load(Relaxed) && self.failing.swap(false, Relaxed) {
-                    tracing::info!(connector, destination, "destination recovered");
-                }
-                &self.metrics.delivered
+        match outcome {
+            Outcome::Delivered { .. }
+                if self.failing.load(Relaxed) && self.failing.swap(false, Relaxed) =>
+            {
+                tracing::info!(connector, destination, "destination recovered");
             }
-            Outcome::Retry { message, .. } => {
-                if !self.failing.swap(true, Relaxed) {
-                    tracing::warn!(
-                        connector,
-                        destination,
-                        problem = message,
-                        "destination failing"
-                    );
-                }
-                &self.metrics.retried
+            Outcome::Retry { message, .. } if !self.failing.swap(true, Relaxed) => {
+                tracing::warn!(connector, destination, problem = message, "destination failing");
             }
+            _ => {}
+        }
+        self.counter(outcome).fetch_add(1, Relaxed);
+    }
+
+    fn counter(&self, outcome: &Outcome) -> &AtomicU64 {
+        match outcome {
+            Outcome::Delivered { .. } => &self.metrics.delivered,
+            Outcome::Retry { .. } => &self.metrics.retried,
             Outcome::Deferred { .. } => &self.metrics.deferred,
             Outcome::Held { .. } => &self.metrics.held,
             Outcome::Rejected { .. } => &self.metrics.rejected,
-        };
-        counter.fetch_add(1, Relaxed);
+            Outcome::Superseded { .. } => &self.metrics.superseded,
+        }
+    }
+}
+
+impl DestinationRuntime {
+    /// Counts one request with a batch, and an attempt for each of its events. Of a batch that is to be
+    /// tried in halves no event was attempted yet. The destination fails where no event of it was taken.
+    pub fn count_batch(&self, events: usize, outcome: &BatchOutcome) {
+        self.metrics.batches.count(events as u64, batch_result(outcome));
+        match outcome {
+            BatchOutcome::Split { .. } => {}
+            BatchOutcome::Whole(outcome) => {
+                self.count(outcome);
+                self.counter(outcome).fetch_add(events as u64 - 1, Relaxed);
+            }
+            BatchOutcome::Each(outcomes) => {
+                let is_taken = |outcome: &&Outcome| matches!(outcome, Outcome::Delivered { .. });
+                let taken = outcomes.iter().position(|outcome| is_taken(&outcome)).unwrap_or(0);
+                for (at, outcome) in outcomes.iter().enumerate() {
+                    if at == taken {
+                        self.count(outcome);
+                    } else {
+                        self.counter(outcome).fetch_add(1, Relaxed);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The word under which a batch's request is counted.
+fn batch_result(outcome: &BatchOutcome) -> BatchResult {
+    match outcome {
+        BatchOutcome::Split { .. } => BatchResult::Split,
+        BatchOutcome::Each(outcomes) => {
+            let taken = |outcome: &Outcome| matches!(outcome, Outcome::Delivered { .. });
+            if outcomes.iter().all(taken) { BatchResult::Delivered } else { BatchResult::Partial }
+        }
+        BatchOutcome::Whole(outcome) => match outcome {
+            Outcome::Delivered { .. } => BatchResult::Delivered,
+            Outcome::Retry { .. } => BatchResult::Retry,
+            Outcome::Deferred { .. } => BatchResult::Deferred,
+            Outcome::Held { .. } => BatchResult::Held,
+            Outcome::Rejected { .. } | Outcome::Superseded { .. } => BatchResult::Rejected,
+        },
     }
 }
 

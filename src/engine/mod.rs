@@ -8,6 +8,7 @@
 pub mod files;
 
 mod backfill;
+mod batch;
 mod bay;
 mod claims;
 mod connector;

@@ -17,6 +17,7 @@ use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::Fu
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    batch,
     bay::{Bay, End},
     destination::DestinationRuntime,
     in_hand::InHand,
@@ -77,6 +78,9 @@ struct Waiting {
 /// Most lanes wait most of the time, so a lane that waits is small: what it takes to live events is
 /// made when there are some.
 pub async fn run(context: Arc<LaneContext>, stop: CancellationToken) {
+    if context.destination.plan.batch.is_some() {
+        return batch::lane::run(context, stop).await;
+    }
     let order = context.destination.plan.order;
     let id = context
         .bus
@@ -283,7 +287,7 @@ impl Drop for LaneLoop {
 }
 
 /// Leases more, once there is room for it.
-async fn take(context: &LaneContext, id: LaneId, room: usize) -> Vec<Delivery> {
+pub(super) async fn take(context: &LaneContext, id: LaneId, room: usize) -> Vec<Delivery> {
     context.in_hand.room().await;
     context.bus.take(id, room).await
 }
@@ -320,7 +324,7 @@ async fn settle(context: Arc<LaneContext>, lane: LaneId, group: Vec<Lived>) {
     }
 }
 
-async fn wait_until(world: &World, at: Option<Timestamp>) {
+pub(super) async fn wait_until(world: &World, at: Option<Timestamp>) {
     if let Some(at) = at {
         world.clock.sleep_until(at).await;
     }
@@ -339,7 +343,11 @@ async fn live(context: Arc<LaneContext>, lane: LaneId, delivery: Delivery) -> Li
 }
 
 /// Where a newer revision was delivered before.
-fn superseded(context: &LaneContext, lane: LaneId, delivery: &Delivery) -> Option<Settlement> {
+pub(super) fn superseded(
+    context: &LaneContext,
+    lane: LaneId,
+    delivery: &Delivery,
+) -> Option<Settlement> {
     let order = delivery.event.order?;
     let newest = context.bus.newest(lane, &delivery.event.key)?;
     if order >= newest {
@@ -373,18 +381,26 @@ async fn attempted(context: &LaneContext, bay: &Arc<Bay>, delivery: &Delivery) -
     carry_out(context, delivery, next, now).await
 }
 
-/// Map, schema, attempt. Whatever panics on the way is this event's poison and nobody else's.
-async fn outcome(context: &LaneContext, bay: &Arc<Bay>, delivery: &Delivery) -> Outcome {
-    let event = &delivery.event;
+/// Map and schema; an outcome where the event does not get through them.
+pub(super) fn prepared(context: &LaneContext, event: &Arc<Event>) -> Result<Record, Outcome> {
     let prepared = std::panic::catch_unwind(AssertUnwindSafe(|| {
         deliver::prepare(&context.stream, &context.connector.vars, event)
     }));
-    let out = match prepared {
-        Ok(Ok(out)) => out,
+    match prepared {
+        Ok(Ok(out)) => Ok(out),
         Ok(Err((reason, message))) => {
-            return Outcome::Rejected { status: None, reason, message };
+            Err(Outcome::Rejected { status: None, reason: reason.into(), message })
         }
-        Err(panic) => return panicked(panic_message(&*panic)),
+        Err(panic) => Err(panicked(panic_message(&*panic))),
+    }
+}
+
+/// Map, schema, attempt. Whatever panics on the way is this event's poison and nobody else's.
+async fn outcome(context: &LaneContext, bay: &Arc<Bay>, delivery: &Delivery) -> Outcome {
+    let event = &delivery.event;
+    let out = match prepared(context, event) {
+        Ok(out) => out,
+        Err(outcome) => return outcome,
     };
     if context.destination.is_immediate() {
         return guarded(context, event, &out).await.outcome;
@@ -418,7 +434,7 @@ async fn guarded(context: &LaneContext, event: &Arc<Event>, out: &Record) -> Att
 }
 
 /// What an attempt tells of the destination.
-fn end(outcome: &Outcome, spent_until: Option<Timestamp>) -> End {
+pub(super) fn end(outcome: &Outcome, spent_until: Option<Timestamp>) -> End {
     let sign = outcome.sign();
     let too_many = matches!(outcome, Outcome::Retry { status: Some(429), .. });
     End {
@@ -429,13 +445,13 @@ fn end(outcome: &Outcome, spent_until: Option<Timestamp>) -> End {
     }
 }
 
-fn panicked(message: &str) -> Outcome {
+pub(super) fn panicked(message: &str) -> Outcome {
     let message = format!("the engine panicked on this event: {message}");
-    Outcome::Rejected { status: None, reason: "panicked", message }
+    Outcome::Rejected { status: None, reason: "panicked".into(), message }
 }
 
 /// Does what was decided, as far as it has to be done before the lease ends.
-async fn carry_out(
+pub(super) async fn carry_out(
     context: &LaneContext,
     delivery: &Delivery,
     next: Next,
@@ -455,6 +471,7 @@ async fn carry_out(
             Settlement::Retry { due, attempts, first_attempt_at, error }
         }
         Next::Defer { due } => Settlement::Defer { due },
+        Next::Supersede => Settlement::Superseded { by: None },
         Next::Hold { message } => {
             context.destination.hold(&message);
             Settlement::Defer { due: now }

@@ -167,6 +167,52 @@ impl StreamMetrics {
     }
 }
 
+/// What came of a request with a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BatchResult {
+    /// All events were taken.
+    Delivered,
+    /// Each event had its own result, and some were not taken.
+    Partial,
+    /// To be tried in halves.
+    Split,
+    /// To be repeated as it is.
+    Retry,
+    /// The destination asked to wait, or credentials are being renewed.
+    Deferred,
+    /// The destination was parked.
+    Held,
+    /// Refused for good, a single event.
+    Rejected,
+}
+
+impl BatchResult {
+    const ALL: [(Self, &str); 7] = [
+        (Self::Delivered, "delivered"),
+        (Self::Partial, "partial"),
+        (Self::Split, "split"),
+        (Self::Retry, "retry"),
+        (Self::Deferred, "deferred"),
+        (Self::Held, "held"),
+        (Self::Rejected, "rejected"),
+    ];
+}
+
+/// The counters of requests with batches.
+#[derive(Debug, Default)]
+pub struct BatchMetrics {
+    requests: [AtomicU64; BatchResult::ALL.len()],
+    events: AtomicU64,
+}
+
+impl BatchMetrics {
+    /// Counts one request.
+    pub fn count(&self, events: u64, result: BatchResult) {
+        self.requests[result as usize].fetch_add(1, Relaxed);
+        self.events.fetch_add(events, Relaxed);
+    }
+}
+
 /// The counters of one destination.
 #[derive(Debug, Default)]
 pub struct DestinationMetrics {
@@ -178,8 +224,12 @@ pub struct DestinationMetrics {
     pub deferred: AtomicU64,
     /// Attempts that were refused for good.
     pub rejected: AtomicU64,
+    /// Attempts that the destination answered with "I have a newer state", by a rule.
+    pub superseded: AtomicU64,
     /// Attempts that parked the destination.
     pub held: AtomicU64,
+    /// Requests that carried several events.
+    pub batches: BatchMetrics,
     /// 1 while the destination is parked.
     pub parked: AtomicU64,
     /// Breakers that are not closed: one a tenant.
@@ -398,13 +448,14 @@ type Gauge = fn(&DestinationMetrics) -> u64;
 
 fn write_destinations(out: &mut String, connectors: &Connectors) {
     let name = "tenon_attempts_total";
-    header(out, name, "counter", "Delivery attempts by result.");
+    header(out, name, "counter", "Delivery attempts by result, one for each event.");
     each_destination(connectors, |labels, d| {
         let results = [
             ("delivered", &d.delivered),
             ("retry", &d.retried),
             ("deferred", &d.deferred),
             ("rejected", &d.rejected),
+            ("superseded", &d.superseded),
             ("held", &d.held),
         ];
         for (result, count) in results {
@@ -412,6 +463,24 @@ fn write_destinations(out: &mut String, connectors: &Connectors) {
             if count > 0 {
                 let _ = writeln!(out, "{name}{{{labels},result=\"{result}\"}} {count}");
             }
+        }
+    });
+    let name = "tenon_batch_requests_total";
+    header(out, name, "counter", "Requests that carried a batch, by what came of them.");
+    each_destination(connectors, |labels, d| {
+        for (result, word) in BatchResult::ALL {
+            let count = d.batches.requests[result as usize].load(Relaxed);
+            if count > 0 {
+                let _ = writeln!(out, "{name}{{{labels},result=\"{word}\"}} {count}");
+            }
+        }
+    });
+    let name = "tenon_batch_events_total";
+    header(out, name, "counter", "Events that batches carried, each as often as it was sent.");
+    each_destination(connectors, |labels, d| {
+        let count = d.batches.events.load(Relaxed);
+        if count > 0 {
+            let _ = writeln!(out, "{name}{{{labels}}} {count}");
         }
     });
     let name = "tenon_destination_held";

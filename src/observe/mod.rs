@@ -7,7 +7,7 @@ mod metrics;
 mod reconcile;
 
 pub use metrics::{
-    ConnectorMetrics, DestinationMetrics, Histogram, Metrics, Outcome, StreamMetrics,
-    write_poll_holds,
+    BatchMetrics, BatchResult, ConnectorMetrics, DestinationMetrics, Histogram, Metrics, Outcome,
+    StreamMetrics, write_poll_holds,
 };
 pub use reconcile::{Ears, Reconciled};

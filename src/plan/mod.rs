@@ -2,6 +2,7 @@
 //! and checked; nothing here can fail for the file's reasons any more.
 
 mod auth;
+mod batch;
 mod compile;
 mod cursor;
 mod decode;
@@ -15,9 +16,11 @@ mod reconcile;
 mod settings;
 mod types;
 mod uses;
+mod verdict;
 mod verify;
 
 pub use auth::*;
+pub use batch::{BatchPlan, ResultsPlan};
 pub use compile::{
     CompiledFile, Sources, Written, check_set, compile_file, compile_file_with, compile_settings,
     moment, read, schema_document, verify_preset,
@@ -28,7 +31,7 @@ pub use diff::changed;
 pub use each::{DetailPlan, EachFrom, EachPlan, Group, Keep, ParentPlan};
 pub use job::{DownloadPlan, JobPlan, JobRequest, Lookup};
 pub use lint::{Levels, credentials_in};
-pub use on::{End, RulePlan, Then, WaitPlan};
+pub use on::{End, RulePlan, Then, WaitPlan, reads_body};
 pub use page::{PageBy, PagePlan};
 pub use reconcile::{AgainPlan, Reach, ReconcilePlan, SilencePlan};
 pub use settings::{
@@ -36,6 +39,7 @@ pub use settings::{
     WebhookSettings,
 };
 pub use types::*;
+pub use verdict::{Ending, Verdict, VerdictPlan};
 pub use verify::{
     Algorithm, BodyHashPlan, CertificateForm, CertificatePlan, ChallengeAnswer, ChallengePlan,
     Encoding, HeaderPattern, HostPattern, JwtAlgorithm, JwtPlan, KeyPlan, KeysForm, KeysPlan,

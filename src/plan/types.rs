@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use http::Method;
 use serde_json::Value;
 
-use super::{AuthPlan, CursorPlan, DecodePlan, PagePlan, RulePlan, VerifyPlan};
+use super::{
+    AuthPlan, BatchPlan, CursorPlan, DecodePlan, PagePlan, RulePlan, VerdictPlan, VerifyPlan,
+};
 use crate::map::{Expr, Mapping, Schema, Tree};
 
 /// A connector, ready to run.
@@ -292,6 +294,8 @@ pub struct DestinationPlan {
     pub name: Arc<str>,
     /// What it is.
     pub kind: DestinationKind,
+    /// Several events in one request.
+    pub batch: Option<BatchPlan>,
     /// Whether events wait for each other.
     pub order: Order,
     /// In-flight attempts at once.
@@ -321,6 +325,8 @@ pub enum DestinationKind {
         body: Option<Tree>,
         /// One of the connector's `auths`.
         auth: Option<Arc<str>>,
+        /// What answers mean, before the defaults.
+        on: Vec<VerdictPlan>,
         /// Longest answer that is read, after decompression.
         max_response_bytes: usize,
     },

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use http::Method;
 
 use super::{
-    Subject,
+    Subject, batch,
     fields::{self, Shape},
     pair::Matched,
     pen::{At, Pen, Presence},
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     map::Tree,
-    plan::{BreakerPlan, DestinationKind, DestinationPlan, Order, Rate, RetryPlan},
+    plan::{BreakerPlan, DestinationKind, DestinationPlan, Order, Rate, RetryPlan, VerdictPlan},
 };
 
 type Destinations = BTreeMap<Arc<str>, Arc<DestinationPlan>>;
@@ -58,8 +58,10 @@ fn one(
     new: &DestinationPlan,
     renames: &Renames,
 ) {
-    let DestinationPlan { name: _, kind, order, concurrency, rate, timeout, retry, breaker } = new;
+    let DestinationPlan { name: _, kind, batch, order, concurrency, rate, timeout, retry, breaker } =
+        new;
     kinds(pen, at, (&old.kind, kind), renames);
+    batch::compare(pen, at, old.batch.as_ref(), batch.as_ref());
     orders(pen, at, old.order, *order);
     let limits = rule::DESTINATION_LIMIT;
     let count = |count: &usize| count.to_string();
@@ -204,9 +206,10 @@ fn http(
             headers: old_headers,
             body: old_body,
             auth: old_auth,
+            on: old_on,
             max_response_bytes: old_max,
         },
-        DestinationKind::Http { method, url, headers, body, auth, max_response_bytes },
+        DestinationKind::Http { method, url, headers, body, auth, on, max_response_bytes },
     ) = (old, new)
     else {
         return;
@@ -232,9 +235,36 @@ fn http(
         |name| credentials(*name),
         || "if the receiver refuses them, the destination is parked and loses nothing".to_owned(),
     );
+    answers(pen, at, (old_on, on));
     let show = |bytes: &usize| say::bytes(*bytes as u64);
     let bytes = (old_max, max_response_bytes);
     pen.value(at, "max_response", rule::DESTINATION_LIMIT, bytes, show, String::new);
+}
+
+/// Rules are compared as they read: their order matters, since the first that fits decides.
+fn answers(pen: &mut Pen<'_>, at: &At, (old, new): (&[VerdictPlan], &[VerdictPlan])) {
+    let text = |rules: &[VerdictPlan]| -> Vec<String> {
+        rules.iter().map(VerdictPlan::to_string).collect()
+    };
+    let (was, is) = (text(old), text(new));
+    if was.len() == is.len() && was.iter().zip(&is).all(|(was, is)| pen.same(was, is)) {
+        return;
+    }
+    let gives_up = |rule: &&VerdictPlan| rule.gives_up() && !was.contains(&rule.to_string());
+    if let Some(rule) = new.iter().find(gives_up) {
+        let what = format!("added: {}", say::quoted(&rule.to_string()));
+        let effect =
+            "events that are answered so are settled, whether or not the receiver has them";
+        pen.note(at, "on", rule::ANSWER_GIVES_UP, what, effect);
+        return;
+    }
+    let show = |rules: &[String]| match rules {
+        [] => "none".to_owned(),
+        rules => rules.iter().map(|rule| say::quoted(rule)).collect::<Vec<_>>().join(", "),
+    };
+    let what = format!("{} → {}", show(&was), show(&is));
+    let effect = "what no rule is for means what the defaults say";
+    pen.note(at, "on", rule::ANSWER_RULE, what, effect);
 }
 
 /// Credentials by their name.

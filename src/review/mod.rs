@@ -15,6 +15,7 @@
 //! diff --fixtures` runs them.
 
 mod auth;
+mod batch;
 mod connector;
 mod cursor;
 mod destination;

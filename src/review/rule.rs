@@ -369,6 +369,18 @@ rules! {
         "whoever reads it finds something else";
     BODY "destination.body" Breaking Consumers "the body is written by the file, or no longer is",
         "what is sent has another shape";
+    ANSWER_RULE "destination.on" Operational Operators "`on` of a destination: what its answers mean",
+        "events are attempted again, parked or buried otherwise; a dead letter can be replayed";
+    ANSWER_GIVES_UP "destination.gives_up" Breaking Consumers "a rule of `on` is new that settles what was not taken",
+        "such events count as delivered or superseded, and are not sent again";
+    BATCH_ADDED "batch.added" Breaking Consumers "events are sent in batches",
+        "one request holds a list of them; idempotency keys follow from the batch";
+    BATCH_REMOVED "batch.removed" Breaking Consumers "events are no longer sent in batches",
+        "each has a request of its own; idempotency keys follow from the event";
+    BATCH_SIZE "batch.size" Operational Operators "how large a batch is, and how long it waits",
+        "the same events in other requests";
+    BATCH_RESULTS "batch.results" Breaking Consumers "how the results of a batch are found or judged",
+        "other events count as delivered, and those are not sent again";
     DESTINATION_AUTH "destination.auth" Operational Operators "a destination's credentials",
         "a 401 or 403 parks the destination and loses nothing";
     DESTINATION_PATH "destination.path" Breaking Consumers "the file that is written",

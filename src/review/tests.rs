@@ -499,6 +499,17 @@ const EDITS: &[Edit] = &[
         &[("order       = \"key\"", "order       = \"key\"\nbody = { order = \"$\" }")],
         &["destination.body"],
     ),
+    (
+        &[("order       = \"key\"", "on = [{ status = 409, then = \"retry\" }]\norder = \"key\"")],
+        &["destination.on"],
+    ),
+    (
+        &[(
+            "order       = \"key\"",
+            "on = [{ status = 409, then = \"superseded\" }]\norder = \"key\"",
+        )],
+        &["destination.gives_up"],
+    ),
     (&[("auth        = \"erp\"", "auth        = \"shop\"")], &["destination.auth"]),
     (&[("orders.jsonl", "sales.jsonl")], &["destination.path"]),
     (
@@ -588,7 +599,16 @@ fn other_edits() -> Vec<(Side, Side, &'static [&'static str])> {
     let schema = |name: &str| BASE.replace("dedupe   = \"7d\"", &format!("schema = \"{name}\""));
     let with_schema =
         |edit: &dyn Fn(&mut Value)| side_with(&[("shop.toml", &schema("order.v1"))], edit);
+    let single =
+        small.replace("type = \"stdout\"", "type = \"http\"\nurl = \"https://x.example/in\"");
+    let batch = |keys: &str| format!("{single}[destination.x.batch]\nmax = 50\n{keys}");
+    let judged = batch("results = \"$.items[*]\"\nok = \"$.ok\"\n");
+    let matched = format!("{judged}by = \"$.id\"\n");
     vec![
+        (whole(&single), whole(&batch("")), &["batch.added"]),
+        (whole(&batch("")), whole(&single), &["batch.removed"]),
+        (whole(&batch("")), whole(&batch("within = \"5s\"\n")), &["batch.size"]),
+        (whole(&judged), whole(&matched), &["batch.results"]),
         (side(&[]), side(&[("small.toml", small)]), &["connector.added"]),
         (side(&[("small.toml", small)]), side(&[]), &["connector.removed"]),
         (side(&[("a.toml", small)]), side(&[("b/a.toml", small)]), &["moved"]),

@@ -418,7 +418,7 @@ impl<'c> Rig<'c> {
             if *step != number {
                 continue;
             }
-            let same = |other: &&Seen| other.peer == one.peer && other.event() == one.event();
+            let same = |other: &&Seen| other.peer == one.peer && other.subject() == one.subject();
             let attempts = seen[..=at].iter().filter(same).count();
             let mut facts = one.facts();
             if self.case.subject.captured.contains(name) {

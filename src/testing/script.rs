@@ -269,9 +269,10 @@ impl Seen {
         Value::Object(facts)
     }
 
-    /// The event that it delivers.
-    pub fn event(&self) -> Option<&str> {
-        self.headers.get("x-tenon-event")?.to_str().ok()
+    /// The event that it delivers, or the batch by its key.
+    pub fn subject(&self) -> Option<&str> {
+        let header = |name| self.headers.get(name)?.to_str().ok();
+        header("x-tenon-event").or_else(|| header("idempotency-key"))
     }
 
     /// `GET https://api.example/orders?page=1`.

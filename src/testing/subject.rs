@@ -223,6 +223,7 @@ fn capture(name: &str) -> DestinationKind {
         headers: Vec::new(),
         body: None,
         auth: None,
+        on: Vec::new(),
         max_response_bytes: CAPTURE_BYTES,
     }
 }
@@ -231,6 +232,7 @@ fn stand_in(name: Arc<str>) -> DestinationPlan {
     DestinationPlan {
         kind: DestinationKind::Stdout,
         name,
+        batch: None,
         order: Order::None,
         concurrency: 1,
         rate: Vec::new(),

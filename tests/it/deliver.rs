@@ -2,6 +2,7 @@
 //! The traps that other gateways fell into have tests named after them.
 
 mod auth;
+mod batch;
 mod egress;
 mod http;
 mod parts;

@@ -24,6 +24,8 @@ use tokio::{
 
 use crate::support::{MockServer, Reply, Seen};
 
+mod batches;
+
 /// 2026-11-22T10:00:00Z.
 const START: Timestamp = Timestamp(1_795_341_600_000);
 

@@ -3,6 +3,7 @@
 mod admin;
 mod auth;
 mod backfill;
+mod batch;
 mod bus;
 mod ci;
 mod cli;

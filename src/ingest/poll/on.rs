@@ -5,13 +5,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::StatusCode;
 use serde_json::{Map, Value};
 
 use crate::{
     egress::Answer,
     map::{Env, EvalError, Expr},
-    plan::{PollPlan, RulePlan, Then, WaitPlan},
+    plan::{PollPlan, RulePlan, Then, reads_body},
     world::Timestamp,
 };
 
@@ -28,8 +27,6 @@ use super::{
 
 /// Of a body that is no JSON, rules see so much.
 const SHOWN_BODY_BYTES: usize = 64 << 10;
-/// Numbers beyond are milliseconds since 1970: as seconds they would lie in the year 5138.
-const FIRST_MILLISECONDS: f64 = 1e11;
 
 /// The rule for an answer, with the names that its expressions see.
 pub(super) struct Ruling<'p> {
@@ -45,7 +42,7 @@ pub(super) fn rule_for<'p>(
     answer: &Answer,
 ) -> Result<Option<Ruling<'p>>, EvalError> {
     let mut env = None;
-    for rule in poll.on.iter().filter(|rule| is_for(rule, answer.status)) {
+    for rule in poll.on.iter().filter(|rule| rule.is_for(answer.status.as_u16())) {
         let env = env.get_or_insert_with(|| names(poll, vars, answer));
         let fits = match &rule.when {
             None => true,
@@ -56,11 +53,6 @@ pub(super) fn rule_for<'p>(
         }
     }
     Ok(None)
-}
-
-fn is_for(rule: &RulePlan, status: StatusCode) -> bool {
-    let status = status.as_u16();
-    rule.statuses.is_empty() || rule.statuses.iter().any(|range| range.contains(&status))
 }
 
 impl Ruling<'_> {
@@ -74,51 +66,13 @@ impl Ruling<'_> {
     /// there is no time. Never longer than a day.
     pub fn wait(&self, now: Timestamp) -> Option<Duration> {
         let Then::Wait(Some(plan)) = &self.rule.then else { return None };
-        let given = |expr: &Expr| expr.eval(&self.env).ok().flatten();
-        let wait = match plan {
-            WaitPlan::For(duration) => *duration,
-            WaitPlan::ForGiven(expr) => span(&given(expr)?)?,
-            WaitPlan::Until(expr) => moment(&given(expr)?)?.since(now),
-        };
-        Some(wait.min(MAX_RETRY_AFTER))
+        Some(plan.lasts(&self.env, now)?.min(MAX_RETRY_AFTER))
     }
-}
-
-/// Seconds as a number or as digits, or a duration such as `30s`.
-fn span(value: &Value) -> Option<Duration> {
-    if let Some(seconds) = number(value) {
-        return Duration::try_from_secs_f64(seconds).ok();
-    }
-    let span: jiff::SignedDuration = value.as_str()?.trim().parse().ok()?;
-    (!span.is_negative()).then(|| span.unsigned_abs())
-}
-
-/// Seconds or milliseconds since 1970 as a number or as digits, RFC 3339, or an HTTP date.
-fn moment(value: &Value) -> Option<Timestamp> {
-    if let Some(number) = number(value) {
-        let millis = if number < FIRST_MILLISECONDS { number * 1000.0 } else { number };
-        return Some(Timestamp(millis as i64));
-    }
-    let text = value.as_str()?.trim();
-    let date = || {
-        let zoned = jiff::fmt::rfc2822::parse(text).ok()?;
-        Some(Timestamp(zoned.timestamp().as_millisecond()))
-    };
-    Timestamp::parse_rfc3339(text).or_else(date)
-}
-
-fn number(value: &Value) -> Option<f64> {
-    let number = match value {
-        Value::Number(number) => number.as_f64()?,
-        Value::String(text) => text.trim().parse().ok()?,
-        _ => return None,
-    };
-    (number.is_finite() && number >= 0.0).then_some(number)
 }
 
 /// `vars` and `response`, with as much of the body as the rules for this status look at.
 fn names(poll: &PollPlan, vars: &Arc<Value>, answer: &Answer) -> Env {
-    let rules = poll.on.iter().filter(|rule| is_for(rule, answer.status));
+    let rules = poll.on.iter().filter(|rule| rule.is_for(answer.status.as_u16()));
     let exprs: Vec<&Expr> = rules.flat_map(expressions).collect();
     let body = if exprs.iter().any(|expr| reads_body(expr)) {
         body(poll, &exprs, answer)
@@ -130,17 +84,10 @@ fn names(poll: &PollPlan, vars: &Arc<Value>, answer: &Answer) -> Env {
 
 fn expressions(rule: &RulePlan) -> impl Iterator<Item = &Expr> {
     let waits = match &rule.then {
-        Then::Wait(Some(WaitPlan::ForGiven(expr) | WaitPlan::Until(expr))) => Some(expr),
+        Then::Wait(Some(plan)) => plan.expr(),
         _ => None,
     };
     rule.when.iter().chain(&rule.message).chain(waits)
-}
-
-fn reads_body(expr: &Expr) -> bool {
-    let of_body = |(name, member): (String, Option<String>)| {
-        name == "response" && member.is_none_or(|member| member == "body")
-    };
-    expr.source().trim_start().starts_with('$') || expr.uses().into_iter().any(of_body)
 }
 
 /// The body as rules see it: without its records where no rule looks at them, and as text where it

@@ -534,16 +534,24 @@ fn dynamic_secret(at: Loc) -> Finding {
 }
 
 fn finding_of(problem: ExprProblem, text: &str, at: Loc, site: &Site) -> Finding {
+    let name = text.get(problem.range.clone()).unwrap_or_default();
+    let is_of_one = matches!(name, "out" | "event") && std::ptr::eq(site.names, sites::BATCH.names);
     let code = match problem.kind {
+        ExprProblemKind::Name if is_of_one => codes::ONE_OF_BATCH,
         ExprProblemKind::Path => codes::BAD_PATH,
         ExprProblemKind::Template => codes::BAD_TEMPLATE,
         ExprProblemKind::Filter => codes::BAD_FILTER,
         ExprProblemKind::Name => codes::NAME_NOT_HERE,
         ExprProblemKind::Reference => codes::UNKNOWN_TABLE,
     };
-    let name = text.get(problem.range.clone()).unwrap_or_default();
     if problem.kind == ExprProblemKind::Name && name == "secret" && site.names.contains(&name) {
         return dynamic_secret(at);
+    }
+    if code == codes::ONE_OF_BATCH {
+        let message = format!("`{name}` is one event, and this is a request for many");
+        let help = "`batch` is the list of mapped records; what the API needs of each event goes \
+                    into map, and what is said of one into a rule of `on`";
+        return Finding::new(code, at, message, "not in a batch").help(help);
     }
     let elsewhere = (problem.kind == ExprProblemKind::Name)
         .then(|| sites::where_name_exists(name, site))

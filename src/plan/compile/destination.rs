@@ -5,11 +5,12 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use http::Method;
 
 use super::{
-    super::{BreakerPlan, DestinationKind, DestinationPlan, Order, Rate, RetryPlan},
+    super::{BatchPlan, BreakerPlan, DestinationKind, DestinationPlan, Order, Rate, RetryPlan},
     auth::{self, Auths},
+    batch,
     connector::Whole,
-    context::Context,
-    sites, url,
+    context::{Context, complete},
+    sites, url, verdict,
 };
 use crate::{
     definition::{
@@ -91,14 +92,23 @@ fn compile(
     let keys = (required, allowed.as_slice());
     auth::check_keys(context, heading, table, &given, keys, codes::DESTINATION_KEYS);
     let is_http = matches!(kind, DestinationType::Http);
+    let batch = match &def.batch {
+        Given::Absent => None,
+        Given::Invalid(_) => Some(None),
+        Given::Value(given) => Some(batch::compile(context, given, &format!("{path}.batch"))),
+    };
     let kind = match kind {
-        DestinationType::Http => http(context, def, &path, auths),
+        DestinationType::Http => {
+            http(context, def, &path, auths, batch.as_ref().map(Option::as_ref))
+        }
         DestinationType::File => file(def),
         DestinationType::Stdout => Some(DestinationKind::Stdout),
     };
+    check_order(context, def);
     Some(DestinationPlan {
         name,
         kind: kind?,
+        batch: complete(batch)?,
         order: match def.order.value() {
             Some(OrderDef::Key) => Order::Key,
             Some(OrderDef::Strict) => Order::Strict,
@@ -112,13 +122,19 @@ fn compile(
     })
 }
 
+#[allow(clippy::option_option)] // No batch, a wrong one, and one are three things.
 fn http(
     context: &mut Context<'_>,
     def: &DestinationDef,
     path: &str,
     auths: &Auths,
+    batch: Option<Option<&BatchPlan>>,
 ) -> Option<DestinationKind> {
-    let site = &sites::DESTINATION;
+    let (site, rules) = match batch {
+        None => (&sites::DESTINATION, &sites::VERDICT),
+        Some(Some(BatchPlan { results: None, .. })) => (&sites::BATCH, &sites::BATCH_VERDICT),
+        Some(_) => (&sites::BATCH, &sites::ITEM_VERDICT),
+    };
     if let Some(given) = def.url.get() {
         url::check(context, given);
     }
@@ -129,13 +145,19 @@ fn http(
         Some(body) => Some(context.tree(body, site, &format!("{path}.body"))?),
         None => None,
     };
+    let on = verdict::compile(context, &def.on, rules, path);
+    let method = def.method.value().map_or(Method::POST, |method| method_of(*method));
+    if let (Some(Some(batch)), Some(url), Some(on)) = (batch, &url, &on) {
+        batch::check(context, def, (&method, url, body.as_ref()), batch, on);
+    }
     let max = def.max_response.value().map_or(DEFAULT_MAX_RESPONSE_BYTES, |size| size.0);
     Some(DestinationKind::Http {
-        method: def.method.value().map_or(Method::POST, |method| method_of(*method)),
+        method,
         auth: auth::resolve(context, &def.auth, auths),
         url: url?,
         headers,
         body,
+        on: on?,
         max_response_bytes: usize::try_from(max).unwrap_or(usize::MAX),
     })
 }
@@ -161,6 +183,18 @@ fn breaker(def: Option<&BreakerDef>, is_http: bool) -> Option<BreakerPlan> {
     });
     let enabled = def.and_then(|def| def.enabled.value().copied()).unwrap_or(true);
     (is_http && enabled).then_some(plan)
+}
+
+/// Events that all wait for each other go one by one.
+fn check_order(context: &mut Context<'_>, def: &DestinationDef) {
+    let strict = def.order.get().filter(|order| order.value == OrderDef::Strict);
+    if let (Some(order), Some(batch)) = (strict, def.batch.key()) {
+        let message = "`batch` and order = \"strict\" exclude each other";
+        context
+            .error(codes::CONFLICT, batch, message, "one of the two is too many")
+            .related(order.at, "events that all wait for each other go one by one")
+            .help("order = \"key\" keeps the order of each thing's states, in batches, too");
+    }
 }
 
 /// The retry that several tables give together, the first one's keys first.

@@ -20,6 +20,7 @@ use crate::{
 };
 
 mod auth;
+mod batch;
 mod connector;
 mod context;
 mod cursor;
@@ -45,6 +46,7 @@ mod test;
 mod up;
 mod url;
 mod vars;
+mod verdict;
 mod verify;
 mod webhook;
 

@@ -1,4 +1,7 @@
-//! `on`: a stream's rules, then the source's; each can fit, and has what it needs.
+//! `on`: a stream's rules, then the source's; each can fit, and has what it needs. What the rules of
+//! destinations share with them is here, too.
+
+use std::ops::RangeInclusive;
 
 use super::{
     super::{End, RulePlan, Then, WaitPlan},
@@ -7,13 +10,14 @@ use super::{
 };
 use crate::{
     definition::{
-        collections::items,
+        collections::{OneOrMany, items},
         kinds::Expression,
         on::{ElseDef, RuleDef, StatusDef, ThenDef},
-        table::{At, Given},
+        table::{At, Given, Loc},
         units,
     },
     diagnostic::codes,
+    map::{Expr, Site},
 };
 
 /// How often `retry` sends a request again.
@@ -32,7 +36,12 @@ pub(super) fn compile(
             Given::Invalid(_) => return None,
             Given::Value(given) => given,
         };
-        check_order(context, &given.value);
+        let order = given.value.iter().map(|rule| Claimed {
+            at: rule.at,
+            statuses: &rule.value.status,
+            when: &rule.value.when,
+        });
+        check_order(context, &order.collect::<Vec<_>>());
         for rule in &given.value {
             let compiled = compile_one(context, rule, path);
             rules = rules.zip(compiled).map(|(mut rules, rule)| {
@@ -46,31 +55,37 @@ pub(super) fn compile(
 
 fn compile_one(context: &mut Context<'_>, rule: &At<RuleDef>, path: &str) -> Option<RulePlan> {
     let def = &rule.value;
-    if matches!(def.status, Given::Invalid(_)) {
-        return None;
-    }
-    let statuses: Vec<_> =
-        items(&def.status).iter().map(|at| at.value.from..=at.value.to).collect();
-    if statuses.is_empty() && def.when.is_absent() {
-        context
-            .error(
-                codes::BAD_RULE,
-                rule.at,
-                "a rule for every answer",
-                "`status` or `when` expected here",
-            )
-            .help("say which answers it is for: status = 404, or when = \"{{ response.body.error }}\"");
-        return None;
-    }
-    let (site, at) = (&sites::RULE, format!("{path}.on.when"));
-    let when = context.condition(codes::BAD_RULE, ("when", &def.when), site, &at);
+    let (statuses, when) =
+        condition(context, (rule.at, &def.status, &def.when), &sites::RULE, path)?;
     let message = context.maybe(&def.message, &sites::RULE, &format!("{path}.on.message"));
-    if def.when.is_absent() != when.is_none() || def.message.is_absent() != message.is_none() {
+    if def.message.is_absent() != message.is_none() {
         return None;
     }
     let then = *def.then.value()?;
     check_keys(context, def, then);
     Some(RulePlan { statuses, when, then: then_of(context, def, then, path)?, message })
+}
+
+/// Which answers a rule is for.
+pub(super) fn condition(
+    context: &mut Context<'_>,
+    (at, status, when): (Loc, &Given<OneOrMany<StatusDef>>, &Given<Expression>),
+    site: &Site,
+    path: &str,
+) -> Option<(Vec<RangeInclusive<u16>>, Option<Expr>)> {
+    if matches!(status, Given::Invalid(_)) {
+        return None;
+    }
+    let statuses: Vec<_> = items(status).iter().map(|at| at.value.from..=at.value.to).collect();
+    if statuses.is_empty() && when.is_absent() {
+        context
+            .error(codes::BAD_RULE, at, "a rule for every answer", "`status` or `when` expected here")
+            .help("say which answers it is for: status = 404, or when = \"{{ response.body.error }}\"");
+        return None;
+    }
+    let place = format!("{path}.on.when");
+    let compiled = context.condition(codes::BAD_RULE, ("when", when), site, &place);
+    (when.is_absent() == compiled.is_none()).then_some((statuses, compiled))
 }
 
 fn then_of(context: &mut Context<'_>, def: &RuleDef, then: ThenDef, path: &str) -> Option<Then> {
@@ -84,7 +99,10 @@ fn then_of(context: &mut Context<'_>, def: &RuleDef, then: ThenDef, path: &str) 
                 ElseDef::Hold => End::Hold,
             }),
         },
-        ThenDef::Wait => Then::Wait(wait(context, def, path)?),
+        ThenDef::Wait => {
+            let keys = (&def.wait_for, &def.wait_until);
+            Then::Wait(wait(context, keys, &sites::RULE, path)?)
+        }
         ThenDef::Reauth => Then::Reauth,
         ThenDef::Restart => Then::Restart,
         ThenDef::Skip => Then::End(End::Skip),
@@ -96,11 +114,16 @@ fn then_of(context: &mut Context<'_>, def: &RuleDef, then: ThenDef, path: &str) 
 
 /// The outer `None` is a mistake, the inner one leaves it to the API.
 #[allow(clippy::option_option)]
-fn wait(context: &mut Context<'_>, def: &RuleDef, path: &str) -> Option<Option<WaitPlan>> {
-    if context.exclude(("for", def.wait_for.key()), ("until", def.wait_until.key())) {
+pub(super) fn wait(
+    context: &mut Context<'_>,
+    (wait_for, wait_until): (&Given<Expression>, &Given<Expression>),
+    site: &Site,
+    path: &str,
+) -> Option<Option<WaitPlan>> {
+    if context.exclude(("for", wait_for.key()), ("until", wait_until.key())) {
         return None;
     }
-    if let Some(until) = def.wait_until.get() {
+    if let Some(until) = wait_until.get() {
         if is_text(until) {
             context
                 .error(
@@ -112,14 +135,14 @@ fn wait(context: &mut Context<'_>, def: &RuleDef, path: &str) -> Option<Option<W
                 .help("write until = \"{{ response.headers['x-ratelimit-reset'] }}\"");
             return None;
         }
-        let until = context.expr(until, &sites::RULE, &format!("{path}.on.until"))?;
+        let until = context.expr(until, site, &format!("{path}.on.until"))?;
         return Some(Some(WaitPlan::Until(until)));
     }
-    let Some(given) = def.wait_for.get() else {
-        return def.wait_for.is_absent().then_some(None);
+    let Some(given) = wait_for.get() else {
+        return wait_for.is_absent().then_some(None);
     };
     if !is_text(given) {
-        let expr = context.expr(given, &sites::RULE, &format!("{path}.on.for"))?;
+        let expr = context.expr(given, site, &format!("{path}.on.for"))?;
         return Some(Some(WaitPlan::ForGiven(expr)));
     }
     match units::duration(&given.value.text) {
@@ -146,33 +169,48 @@ fn is_text(given: &At<Expression>) -> bool {
 
 /// Keys that another `then` would use.
 fn check_keys(context: &mut Context<'_>, def: &RuleDef, then: ThenDef) {
-    let takes: &[&str] = match then {
-        ThenDef::Retry => &["times", "else"],
-        ThenDef::Wait => &["for", "until"],
-        _ => &[],
-    };
     for (name, at) in def.given() {
         let owner = match name {
             "times" | "else" => "retry",
             "for" | "until" => "wait",
             _ => continue,
         };
-        if !takes.contains(&name) {
-            let label = format!("then = \"{}\" does not use it", then.word());
-            context
-                .error(codes::MISPLACED_KEY, at, format!("`{name}` has no effect here"), label)
-                .help(format!("it belongs to then = \"{owner}\""));
+        if then.word() != owner {
+            misplaced(context, (name, at), then.word(), owner);
         }
     }
 }
 
+/// A key that another `then` would use.
+pub(super) fn misplaced(
+    context: &mut Context<'_>,
+    (name, at): (&str, Loc),
+    then: &str,
+    owner: &str,
+) {
+    let label = format!("then = \"{then}\" does not use it");
+    context
+        .error(codes::MISPLACED_KEY, at, format!("`{name}` has no effect here"), label)
+        .help(format!("it belongs to then = \"{owner}\""));
+}
+
+/// What a rule is for, to be told from what others are for.
+pub(super) struct Claimed<'d> {
+    /// The rule.
+    pub at: Loc,
+    /// `status`
+    pub statuses: &'d Given<OneOrMany<StatusDef>>,
+    /// `when`
+    pub when: &'d Given<Expression>,
+}
+
 /// A rule behind one that takes all its answers is a mistake.
-fn check_order(context: &mut Context<'_>, rules: &[At<RuleDef>]) {
+pub(super) fn check_order(context: &mut Context<'_>, rules: &[Claimed<'_>]) {
     for (index, rule) in rules.iter().enumerate() {
-        let own = items(&rule.value.status);
-        let takes_all = |earlier: &&At<RuleDef>| {
-            let statuses = items(&earlier.value.status);
-            earlier.value.when.is_absent()
+        let own = items(rule.statuses);
+        let takes_all = |earlier: &&Claimed<'_>| {
+            let statuses = items(earlier.statuses);
+            earlier.when.is_absent()
                 && !own.is_empty()
                 && own.iter().all(|own| statuses.iter().any(|s| covers(s.value, own.value)))
         };

@@ -63,6 +63,22 @@ pub(super) static EVENTS: Site = site(&["vars", "request"], Some("request"));
 pub(super) static MAP: Site = site(&["vars", "record", "with", "event"], Some("record"));
 /// Destinations: `$` is the mapped record.
 pub(super) static DESTINATION: Site = site(&["vars", "secret", "out", "event"], Some("out"));
+/// Settings of a destination that takes batches: `$` is the list of mapped records.
+pub(super) static BATCH: Site = site(&["vars", "secret", "batch"], Some("batch"));
+/// Rules for a destination's answers.
+pub(super) static VERDICT: Site = lenient(&["vars", "response", "out", "event"], Some("response"));
+/// Rules for answers to a batch as a whole.
+pub(super) static BATCH_VERDICT: Site = lenient(&["vars", "response", "batch"], Some("response"));
+/// Rules for answers to a batch that has a result for each event.
+pub(super) static ITEM_VERDICT: Site =
+    lenient(&["vars", "response", "batch", "item", "out", "event"], Some("response"));
+/// Where the results of a batch stand.
+pub(super) static RESULTS: Site = lenient(&["vars", "response"], Some("response"));
+/// What a result and its event have in common: `$` is either.
+pub(super) static RESULT_BY: Site = lenient(&["vars", "item"], Some("item"));
+/// Whether a result says that its event was taken: `$` is the result.
+pub(super) static RESULT_OK: Site =
+    lenient(&["vars", "item", "out", "event", "response"], Some("item"));
 /// Of a webhook's request, what is signed or where it stands: `$` is the request's body.
 pub(super) static SIGNED: Site = site(&["request"], Some("request"));
 /// Requests for the public keys of a verification.
@@ -175,8 +191,13 @@ pub(super) fn where_name_exists(name: &str, site: &Site) -> Option<&'static str>
             "`job`, the first answer, exists in [stream.NAME.poll.job]: in the requests that look how \
              it stands and that fetch its result, in `done` and `failed`"
         }
-        "batch" | "item" => {
-            "this name is part of the language, but this version does not have it yet"
+        "batch" => {
+            "`batch`, the list of mapped records, exists in the settings of a destination that has a \
+             `batch` table, and in its rules"
+        }
+        "item" => {
+            "`item`, one event's result, exists in `by`, `ok` and the rules of a destination whose \
+             `batch` has `results`"
         }
         _ => return None,
     })

@@ -309,3 +309,75 @@ fn what_was_written_stays_at_hand_for_those_who_show_it() {
     let broken = Fake::new(&[("/p/x.toml", "name = \"x\"\nkee = 1\n")]);
     assert!(read(Path::new("/p"), Path::new("/p/x.toml"), &broken).plan.is_none());
 }
+
+/// The codes of what is wrong with a destination of these lines.
+fn wrong_with(destination: &str) -> Vec<&'static str> {
+    let text = format!(
+        "name = \"a\"\n[stream.x.webhook]\npath = \"/a\"\nverify = \"none\"\n\
+         [destination.d]\ntype = \"http\"\nurl = \"https://erp.example/in\"\n{destination}\n"
+    );
+    let found = compile(&[("/p/a.toml", &text)]).diagnostics;
+    let errors = found.iter().filter(|found| found.severity == Severity::Error);
+    errors.map(|found| found.code.0).collect()
+}
+
+#[test]
+fn what_a_batch_cannot_be_is_an_error() {
+    let batch = "batch = { max = 10 }";
+    let judged = "batch = { results = \"$.items[*]\", ok = \"$.ok\" }";
+    for (lines, expected) in [
+        (batch.to_owned(), vec![]),
+        (judged.to_owned(), vec![]),
+        (format!("body = {{ a = \"{{{{ batch }}}}\", ids = \"$[*].id\" }}\n{batch}"), vec![]),
+        (format!("body = {{ a = \"{{{{ batch }}}}\", id = \"$.id\" }}\n{batch}"), vec!["E0605"]),
+        (
+            format!("body = {{ a = \"{{{{ batch }}}}\", b = \"{{{{ event.id }}}}\" }}\n{batch}"),
+            vec!["E0605"],
+        ),
+        (format!("headers = {{ X-Id = \"{{{{ out.id }}}}\" }}\n{batch}"), vec!["E0605"]),
+        (format!("method = \"DELETE\"\n{batch}"), vec!["E0607"]),
+        (format!("body = {{ a = 1 }}\n{batch}"), vec!["E0607"]),
+        ("batch = { ok = \"$.ok\" }".to_owned(), vec!["E0606"]),
+        ("batch = { by = \"$.id\" }".to_owned(), vec!["E0606"]),
+        ("batch = { results = \"items\", ok = \"$.ok\" }".to_owned(), vec!["E0606"]),
+        ("batch = { results = \"$.items\", ok = \"yes\" }".to_owned(), vec!["E0606"]),
+        ("batch = { results = \"$.items[*]\", by = \"$.id\" }".to_owned(), vec!["E0606"]),
+        ("batch = { max = 0 }".to_owned(), vec!["E0107"]),
+        (format!("order = \"strict\"\n{batch}"), vec!["E0108"]),
+        (format!("order = \"key\"\n{batch}"), vec![]),
+        ("body = { a = \"{{ batch }}\" }".to_owned(), vec!["E0304"]),
+    ] {
+        assert_eq!(wrong_with(&lines), expected, "{lines}");
+    }
+    let text = "name = \"a\"\n[stream.x.webhook]\npath = \"/a\"\nverify = \"none\"\n\
+                [destination.d]\ntype = \"stdout\"\nbatch = { max = 2 }\non = []\n";
+    let found = compile(&[("/p/a.toml", text)]).diagnostics;
+    let codes: Vec<_> = found.iter().map(|found| found.code).collect();
+    assert_eq!(codes.iter().filter(|code| **code == codes::MISPLACED_KEY).count(), 2, "{codes:?}");
+}
+
+#[test]
+fn rules_of_a_destination_have_what_they_need_and_no_more() {
+    let batch = "\nbatch = { results = \"$.items[*]\", ok = \"$.ok\" }";
+    for (rule, more, expected) in [
+        ("status = 409, then = \"delivered\"", "", vec![]),
+        ("status = 404, then = \"retry\", times = 0, else = \"superseded\"", "", vec![]),
+        ("status = 404, then = \"retry\", times = 2, reason = \"gone\"", "", vec![]),
+        ("status = 404, then = \"retry\", else = \"hold\", reason = \"gone\"", "", vec!["E0109"]),
+        ("status = 404, then = \"dead\", times = 2", "", vec!["E0109"]),
+        ("status = 404, then = \"hold\", for = \"1m\"", "", vec!["E0109"]),
+        ("status = 404, then = \"skip\"", "", vec!["E0106"]),
+        ("then = \"dead\"", "", vec!["E0409"]),
+        ("when = \"{{ item.ok }}\", then = \"dead\"", "", vec!["E0304"]),
+        ("when = \"{{ item.ok }}\", then = \"dead\"", batch, vec![]),
+        ("when = \"{{ out.id == 1 }}\", then = \"dead\"", "\nbatch = { max = 3 }", vec!["E0304"]),
+        ("when = \"{{ item.ok }}\", then = \"reauth\"", batch, vec!["E0409"]),
+        ("status = 400, when = \"{{ secret.X }}\", then = \"dead\"", "", vec!["E0304"]),
+    ] {
+        let lines = format!("on = [{{ {rule} }}]{more}");
+        assert_eq!(wrong_with(&lines), expected, "{lines}");
+    }
+    let unreached =
+        "on = [{ status = \"4xx\", then = \"dead\" }, { status = 404, then = \"retry\" }]";
+    assert_eq!(wrong_with(unreached), ["E0409"]);
+}

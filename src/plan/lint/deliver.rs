@@ -56,7 +56,7 @@ fn names_the_event(named: &Named<'_>) -> bool {
         named.chains.iter().any(|chain| chain.root == root && chain.members.is_empty())
     };
     let any = |roots: &[&str]| named.chains.iter().any(|chain| roots.contains(&chain.root));
-    any(&["out", "$"])
+    any(&["out", "$", "batch"])
         || whole("event")
         || has_member(named, "id")
         || has_member(named, "key") && has_member(named, "revision")

@@ -127,13 +127,14 @@ async fn what_the_peer_says_decides() {
             status: Some(503),
             message: "503 Service Unavailable: busy".to_owned(),
             retry_after: Some(Duration::from_secs(30)),
+            limit: None,
         }
     );
     assert_eq!(
         next().await,
         Outcome::Rejected {
             status: Some(422),
-            reason: "rejected",
+            reason: "rejected".into(),
             message: r#"422 Unprocessable Entity: {"error": "no such customer"}"#.to_owned(),
         }
     );
@@ -155,7 +156,7 @@ async fn a_peer_that_hangs_is_retried_after_the_timeout() {
     let destination = shop.destination(HttpSettings::post(server.url("/"))).unwrap();
     let outcome = attempt(&shop, &destination).await;
     let message = "timed out".to_owned();
-    assert_eq!(outcome, Outcome::Retry { status: None, message, retry_after: None });
+    assert_eq!(outcome, Outcome::Retry { status: None, message, retry_after: None, limit: None });
 }
 
 #[tokio::test]
@@ -163,16 +164,16 @@ async fn a_template_that_fails_names_its_place_and_no_value() {
     let shop = Shop::new();
     let url = "http://127.0.0.1:1/{{ out.customer.id }}".to_owned();
     let destination = shop.destination(HttpSettings::post(url)).unwrap();
-    let Outcome::Rejected { status: None, reason: "template_failed", message } =
-        attempt(&shop, &destination).await
+    let Outcome::Rejected { status: None, reason, message } = attempt(&shop, &destination).await
     else {
         panic!("the record has no customer");
     };
+    assert_eq!(reason, "template_failed");
     assert!(message.contains("destination.erp") && message.contains("shop.toml:7"), "{message}");
     let url = "http://127.0.0.1:1/{{ out.id }} {{ out.id }}".to_owned();
     let destination = shop.destination(HttpSettings::post(url)).unwrap();
     let outcome = attempt(&shop, &destination).await;
-    let Outcome::Rejected { reason: "template_failed", message, .. } = outcome else {
+    let Outcome::Rejected { message, .. } = outcome else {
         panic!("a URL has no blanks: {outcome:?}");
     };
     assert!(message.contains("urlencode") && !message.contains("1001"), "{message}");

@@ -13,8 +13,8 @@ use tenon::{
     event::{Event, EventId, Origin, Record},
     map::{Env, Expr, Library, Place, Site, Tree},
     plan::{
-        AuthKind, AuthPlan, ClientAuth, ConnectorPlan, ContentHash, DestinationKind,
-        DestinationPlan, Grant, OAuth2Plan, Order, RetryPlan, TokenPlace,
+        AuthKind, AuthPlan, BatchPlan, ClientAuth, ConnectorPlan, ContentHash, DestinationKind,
+        DestinationPlan, Grant, OAuth2Plan, Order, RetryPlan, TokenPlace, VerdictPlan,
     },
     world::{ScriptedClock, ScriptedEntropy, StaticSecrets, Timestamp, World},
 };
@@ -43,6 +43,13 @@ pub fn post(url: &str, body: &str) -> Request<Bytes> {
 /// Compiles a string as a destination's or an `[auth]` table's setting.
 pub fn expr(text: &str) -> Expr {
     let site = Site { names: &["vars", "secret", "out", "event"], root: None, lenient: false };
+    let place = Place { file: Arc::from("shop.toml"), line: 7, path: Arc::from("destination.erp") };
+    Expr::compile(text, &site, place, &Library::default()).unwrap()
+}
+
+/// Compiles a string as a setting of a destination that takes batches.
+pub fn batch_expr(text: &str) -> Expr {
+    let site = Site { names: &["vars", "secret", "batch"], root: Some("batch"), lenient: false };
     let place = Place { file: Arc::from("shop.toml"), line: 7, path: Arc::from("destination.erp") };
     Expr::compile(text, &site, place, &Library::default()).unwrap()
 }
@@ -141,8 +148,10 @@ impl Shop {
                 headers: http.headers.iter().map(|(n, v)| ((*n).to_owned(), expr(v))).collect(),
                 body: http.body,
                 auth: auth.map(|it| it.name),
+                on: http.on,
                 max_response_bytes: 1 << 10,
             },
+            batch: http.batch,
             breaker: None,
             order: Order::None,
             concurrency: 64,
@@ -168,12 +177,23 @@ pub struct HttpSettings {
     pub headers: Vec<(&'static str, &'static str)>,
     pub body: Option<Tree>,
     pub auth: Option<AuthKind>,
+    pub on: Vec<VerdictPlan>,
+    pub batch: Option<BatchPlan>,
 }
 
 impl HttpSettings {
     pub fn post(url: String) -> Self {
         let method = Method::POST;
-        Self { name: "erp", method, url, headers: Vec::new(), body: None, auth: None }
+        Self {
+            name: "erp",
+            method,
+            url,
+            headers: Vec::new(),
+            body: None,
+            auth: None,
+            on: Vec::new(),
+            batch: None,
+        }
     }
 }
 
