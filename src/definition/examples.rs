@@ -10,6 +10,7 @@ use super::{
     page::PageDef,
     poll::PollDef,
     reconcile::ReconcileDef,
+    rollout::RolloutDef,
     schedule::ScheduleDef,
     settings::{EgressDef, SettingsDef, TokensDef},
     slo::SloDef,
@@ -184,6 +185,7 @@ static EXAMPLES: &[Examples] = &[
             ("path", &[r#""archive/orders.jsonl""#]),
         ],
     ),
+    (&RolloutDef::TABLE, &[("of", &[r#""shop""#])]),
     (&SloDef::TABLE, &[("latency", &[r#""p99 < 5s""#])]),
     (&ChangeDef::TABLE, &[("version", &[r#""1.1.0""#]), ("note", &[r#""customer.email""#])]),
     (

@@ -12,6 +12,7 @@ use super::{
     poll::PollDef,
     reconcile::ReconcileDef,
     retry::RetryDef,
+    rollout::{HaltDef, RolloutDef},
     schedule::ScheduleDef,
     slo::SloDef,
     source::SourceDef,
@@ -27,7 +28,6 @@ const LATER: &[(&str, &str)] = &[
     ("batch", "deliveries of several events in one request"),
     ("breaker", "circuit breakers"),
     ("newer", "writes that keep the newer row"),
-    ("rollout", "shadow, canary and flags"),
 ];
 
 /// Where a misplaced key may belong, the likeliest first.
@@ -48,6 +48,8 @@ static TABLES: &[&Table] = &[
     &RetryDef::TABLE,
     &VerifyDef::TABLE,
     &SloDef::TABLE,
+    &RolloutDef::TABLE,
+    &HaltDef::TABLE,
 ];
 
 /// A help line names at most so many tables.

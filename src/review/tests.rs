@@ -588,7 +588,21 @@ fn other_edits() -> Vec<(Side, Side, &'static [&'static str])> {
     let schema = |name: &str| BASE.replace("dedupe   = \"7d\"", &format!("schema = \"{name}\""));
     let with_schema =
         |edit: &dyn Fn(&mut Value)| side_with(&[("shop.toml", &schema("order.v1"))], edit);
+    let rollout = |table: &str| whole(&format!("{small}[rollout]\n{table}"));
+    let canary = |share: &str, halt: &str| {
+        let halt = format!("[rollout.halt]\nfailures = \"5%\"\n{halt}");
+        rollout(&format!("mode = \"canary\"\nof = \"shop\"\nshare = \"{share}\"\n{halt}"))
+    };
     vec![
+        (whole(small), rollout("mode = \"off\""), &["rollout.off"]),
+        (whole(small), rollout("mode = \"live\""), &["wording"]),
+        (rollout("mode = \"off\""), whole(small), &["rollout.on"]),
+        (canary("10%", ""), whole(small), &["rollout.on", "rollout.variant"]),
+        (rollout("mode = \"shadow\"\nof = \"shop\""), canary("10%", ""), &["rollout.variant"]),
+        (canary("10%", ""), canary("20%", ""), &["rollout.variant"]),
+        (canary("10%", ""), canary("10%", "burn = 3"), &["rollout.variant"]),
+        (canary("10%", ""), canary("10%", "of = 50"), &["rollout.variant"]),
+        (canary("10%", ""), canary("10%", "within = \"1h\""), &["rollout.variant"]),
         (side(&[]), side(&[("small.toml", small)]), &["connector.added"]),
         (side(&[("small.toml", small)]), side(&[]), &["connector.removed"]),
         (side(&[("a.toml", small)]), side(&[("b/a.toml", small)]), &["moved"]),
