@@ -107,6 +107,79 @@ fn nothing_acknowledged_is_lost_by_kill_9() {
     );
 }
 
+/// A canary whose map fails is killed at any moment of its life: while it buries, halts, and is
+/// redelivered from. Each round it is another file, so that it runs and halts anew.
+#[test]
+fn what_a_canary_held_reaches_the_original_whatever_kill_9_cuts() {
+    let seed = number("TENON_CRASH_SEED").unwrap_or_else(|| u64::from(std::process::id()));
+    let rounds = number("TENON_CRASH_ROUNDS").unwrap_or(6);
+    eprintln!("TENON_CRASH_SEED={seed} TENON_CRASH_ROUNDS={rounds}");
+    let mut chance = Chance(seed ^ 2);
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let sink = Arc::new(Sink::default());
+    let sink_server = runtime.block_on(async {
+        let taker = Arc::clone(&sink);
+        let mut fate = Chance(seed ^ 1);
+        MockServer::start(move |seen| taker.take(seen, fate.below(100))).await
+    });
+    let hooks = free_address();
+    let connectors = folder.path().join("connectors");
+    std::fs::create_dir(&connectors).unwrap();
+    let polled = connector("http://127.0.0.1:9", &sink_server.url("/in"));
+    let begin = polled.find("[stream.records]").unwrap();
+    let text = [&polled[..begin], &polled[polled.find("[destination.sink]").unwrap()..]].concat();
+    std::fs::write(connectors.join("crash.toml"), &text).unwrap();
+    let canary = |round: u64| {
+        let text = text.replace("name = \"crash\"", "name = \"crash-next\"");
+        let map = format!("[stream.orders.map]\nround = {round}\nid = \"$.nowhere\"\n");
+        let rollout = "[rollout]\nmode = \"canary\"\nof = \"crash\"\nshare = \"50%\"\n";
+        std::fs::write(
+            connectors.join("next.toml"),
+            format!("{text}\n{map}\n{rollout}\n[rollout.halt]\nof = 5\n"),
+        )
+        .unwrap();
+    };
+    let state = folder.path().join("state");
+    let producers = Arc::new(Producers::default());
+    let threads: Vec<_> = (0..PRODUCERS)
+        .map(|n| {
+            let producers = Arc::clone(&producers);
+            std::thread::spawn(move || producers.run(n, hooks))
+        })
+        .collect();
+    for round in 0..rounds {
+        canary(round);
+        let mut daemon = Daemon::start(&connectors, &state, hooks);
+        std::thread::sleep(Duration::from_millis(150 + chance.below(500)));
+        daemon.kill();
+    }
+    canary(rounds);
+    let _last = Daemon::start(&connectors, &state, hooks);
+    let enough = || producers.acknowledged.lock().unwrap().len() > 100;
+    assert!(wait(Duration::from_secs(30), enough), "too little load to mean anything");
+    std::thread::sleep(Duration::from_millis(500));
+    producers.stop.store(true, SeqCst);
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    let acknowledged = producers.acknowledged.lock().unwrap().clone();
+    wait(Duration::from_secs(60), || {
+        let taken = sink.taken.lock().unwrap();
+        acknowledged.keys().all(|id| taken.contains_key(id))
+    });
+    let taken = sink.taken.lock().unwrap();
+    let lost: Vec<_> = acknowledged.keys().filter(|id| !taken.contains_key(*id)).collect();
+    assert!(lost.is_empty(), "held by the canary and lost, seed {seed}: {lost:?}");
+    for (id, copies) in taken.iter() {
+        assert_eq!(copies.keys.len(), 1, "{id} went out under {:?}, seed {seed}", copies.keys);
+    }
+    let log = std::fs::read_to_string(state.with_extension("log")).unwrap();
+    let halts = log.matches("canary halted").count();
+    assert!(halts > 0, "the canary never halted");
+    eprintln!("{} acknowledged, {halts} halts in {} lives", acknowledged.len(), rounds + 1);
+}
+
 fn connector(api: &str, sink: &str) -> String {
     format!(
         r#"

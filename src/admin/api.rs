@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    engine::{BackfillStatus, ReplayReport, ReplayRequest, Status},
+    engine::{
+        BackfillStatus, FlagStatus, KeptVersion, ReplayReport, ReplayRequest, RolloutEntry,
+        RolloutStatus, Status,
+    },
     ingest::poll::state::{StateExport, StreamState},
     world::Timestamp,
 };
@@ -138,6 +141,9 @@ pub struct DeadLine {
     pub died_at: Timestamp,
     /// A stable word: `rejected`, `map_failed`, …
     pub reason: String,
+    /// The canary that had the event in hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
 }
 
 /// `GET /api/v1/dlq`.
@@ -166,6 +172,9 @@ pub struct DeadView {
     pub attempts: u32,
     /// HTTP status of the last attempt.
     pub status: Option<u16>,
+    /// The canary that had the event in hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
     /// The event.
     pub event: EventView,
     /// The raw record, where it was asked for.
@@ -439,6 +448,34 @@ pub struct BackfillBody {
 pub struct BackfillList {
     /// All that are known, those that ended included.
     pub backfills: Vec<BackfillStatus>,
+}
+
+/// `GET /api/v1/rollouts`, and `GET /api/v1/rollouts/{connector}`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RolloutList {
+    /// Connectors that are not simply live, by name.
+    pub rollouts: Vec<RolloutStatus>,
+}
+
+/// `GET /api/v1/flags`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FlagList {
+    /// Those that are set, and those of variants and connectors that are off.
+    pub flags: Vec<FlagStatus>,
+}
+
+/// `GET /api/v1/flags/log`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RolloutLog {
+    /// Newest first.
+    pub entries: Vec<RolloutEntry>,
+}
+
+/// `GET /api/v1/versions/{connector}`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct VersionList {
+    /// Newest first.
+    pub versions: Vec<KeptVersion>,
 }
 
 /// `DELETE /api/v1/backfills/{connector}/{stream}`.

@@ -12,9 +12,10 @@ use tokio_util::sync::CancellationToken;
 use super::{
     api::{
         BackfillBody, BackfillList, BodyView, BulkFailure, BulkReport, BulkRequest, Cancelled,
-        DeadFilter, DeadList, Discarded, Empty, Failure, ImportBody, Imported, LoginBegin,
-        LoginBegun, LoginFinish, LoginFinished, LoginList, LoginView, ReplayBody, Replayed,
-        ResumeRequest, Resumed, StateList, StatusView, TraceView,
+        DeadFilter, DeadList, Discarded, Empty, Failure, FlagList, ImportBody, Imported,
+        LoginBegin, LoginBegun, LoginFinish, LoginFinished, LoginList, LoginView, ReplayBody,
+        Replayed, ResumeRequest, Resumed, RolloutList, RolloutLog, StateList, StatusView,
+        TraceView, VersionList,
     },
     failure::ApiError,
     progress,
@@ -24,7 +25,7 @@ use super::{
 use crate::{
     auth::{LoginState, Redirected},
     bus::{Bus, DeadId, DeadSummary},
-    engine::{Engine, Login, ReloadReport},
+    engine::{Engine, FlagChange, Login, ReloadReport, RollbackRequest},
     event::{Event, EventId},
     ingest::poll::state,
     world::Secret,
@@ -127,6 +128,36 @@ pub async fn handle(
             let rewound = engine.rewind(&parse(body)?).await;
             Ok(json(StatusCode::OK, &rewound.map_err(ApiError::conflict)?))
         }
+        Route::Rollouts { connector } => {
+            let rollouts = engine.rollouts(connector.as_deref());
+            if let (Some(name), true) = (&connector, rollouts.is_empty()) {
+                let message = format!("`{name}` is no variant, is not off and not rolled back");
+                return Err(ApiError::not_found(message));
+            }
+            Ok(json(StatusCode::OK, &RolloutList { rollouts }))
+        }
+        Route::Flags => Ok(json(StatusCode::OK, &FlagList { flags: engine.flags() })),
+        Route::FlagChange => {
+            let change: FlagChange = parse(body)?;
+            let changed = to_its_end(engine, "flag", move |engine| async move {
+                engine.change_flag(&change).await
+            });
+            Ok(json(StatusCode::OK, &changed.await?.map_err(ApiError::bad_request)?))
+        }
+        Route::RolloutLog => {
+            Ok(json(StatusCode::OK, &RolloutLog { entries: engine.rollout_log() }))
+        }
+        Route::Versions { connector } => {
+            let versions = engine.versions(&connector).await;
+            Ok(json(StatusCode::OK, &VersionList { versions }))
+        }
+        Route::Rollback => {
+            let request: RollbackRequest = parse(body)?;
+            let done = to_its_end(engine, "rollback", move |engine| async move {
+                engine.rollback(&request).await
+            });
+            Ok(json(StatusCode::OK, &done.await?.map_err(ApiError::conflict)?))
+        }
         Route::Backfills => {
             Ok(json(StatusCode::OK, &BackfillList { backfills: engine.backfills() }))
         }
@@ -154,15 +185,24 @@ pub async fn handle(
     }
 }
 
-/// A client that goes away must not leave a reload half done, so it is not this request's own.
 async fn reload(engine: &Arc<Engine>) -> Result<ReloadReport, ApiError> {
-    let (done, report) = oneshot::channel();
-    let reloading = engine.clone();
-    engine.attach("reload", |_stop| async move {
+    to_its_end(engine, "reload", |engine| async move { engine.reload().await }).await
+}
+
+/// A client that goes away must not leave a reload half done, so it is not this request's own.
+async fn to_its_end<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+    engine: &Arc<Engine>,
+    name: &'static str,
+    work: impl FnOnce(Arc<Engine>) -> F,
+) -> Result<T, ApiError> {
+    let (done, result) = oneshot::channel();
+    let work = work(engine.clone());
+    engine.attach(name, |_stop| async move {
         // Nobody waits any more: the log has it, too.
-        let _ = done.send(reloading.reload().await);
+        let _ = done.send(work.await);
     });
-    report.await.map_err(|_| ApiError::internal("the reload ended in a panic; see the log"))
+    let ended = |_| ApiError::internal(format!("the {name} ended in a panic; see the log"));
+    result.await.map_err(ended)
 }
 
 fn status(engine: &Engine) -> StatusView {

@@ -51,6 +51,24 @@ pub enum Route {
     LoginBegin,
     /// `POST /api/v1/auth/finish`
     LoginFinish,
+    /// `GET /api/v1/rollouts` and `GET /api/v1/rollouts/{connector}`
+    Rollouts {
+        /// Only this connector.
+        connector: Option<String>,
+    },
+    /// `GET /api/v1/flags`
+    Flags,
+    /// `POST /api/v1/flags`
+    FlagChange,
+    /// `GET /api/v1/flags/log`
+    RolloutLog,
+    /// `GET /api/v1/versions/{connector}`
+    Versions {
+        /// The connector's name.
+        connector: String,
+    },
+    /// `POST /api/v1/rollback`
+    Rollback,
     /// `GET /api/v1/backfills`
     Backfills,
     /// `POST /api/v1/backfills`
@@ -130,6 +148,19 @@ fn api_route(method: &Method, rest: &str, query: &mut Query) -> Result<Route, Ap
         ["auth"] => only(method, &Method::GET, Route::Logins),
         ["auth", "begin"] => only(method, &Method::POST, Route::LoginBegin),
         ["auth", "finish"] => only(method, &Method::POST, Route::LoginFinish),
+        ["rollouts"] => only(method, &Method::GET, Route::Rollouts { connector: None }),
+        ["rollouts", name] => {
+            let connector = Some((*name).to_owned());
+            only(method, &Method::GET, Route::Rollouts { connector })
+        }
+        ["flags"] if *method == Method::POST => Ok(Route::FlagChange),
+        ["flags"] => only(method, &Method::GET, Route::Flags),
+        ["flags", "log"] => only(method, &Method::GET, Route::RolloutLog),
+        ["versions", name] => {
+            let connector = (*name).to_owned();
+            only(method, &Method::GET, Route::Versions { connector })
+        }
+        ["rollback"] => only(method, &Method::POST, Route::Rollback),
         ["backfills"] if *method == Method::POST => Ok(Route::Backfill),
         ["backfills"] => only(method, &Method::GET, Route::Backfills),
         ["backfills", connector, stream] => {
@@ -267,6 +298,21 @@ mod tests {
             (Method::GET, "/api/v1/auth".to_owned(), Route::Logins),
             (Method::POST, "/api/v1/auth/begin".to_owned(), Route::LoginBegin),
             (Method::POST, "/api/v1/auth/finish".to_owned(), Route::LoginFinish),
+            (Method::GET, "/api/v1/rollouts".to_owned(), Route::Rollouts { connector: None }),
+            (
+                Method::GET,
+                "/api/v1/rollouts/shop-next".to_owned(),
+                Route::Rollouts { connector: Some("shop-next".to_owned()) },
+            ),
+            (Method::GET, "/api/v1/flags".to_owned(), Route::Flags),
+            (Method::POST, "/api/v1/flags".to_owned(), Route::FlagChange),
+            (Method::GET, "/api/v1/flags/log".to_owned(), Route::RolloutLog),
+            (
+                Method::GET,
+                "/api/v1/versions/shop".to_owned(),
+                Route::Versions { connector: "shop".to_owned() },
+            ),
+            (Method::POST, "/api/v1/rollback".to_owned(), Route::Rollback),
             (Method::GET, "/api/v1/backfills".to_owned(), Route::Backfills),
             (Method::POST, "/api/v1/backfills".to_owned(), Route::Backfill),
             (

@@ -62,6 +62,7 @@ pub fn dead_line(letter: DeadSummary) -> DeadLine {
         destination: letter.lane.destination.to_string(),
         died_at: letter.died_at,
         reason: letter.reason,
+        variant: letter.variant.map(|name| name.to_string()),
     }
 }
 
@@ -75,6 +76,7 @@ pub fn dead(id: DeadId, letter: DeadLetter, body: Option<BodyView>) -> DeadView 
         message: letter.message,
         attempts: letter.attempts,
         status: letter.status,
+        variant: letter.variant.map(|name| name.to_string()),
         event: event(&letter.event),
         body,
     }
@@ -138,6 +140,7 @@ mod tests {
             },
             died_at: Timestamp(0),
             reason: "rejected".to_owned(),
+            variant: None,
         };
         let mut filter = DeadFilter::default();
         assert!(matches(&filter, &letter));

@@ -467,6 +467,7 @@ async fn dead_letters(subject: &Subject) {
         message: message.into(),
         attempts: 3,
         status: Some(422),
+        variant: Some("next".into()),
     };
     let (first, second) = (letter("a", "first"), letter("b", "second"));
     let a = bus.bury(first.clone()).await.expect("a letter is taken");
@@ -480,6 +481,7 @@ async fn dead_letters(subject: &Subject) {
     assert_eq!(listed.iter().map(|s| s.id).collect::<Vec<_>>(), [a, b]);
     assert_eq!((listed[0].event, &listed[0].lane), (replaced.event.id, &lane("erp")));
     assert_eq!((listed[0].died_at, &*listed[0].reason), (replaced.died_at, "rejected"));
+    assert_eq!(listed[0].variant.as_deref(), Some("next"));
     assert_eq!(bus.discard(a).await, Ok(true));
     assert_eq!(bus.discard(a).await, Ok(false));
     assert_eq!(bus.dead_letter(a), Ok(None));

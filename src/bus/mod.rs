@@ -229,6 +229,8 @@ pub struct DeadLetter {
     pub attempts: u32,
     /// HTTP status of the last attempt.
     pub status: Option<u16>,
+    /// The canary that had the event in hand; `None`: its own connector.
+    pub variant: Option<Arc<str>>,
 }
 
 /// Names a dead letter: its number, printed as `dl_<n>`.
@@ -254,6 +256,8 @@ pub struct DeadSummary {
     pub died_at: Timestamp,
     /// The stable word.
     pub reason: String,
+    /// The canary that had the event in hand.
+    pub variant: Option<Arc<str>>,
 }
 
 /// How full one lane is.
@@ -374,6 +378,7 @@ fn summary(id: DeadId, letter: &DeadLetter) -> DeadSummary {
         },
         died_at: letter.died_at,
         reason: letter.reason.clone(),
+        variant: letter.variant.clone(),
     }
 }
 

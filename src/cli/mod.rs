@@ -14,6 +14,7 @@ mod diff;
 mod dlq;
 mod docs;
 mod doctor;
+mod flag;
 mod fmt;
 mod git;
 mod new;
@@ -24,6 +25,8 @@ mod render;
 mod replay;
 mod rerun;
 mod resume;
+mod rollback;
+mod rollout;
 mod run;
 mod runbook;
 mod schema;
@@ -37,6 +40,7 @@ mod test;
 mod trace;
 mod try_out;
 mod when;
+mod who;
 
 use std::{io, process::ExitCode};
 
@@ -90,6 +94,12 @@ enum Verb {
     Backfill(backfill::Args),
     /// Show, rewind, export or import what polls remember
     State(state::Args),
+    /// Show shadows and canaries: what differs, who does worse
+    Rollout(rollout::Args),
+    /// Show, set or unset what wins over the files at run time
+    Flag(flag::Args),
+    /// Run an earlier version of a connector although its file says otherwise
+    Rollback(rollback::Args),
     /// Load changed connector files now
     Reload(reload::Args),
     /// Un-park what was held (refused credentials, say) once its cause is gone
@@ -179,6 +189,9 @@ fn dispatch(verb: Verb) -> Outcome {
         Verb::Auth(args) => auth::run(&args),
         Verb::Backfill(args) => backfill::run(&args),
         Verb::State(args) => state::run(&args),
+        Verb::Rollout(args) => rollout::run(&args),
+        Verb::Flag(args) => flag::run(args),
+        Verb::Rollback(args) => rollback::run(args),
         Verb::Reload(args) => reload::run(&args),
         Verb::Resume(args) => resume::run(args),
         Verb::Doctor(args) => doctor::run(&args),

@@ -44,7 +44,7 @@ pub fn run(args: &Args) -> Outcome {
         render::text(&render::status(&view, now, render::stdout_style()))?;
     }
     let is_well = view.status.refusing.is_none()
-        && view.status.connectors.iter().all(|connector| connector.state == "running")
+        && view.status.connectors.iter().all(|it| matches!(&*it.state, "running" | "off"))
         && !view.status.connectors.iter().flat_map(|connector| &connector.streams).any(is_silent);
     Ok(if is_well { Exit::Fine } else { Exit::Findings })
 }

@@ -9,6 +9,7 @@ use super::{
     like::Streams,
     lints::LintsDef,
     retry::RetryDef,
+    rollout::RolloutDef,
     schedule::ScheduleDef,
     slo::SloDef,
     source::SourceDef,
@@ -61,6 +62,8 @@ table! {
         retry "retry": RetryDef;
         /// What the connector promises.
         slo "slo": SloDef;
+        /// Whether it runs, or tries a change of another connector beside it.
+        rollout "rollout": RolloutDef;
         /// How much each lint matters in this file; wins over `tenon.toml`.
         lints "lints": LintsDef;
         /// The changelog that users see.
@@ -87,6 +90,7 @@ pub const INSTANCE_KEYS: &[&str] = &[
     "destination",
     "retry",
     "slo",
+    "rollout",
     "lints",
     "change",
     "test",

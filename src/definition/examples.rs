@@ -11,6 +11,7 @@ use super::{
     page::PageDef,
     poll::PollDef,
     reconcile::ReconcileDef,
+    rollout::RolloutDef,
     schedule::ScheduleDef,
     settings::{EgressDef, SettingsDef, TokensDef},
     slo::SloDef,
@@ -202,6 +203,7 @@ static EXAMPLES: &[Examples] = &[
             ("reason", &[r#""no_such_customer""#]),
         ],
     ),
+    (&RolloutDef::TABLE, &[("of", &[r#""shop""#])]),
     (&SloDef::TABLE, &[("latency", &[r#""p99 < 5s""#])]),
     (&ChangeDef::TABLE, &[("version", &[r#""1.1.0""#]), ("note", &[r#""customer.email""#])]),
     (

@@ -13,6 +13,7 @@ use super::{
     poll::PollDef,
     reconcile::ReconcileDef,
     retry::RetryDef,
+    rollout::{HaltDef, RolloutDef},
     schedule::ScheduleDef,
     slo::SloDef,
     source::SourceDef,
@@ -25,11 +26,8 @@ use super::{
 
 /// Key, and what it would do. Such a key is an unknown key, and the message says plainly that it is
 /// not a typing error.
-const LATER: &[(&str, &str)] = &[
-    ("breaker", "circuit breakers"),
-    ("newer", "writes that keep the newer row"),
-    ("rollout", "shadow, canary and flags"),
-];
+const LATER: &[(&str, &str)] =
+    &[("breaker", "circuit breakers"), ("newer", "writes that keep the newer row")];
 
 /// Where a misplaced key may belong, the likeliest first.
 static TABLES: &[&Table] = &[
@@ -51,6 +49,8 @@ static TABLES: &[&Table] = &[
     &RetryDef::TABLE,
     &VerifyDef::TABLE,
     &SloDef::TABLE,
+    &RolloutDef::TABLE,
+    &HaltDef::TABLE,
 ];
 
 /// A help line names at most so many tables.

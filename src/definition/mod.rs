@@ -35,6 +35,7 @@ pub mod poll;
 pub mod presets;
 pub mod reconcile;
 pub mod retry;
+pub mod rollout;
 pub mod schedule;
 mod schema;
 pub mod settings;

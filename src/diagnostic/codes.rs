@@ -220,6 +220,13 @@ codes! {
         "The kind of the `[[change]]` does not suit what changed.";
     VERSION_GONE "E1105" Error "version is gone",
         "The connector had a version and has none any more.";
+    // Rollout.
+    NO_ORIGINAL "E1201" Error "variant without its original",
+        "A shadow or a canary gets another connector's events; nothing says whose.";
+    UNKNOWN_ORIGINAL "E1202" Error "unknown original",
+        "`of` names a connector that no file has.";
+    BAD_VARIANT "E1203" Error "variant that cannot run beside its original",
+        "A variant has the original's streams by name, its original is no variant, and an original has one canary.";
     // Notices; those of lints say so.
     NEEDS_INSTANCE "N0201" Notice "runs only through `use`",
         "The connector lacks a destination or a variable's value; an instance has to give it.";
@@ -233,6 +240,8 @@ codes! {
         "Nobody answers for the connector when it fails or has to change.";
     MISSING_RUNBOOK "N1102" Notice "connector without a runbook",
         "Whoever is woken by a failure finds nothing that says what to do.";
+    VARIANT_FOLLOWS "N1201" Notice "variant differs where it follows its original",
+        "How events come in, and what they are called, is the original's; the variant's own settings are not used.";
     // Warnings, each of a lint.
     UNUSED_VAR "W0201" Warning "unused variable",
         "Instances are asked for a value that changes nothing.";

@@ -8,7 +8,9 @@ use super::{
 use crate::{
     definition::vars::VarEntry,
     map::Expr,
-    plan::{AuthKind, AuthPlan, DestinationKind, Grant, Setting, StreamPlan},
+    plan::{
+        AuthKind, AuthPlan, DestinationKind, Grant, RolloutMode, RolloutPlan, Setting, StreamPlan,
+    },
 };
 
 /// Everything about a connector, its name as the first heading.
@@ -80,6 +82,9 @@ fn about(subject: &Subject<'_>) -> Block {
     if let Some(tenant) = &plan.tenant {
         row("Tenant", Line::new().code(tenant.as_str()));
     }
+    if let Some(line) = rollout(&plan.rollout) {
+        row("Rollout", line);
+    }
     row("File", Line::new().code(subject.files.first().map_or("", String::as_str)));
     if let Some(base) = subject.files.get(1) {
         row("Instance of", Line::new().code(base.as_str()));
@@ -88,6 +93,22 @@ fn about(subject: &Subject<'_>) -> Block {
         row("Runs", Line::from("only through an instance: a file that uses this one"));
     }
     Block::Facts { title: "About".to_owned(), rows }
+}
+
+/// How it is tried beside another one, or that it does not run; nothing where it is simply live.
+fn rollout(plan: &RolloutPlan) -> Option<Line> {
+    let of = || Line::new().code(plan.of.as_deref().unwrap_or_default());
+    Some(match plan.mode {
+        RolloutMode::Live => return None,
+        RolloutMode::Off => Line::from("off: it does not run"),
+        RolloutMode::Shadow => Line::from("shadow of ")
+            .then(of())
+            .text(": it gets copies of its events, delivers nothing, and reports what differs"),
+        RolloutMode::Canary => Line::from("canary of ").then(of()).text(format!(
+            ": it delivers the events of {} of the keys, and is stopped where it does worse",
+            plan.share
+        )),
+    })
 }
 
 /// What an instance gives, or has given.

@@ -11,7 +11,10 @@ use super::{
 };
 use crate::{
     map::Expr,
-    plan::{Algorithm, Dedupe, DestinationKind, DestinationPlan, Order, StreamPlan, WebhookPlan},
+    plan::{
+        Algorithm, Dedupe, DestinationKind, DestinationPlan, Order, RolloutMode, StreamPlan,
+        WebhookPlan,
+    },
 };
 
 /// How long the daemon keeps things: `[bus]` of `tenon.toml`.
@@ -55,6 +58,8 @@ pub fn runbook(subject: &Subject<'_>, kept: Retention) -> Vec<Block> {
         blocks.extend(missing_webhooks(subject, stream));
         blocks.extend(failing_poll(subject, stream));
     }
+    blocks.extend(halted(subject));
+    blocks.extend(rollback(subject));
     blocks.extend(dead_letters(subject));
     blocks.extend(backlog(subject));
     blocks.extend(windows(subject, kept));
@@ -137,6 +142,45 @@ fn secrets_of(subject: &Subject<'_>, auth: &str) -> Vec<String> {
         names.extend(name.filter(|name| root == "secret" && !names.contains(name)));
     }
     names
+}
+
+/// The canary did worse than its original.
+fn halted(subject: &Subject<'_>) -> Vec<Block> {
+    let (name, rollout) = (&subject.plan.name, &subject.plan.rollout);
+    let Some(of) = rollout.of.as_deref().filter(|_| rollout.mode == RolloutMode::Canary) else {
+        return Vec::new();
+    };
+    vec![
+        Block::heading(3, "The canary is halted"),
+        Block::paragraph(format!(
+            "It did worse than {of} over the last {}. Nothing is lost: its keys go through {of} again, \
+             what it was retrying, too, and what it had buried was redelivered.",
+            words::time(rollout.halt.within)
+        )),
+        Block::Steps(vec![
+            Line::from("See why: ").code(format!("tenon rollout {name}")),
+            Line::from("Mend its file: another content is tried again, from nothing."),
+            Line::from("Or let the same one go on: ")
+                .code(format!("tenon flag set {name}.share {}", rollout.share)),
+        ]),
+    ]
+}
+
+/// The last change was a mistake.
+fn rollback(subject: &Subject<'_>) -> Vec<Block> {
+    let name = &subject.plan.name;
+    vec![
+        Block::heading(3, "The last change was a mistake"),
+        Block::Steps(vec![
+            Line::from("See which versions are kept: ")
+                .code(format!("tenon rollback {name} --list")),
+            Line::from("Run the one before: ").code(format!("tenon rollback {name}")),
+            Line::from(
+                "It runs until the file changes. Events keep their ids, so what is replayed is written \
+                 once where the destination honours the key.",
+            ),
+        ]),
+    ]
 }
 
 /// The destination does not answer, or not well.

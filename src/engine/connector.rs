@@ -12,6 +12,7 @@ use super::{
     pipeline::{self, LaneContext},
     polls::PollRuntime,
     reconcile::ReconcileRuntime,
+    rollout::Variant,
     signal::Signal,
     silence::Silence,
     tasks::{TaskKind, panic_message},
@@ -22,7 +23,7 @@ use crate::{
     ingest::poll::{Poller, Source},
     map::Env,
     observe::StreamMetrics,
-    plan::ConnectorPlan,
+    plan::{ConnectorPlan, DestinationKind, RolloutMode},
     world::Timestamp,
 };
 
@@ -49,6 +50,10 @@ pub struct Connector {
     pub plan: Arc<ConnectorPlan>,
     /// Counts the plans of this name since the engine started.
     pub generation: u64,
+    /// How it runs: as its file or a flag says.
+    pub mode: RolloutMode,
+    /// What it is beside its original.
+    pub variant: Option<Variant>,
     pub destinations: Box<[Arc<DestinationRuntime>]>,
     pub polls: Box<[Arc<PollRuntime>]>,
     pub reconciles: Box<[Arc<ReconcileRuntime>]>,
@@ -61,34 +66,27 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// Opens destinations and readies polls. Nothing runs, nothing is dialled.
+    /// Opens destinations and readies polls. Nothing runs, nothing is dialled. What delivers nothing
+    /// needs neither destinations nor secrets. `original` is a canary's.
     pub fn build(
         shared: &Shared,
         plan: &Arc<ConnectorPlan>,
         generation: u64,
+        mode: RolloutMode,
+        original: Option<&ConnectorPlan>,
     ) -> Result<Arc<Self>, String> {
-        let unset: Vec<&str> = plan
-            .secrets_used
-            .iter()
-            .map(String::as_str)
-            .filter(|name| shared.world.secrets.get(name).is_none())
-            .collect();
-        if !unset.is_empty() {
-            return Err(format!(
-                "unset secrets: {}; set them in the environment or in the secrets folder and reload",
-                unset.join(", ")
-            ));
-        }
-        let destinations = plan.destinations.iter().map(|(name, destination)| {
-            let open = DestinationRuntime::open(shared, plan, destination);
-            open.map(Arc::new).map_err(|error| format!("destination {name}: {error}"))
-        });
-        let destinations = destinations.collect::<Result<_, _>>()?;
-        let polls = polls(shared, plan);
+        let destinations = match mode {
+            RolloutMode::Live | RolloutMode::Canary => destinations(shared, plan, original)?,
+            RolloutMode::Shadow | RolloutMode::Off => Box::default(),
+        };
+        let polls = if mode == RolloutMode::Live { polls(shared, plan) } else { Box::default() };
         let reconciles = polls.iter().filter_map(|poll| reconciles(poll)).collect();
+        let env = environment(shared, plan);
         Ok(Arc::new(Self {
             plan: Arc::clone(plan),
             generation,
+            mode,
+            variant: Variant::of(shared, plan, mode, &destinations, env),
             destinations,
             polls,
             reconciles,
@@ -109,7 +107,10 @@ impl Connector {
         let name = format!("connector {}", self.plan.name);
         let supervisor = Arc::clone(self).supervise(Arc::clone(shared));
         shared.tasks.spawn(TaskKind::Supervisor, name, supervisor);
-        backfill::resume(shared, self);
+        // What is off goes on where it was once it is on again.
+        if self.mode == RolloutMode::Live {
+            backfill::resume(shared, self);
+        }
     }
 
     /// Is cancelled once it takes no more.
@@ -169,6 +170,15 @@ impl Connector {
         for context in self.lanes(shared) {
             parts.spawn(pipeline::run(context, self.stop.clone()));
         }
+        match &self.variant {
+            Some(Variant::Canary(canary)) => {
+                parts.spawn(Arc::clone(canary).keep(Arc::clone(shared), self.stop.clone()));
+            }
+            Some(Variant::Shadow(shadow)) => {
+                parts.spawn(Arc::clone(shadow).run(Arc::clone(shared), self.stop.clone()));
+            }
+            None => {}
+        }
         for poll in &self.polls {
             parts.spawn(Arc::clone(poll).run(self.stop.clone()));
             if let Some(silence) = poll.silence() {
@@ -204,6 +214,10 @@ impl Connector {
 
     /// Every lane that may hold events: each stream with each of its destinations.
     fn lanes(&self, shared: &Arc<Shared>) -> Vec<Arc<LaneContext>> {
+        if self.mode != RolloutMode::Live {
+            return Vec::new();
+        }
+        let rollout = shared.rollouts.slot(&self.plan.name);
         let metrics = shared.metrics.connector(&self.plan.name);
         let env = environment(shared, &self.plan);
         let mut lanes = Vec::new();
@@ -229,11 +243,42 @@ impl Connector {
                     tenants: Arc::clone(&shared.tenants),
                     in_hand: Arc::clone(&shared.in_hand),
                     env: env.clone(),
+                    rollout: Arc::clone(&rollout),
                 }));
             }
         }
         lanes
     }
+}
+
+/// The destinations of a connector that delivers, open.
+fn destinations(
+    shared: &Shared,
+    plan: &ConnectorPlan,
+    original: Option<&ConnectorPlan>,
+) -> Result<Box<[Arc<DestinationRuntime>]>, String> {
+    let unset: Vec<&str> = plan
+        .secrets_used
+        .iter()
+        .map(String::as_str)
+        .filter(|name| shared.world.secrets.get(name).is_none())
+        .collect();
+    if !unset.is_empty() {
+        return Err(format!(
+            "unset secrets: {}; set them in the environment or in the secrets folder and reload",
+            unset.join(", ")
+        ));
+    }
+    let is_shared = |name: &str, own: &DestinationKind| {
+        let other = original.and_then(|original| original.destinations.get(name));
+        other.is_some_and(|other| own.is_same_sink(&other.kind))
+    };
+    let own = plan.destinations.iter().filter(|(name, own)| !is_shared(name, &own.kind));
+    own.map(|(name, destination)| {
+        let open = DestinationRuntime::open(shared, plan, destination);
+        open.map(Arc::new).map_err(|error| format!("destination {name}: {error}"))
+    })
+    .collect()
 }
 
 /// What every expression of a connector may see: its variables and secrets.

@@ -23,10 +23,11 @@ use super::{
     claims::{Claim, Claims},
     files::{FolderSources, in_shares, listed_connectors, project_root},
     listing::{self, Listing, Looked, Stamp, stamp},
+    rollout::CompiledFrom,
 };
 use crate::{
-    diagnostic::{Diagnostic, Severity, render_human},
-    plan::{CompiledFile, ConnectorPlan, Levels, check_set, compile_file_with},
+    diagnostic::{Diagnostic, Severity, nearest, render_human},
+    plan::{CompiledFile, ConnectorPlan, Levels, Sources as _, check_set, compile_file_with},
 };
 
 /// Where to look for changes.
@@ -60,6 +61,9 @@ struct Trouble {
     /// What it is called, and the webhook paths that it names.
     name: Option<Arc<str>>,
     routes: Vec<String>,
+    /// Whose variant it is; a variant claims no path.
+    variant_of: Option<Arc<str>>,
+    is_variant: bool,
     /// What it was called when it last gave a plan.
     before: Option<Arc<str>>,
 }
@@ -84,6 +88,8 @@ pub struct Loader {
     compiled: usize,
     /// What was found in those, rendered.
     news: Vec<String>,
+    /// The texts of those that compiled, by name, until somebody takes them.
+    fresh: HashMap<Arc<str>, CompiledFrom>,
 }
 
 /// What a load found.
@@ -130,7 +136,36 @@ impl Loader {
             gone: BTreeSet::new(),
             compiled: 0,
             news: Vec::new(),
+            fresh: HashMap::new(),
         }
+    }
+
+    /// What the files say now that compile.
+    pub fn plans(&self) -> impl Iterator<Item = &Arc<ConnectorPlan>> {
+        self.files.iter().filter_map(|file| file.plan.as_ref())
+    }
+
+    /// Whether a file has that name, whether or not it compiles.
+    pub fn has(&self, name: &str) -> bool {
+        self.files.iter().any(|file| file.name().is_some_and(|own| **own == *name))
+    }
+
+    /// The texts of what was compiled since this was last called, by the connector's name.
+    pub fn take_fresh(&mut self) -> HashMap<Arc<str>, CompiledFrom> {
+        mem::take(&mut self.fresh)
+    }
+
+    /// The texts of a plan, read again; `None` where they say something else by now.
+    pub fn texts(&self, plan: &ConnectorPlan) -> Option<CompiledFrom> {
+        let sources = FolderSources::new();
+        let compiled = self.compile(&plan.file, &sources);
+        let same = compiled.plan.as_ref().is_some_and(|now| now.content == plan.content);
+        same.then(|| self.texts_of(&compiled, &sources))
+    }
+
+    fn texts_of(&self, file: &CompiledFile, sources: &FolderSources) -> CompiledFrom {
+        let texts = file.inputs.iter().filter_map(|input| sources.read(input)).collect();
+        CompiledFrom { root: self.root.clone(), file: file.path.clone(), texts }
     }
 
     /// Reads and compiles what changed. Whether anything did. Blocks on the disk. Errors: a path
@@ -151,7 +186,10 @@ impl Loader {
         }
         let compiled = self.compile_all(&stale);
         let mut added = Vec::new();
-        for (mut file, inputs) in compiled {
+        for (mut file, inputs, texts) in compiled {
+            if let (Some(plan), Some(texts)) = (&file.plan, texts) {
+                self.fresh.insert(Arc::clone(&plan.name), texts);
+            }
             let inputs = inputs.into_iter().map(|(path, stamp)| {
                 let known = self.inputs.get_key_value(&*path).map(|(known, _)| Arc::clone(known));
                 let path = known.unwrap_or_else(|| Arc::from(path));
@@ -313,22 +351,43 @@ impl Loader {
         compile_file_with(&self.root, path, sources, &self.lints)
     }
 
-    /// Compiles files, each with its inputs, which are yet to be known.
-    fn compile_all(&self, paths: &[PathBuf]) -> Vec<(Known, Vec<(PathBuf, Stamp)>)> {
+    /// Compiles files, each with its inputs, which are yet to be known, and its texts.
+    fn compile_all(&self, paths: &[PathBuf]) -> Vec<Compiled> {
         const WORTH_A_THREAD: usize = 64;
         let sources = FolderSources::new();
         in_shares(paths, WORTH_A_THREAD, |path| {
             let file = self.compile(path, &sources);
             let inputs = file.inputs.iter().filter(|input| *input != path);
             let inputs = inputs.map(|input| (input.clone(), sources.stamp(input))).collect();
-            (Known::new(path, sources.stamp(path), file), inputs)
+            let texts = file.plan.is_some().then(|| self.texts_of(&file, &sources));
+            (Known::new(path, sources.stamp(path), file), inputs, texts)
         })
+    }
+
+    /// Variants and their originals: they are looked at together. `names` are sorted.
+    fn variants(&self, names: &[(&str, usize)]) -> BTreeSet<usize> {
+        let mut parties = BTreeSet::new();
+        for (at, file) in self.files.iter().enumerate() {
+            let Some(of) = file.variant_of() else { continue };
+            parties.insert(at);
+            let first = names.partition_point(|(name, _)| *name < &**of);
+            let originals = names[first..].iter().take_while(|(name, _)| *name == &**of);
+            let before = parties.len();
+            parties.extend(originals.map(|(_, at)| *at));
+            if parties.len() == before {
+                // The one that may have been meant, so that the finding can name it.
+                let near = nearest(of, names.iter().map(|(name, _)| *name));
+                parties.extend(names.iter().find(|(name, _)| Some(*name) == near).map(|n| n.1));
+            }
+        }
+        parties
     }
 
     /// What only shows across files: which claim the same, and what is to be said of them.
     fn across(&self) -> (BTreeSet<usize>, Vec<Diagnostic>) {
         let mut disputed = BTreeSet::new();
-        if !self.claims.are_contested() {
+        let has_variants = self.files.iter().any(|file| file.variant_of().is_some());
+        if !self.claims.are_contested() && !has_variants {
             return (disputed, Vec::new());
         }
         let files = self.files.iter().enumerate();
@@ -342,6 +401,7 @@ impl Loader {
                 disputed.extend([pair[0].1, pair[1].1]);
             }
         }
+        disputed.extend(self.variants(&names));
         let sources = FolderSources::new();
         let parties: Vec<CompiledFile> =
             disputed.iter().map(|at| self.compile(&self.files[*at].path, &sources)).collect();
@@ -350,9 +410,12 @@ impl Loader {
     }
 }
 
+/// A file, what it was compiled from, and the texts of that.
+type Compiled = (Known, Vec<(PathBuf, Stamp)>, Option<CompiledFrom>);
+
 impl Known {
     fn new(path: &Path, stamp: Stamp, file: CompiledFile) -> Self {
-        let CompiledFile { name, plan, routes, diagnostics, .. } = file;
+        let CompiledFile { name, plan, routes, diagnostics, variant_of, is_variant, .. } = file;
         // Notices are for whoever writes the file: `check` has them.
         let findings = diagnostics.iter().filter(|found| found.severity > Severity::Notice);
         let mut errors = diagnostics.iter().filter(|found| found.severity == Severity::Error);
@@ -361,7 +424,8 @@ impl Known {
         let apart = plan.is_none();
         let name = name.filter(|_| apart);
         let routes = routes.into_iter().filter(|_| apart).map(|(route, _)| route).collect();
-        let trouble = Trouble { problem, name, routes, before: None };
+        let variant_of = variant_of.map(|(of, _)| of);
+        let trouble = Trouble { problem, name, routes, variant_of, is_variant, before: None };
         let is_trouble = apart || trouble.problem.is_some();
         Self {
             path: path.into(),
@@ -390,6 +454,17 @@ impl Known {
         self.plan.as_ref().map(|plan| &plan.name).or_else(apart)
     }
 
+    /// Whose variant it is.
+    fn variant_of(&self) -> Option<&Arc<str>> {
+        let apart = || self.trouble.as_ref()?.variant_of.as_ref();
+        self.plan.as_ref().and_then(|plan| plan.rollout.of.as_ref()).or_else(apart)
+    }
+
+    fn is_variant(&self) -> bool {
+        let apart = || self.trouble.as_ref().is_some_and(|trouble| trouble.is_variant);
+        self.plan.as_ref().is_some_and(|plan| plan.is_variant()) || apart()
+    }
+
     fn before(&self) -> Option<&Arc<str>> {
         self.trouble.as_ref()?.before.as_ref()
     }
@@ -399,11 +474,13 @@ impl Known {
         self.plan.as_ref().map(|plan| &plan.name).or_else(|| self.before())
     }
 
+    /// A variant takes nothing in.
     fn routes(&self) -> impl Iterator<Item = &str> {
+        let own = !self.is_variant();
         let streams = self.plan.iter().flat_map(|plan| &plan.streams);
         let running = streams.filter_map(|stream| Some(stream.webhook.as_ref()?.path.as_str()));
         let apart = self.trouble.iter().flat_map(|trouble| &trouble.routes);
-        running.chain(apart.map(String::as_str))
+        running.chain(apart.map(String::as_str)).filter(move |_| own)
     }
 
     fn claims(&self) -> impl Iterator<Item = Claim<'_>> {

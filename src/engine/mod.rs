@@ -22,6 +22,7 @@ mod polls;
 mod reconcile;
 mod reload;
 mod replay;
+mod rollout;
 mod signal;
 mod silence;
 mod solo;
@@ -34,6 +35,11 @@ pub use backfill::{BackfillError, BackfillStatus};
 pub use login::Login;
 pub use reconcile::ReconcileStatus;
 pub use replay::{ReplayReport, ReplayRequest};
+pub use rollout::{
+    CanaryStatus, Counts, FailureReport, FieldReport, FieldSample, FlagChange, FlagStatus,
+    HaltStatus, KeptVersion, PinStatus, RollbackRequest, RolledBack, RolloutEntry, RolloutStatus,
+    ShadowReport,
+};
 pub use solo::{Solo, SoloParts};
 pub use status::{
     ConnectorStatus, DestinationStatus, JobStatus, PartitionStatus, ReloadReport, SkewStatus,
@@ -50,6 +56,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     load::Loader,
     reload::Running,
+    rollout::{Rollouts, Versions},
     tasks::{TaskKind, Tasks, blocking},
 };
 use crate::{
@@ -100,6 +107,7 @@ pub(crate) struct Shared {
     tasks: Tasks,
     backfills: backfill::Backfills,
     told: Arc<Told>,
+    rollouts: Rollouts,
     tenants: Arc<Tenants>,
     in_hand: Arc<in_hand::InHand>,
 }
@@ -184,6 +192,10 @@ impl Engine {
             webhook_limits(&settings, &tenants),
             Arc::new(Observer { metrics: Arc::clone(&metrics), clock: Arc::clone(&world.clock) }),
         );
+        let versions = match settings.bus.kind {
+            BusKind::Memory => Versions::default(),
+            BusKind::Embedded => Versions::Folder(settings.state.join("versions")),
+        };
         let started_at = world.clock.now();
         let tasks = Tasks::default();
         let engine = Arc::new(Self {
@@ -197,6 +209,7 @@ impl Engine {
                 tasks,
                 backfills: backfill::Backfills::default(),
                 told: Arc::default(),
+                rollouts: Rollouts::keeping(versions),
                 tenants,
                 in_hand,
             }),
@@ -283,6 +296,7 @@ impl Engine {
             (connector.name.clone(), stream.name.clone(), poll.view().held.is_some())
         });
         write_poll_holds(&mut text, holds);
+        text.push_str(&self.rollout_metrics());
         text
     }
 

@@ -21,6 +21,7 @@ use super::{
     bay::{Bay, End},
     destination::DestinationRuntime,
     in_hand::InHand,
+    rollout::{Route, Slot},
     tasks::panic_message,
 };
 use crate::{
@@ -52,6 +53,8 @@ pub struct LaneContext {
     pub in_hand: Arc<InHand>,
     /// `vars` and `secret`.
     pub env: Env,
+    /// Who maps and delivers each event: this connector, or a canary of it.
+    pub rollout: Arc<Slot>,
 }
 
 /// How one event's time in hand ended.
@@ -365,27 +368,37 @@ pub(super) fn superseded(
 
 /// Map, schema, attempt, decide.
 async fn attempted(context: &LaneContext, bay: &Arc<Bay>, delivery: &Delivery) -> Settlement {
-    let outcome = outcome(context, bay, delivery).await;
-    context.destination.count(&outcome);
+    let route = context.rollout.route(&context.lane, &context.destination, &delivery.event);
+    let (destination, bay) = (route.destination(&context.destination), &route.bay(bay, delivery));
+    let outcome = outcome(context, &route, bay, delivery).await;
+    destination.count(&outcome);
     let now = context.world.clock.now();
     let delivered = matches!(outcome, Outcome::Delivered { .. });
     let jitter = if delivered { 0.0 } else { context.world.entropy.fraction() };
     let Delivery { attempts, first_attempt_at, crowd, .. } = delivery;
     let retry = match outcome {
-        Outcome::Retry { .. } => {
-            deliver::widened(&context.destination.plan.retry, *crowd, bay.limit())
-        }
-        _ => context.destination.plan.retry,
+        Outcome::Retry { .. } => deliver::widened(&destination.plan.retry, *crowd, bay.limit()),
+        _ => destination.plan.retry,
     };
     let next = deliver::decide(&retry, *attempts, *first_attempt_at, outcome, now, jitter);
-    carry_out(context, delivery, next, now).await
+    let next = route.judged(next, delivery.event.received_at, now);
+    carry_out(context, &route, delivery, next, now).await
 }
 
-/// Map and schema; an outcome where the event does not get through them.
-pub(super) fn prepared(context: &LaneContext, event: &Arc<Event>) -> Result<Record, Outcome> {
+/// Map and schema; an outcome where the event does not get through them. Shadows get a copy.
+pub(super) fn prepared(
+    context: &LaneContext,
+    route: &Route,
+    delivery: &Delivery,
+) -> Result<Record, Outcome> {
+    let event = &delivery.event;
     let prepared = std::panic::catch_unwind(AssertUnwindSafe(|| {
-        deliver::prepare(&context.stream, &context.connector.vars, event)
+        deliver::prepare(route.stream(&context.stream), route.vars(&context.connector), event)
     }));
+    if let Ok(mapped) = &prepared {
+        let now = context.world.clock.now();
+        context.rollout.copy(route, &context.stream, &context.lane, delivery, mapped, now);
+    }
     match prepared {
         Ok(Ok(out)) => Ok(out),
         Ok(Err((reason, message))) => {
@@ -396,14 +409,23 @@ pub(super) fn prepared(context: &LaneContext, event: &Arc<Event>) -> Result<Reco
 }
 
 /// Map, schema, attempt. Whatever panics on the way is this event's poison and nobody else's.
-async fn outcome(context: &LaneContext, bay: &Arc<Bay>, delivery: &Delivery) -> Outcome {
+async fn outcome(
+    context: &LaneContext,
+    route: &Route,
+    bay: &Arc<Bay>,
+    delivery: &Delivery,
+) -> Outcome {
     let event = &delivery.event;
-    let out = match prepared(context, event) {
+    if let Some(refused) = route.refused(context.world.clock.now()) {
+        return refused;
+    }
+    let out = match prepared(context, route, delivery) {
         Ok(out) => out,
         Err(outcome) => return outcome,
     };
-    if context.destination.is_immediate() {
-        return guarded(context, event, &out).await.outcome;
+    let destination = route.destination(&context.destination);
+    if destination.is_immediate() {
+        return route.synced(guarded(context, route, event, &out).await.outcome).await;
     }
     let clock = &context.world.clock;
     let attempt = match bay.enter(|| clock.now()).await {
@@ -413,20 +435,27 @@ async fn outcome(context: &LaneContext, bay: &Arc<Bay>, delivery: &Delivery) -> 
             return Outcome::Deferred { message: "left in peace".to_owned(), retry_after };
         }
     };
-    let Ok(_permit) = context.destination.permits.acquire().await else {
+    let Ok(_permit) = destination.permits.acquire().await else {
         return Outcome::Deferred { message: "shutting down".to_owned(), retry_after: None };
     };
-    let Attempted { outcome, spent_until } = guarded(context, event, &out).await;
+    let Attempted { outcome, spent_until } = guarded(context, route, event, &out).await;
     let left = attempt.leave(end(&outcome, spent_until), clock.now());
     if let Some(change) = left.change {
-        context.destination.changed(bay, change).await;
+        route.tripped(&change, clock.now());
+        destination.changed(bay, change).await;
     }
     outcome
 }
 
 /// An attempt whose panic is an outcome.
-async fn guarded(context: &LaneContext, event: &Arc<Event>, out: &Record) -> Attempted {
-    let attempt = context.destination.open.attempt(event, out, &context.env);
+async fn guarded(
+    context: &LaneContext,
+    route: &Route,
+    event: &Arc<Event>,
+    out: &Record,
+) -> Attempted {
+    let destination = route.destination(&context.destination);
+    let attempt = destination.open.attempt(event, out, route.env(&context.env));
     match AssertUnwindSafe(attempt).catch_unwind().await {
         Ok(attempted) => attempted,
         Err(panic) => panicked(panic_message(&*panic)).into(),
@@ -453,6 +482,7 @@ pub(super) fn panicked(message: &str) -> Outcome {
 /// Does what was decided, as far as it has to be done before the lease ends.
 pub(super) async fn carry_out(
     context: &LaneContext,
+    route: &Route,
     delivery: &Delivery,
     next: Next,
     now: Timestamp,
@@ -478,7 +508,8 @@ pub(super) async fn carry_out(
         }
         Next::Bury { reason, message, attempts, status } => {
             tracing::error!(event = %event.id, connector = &*lane.connector, stream = &*lane.stream,
-                destination = &*lane.destination, attempt = attempts, reason, problem = message, "dead letter");
+                destination = &*lane.destination, attempt = attempts, reason, problem = message,
+                variant = route.variant().map(|name| &**name), "dead letter");
             let letter = DeadLetter {
                 event: Arc::clone(event),
                 destination: Arc::clone(&lane.destination),
@@ -487,6 +518,7 @@ pub(super) async fn carry_out(
                 message,
                 attempts,
                 status,
+                variant: route.variant().map(Arc::clone),
             };
             match context.bus.bury(letter).await {
                 Ok(_) => Settlement::Dead { reason },

@@ -11,6 +11,7 @@ use std::{
 
 use futures_util::future::join_all;
 
+use super::rollout::Ledger;
 use super::{
     Engine,
     connector::Connector,
@@ -18,7 +19,7 @@ use super::{
     status::ReloadReport,
     tasks::blocking,
 };
-use crate::plan::{ConnectorPlan, ContentHash};
+use crate::plan::{ConnectorPlan, RolloutMode};
 
 /// How long attempts in hand may go on after a connector was replaced. What is left then goes back
 /// to the bus and is attempted again, with the same idempotency key.
@@ -51,13 +52,13 @@ pub struct Changes {
     pub unchanged: usize,
 }
 
-/// By name and content. `running` tells what runs under a name, and `count` how many run;
+/// By name and what they are. `running` tells what runs under a name, and `count` how many run;
 /// `wanted` and `gone` are what may have changed, and `kept` those that run although their file gives
 /// no plan at present.
-pub fn diff<'a>(
-    running: impl Fn(&str) -> Option<ContentHash>,
+pub fn diff<'a, T: PartialEq>(
+    running: impl Fn(&str) -> Option<T>,
     count: usize,
-    wanted: impl Iterator<Item = (&'a Arc<str>, ContentHash)>,
+    wanted: impl Iterator<Item = (&'a Arc<str>, T)>,
     gone: &BTreeSet<Arc<str>>,
     kept: &BTreeSet<Arc<str>>,
 ) -> Changes {
@@ -88,7 +89,7 @@ impl Engine {
     }
 
     /// `None`: nothing changed, and nothing was to be done all the same.
-    async fn reload_where(&self, look: Look, always: bool) -> Option<ReloadReport> {
+    pub(super) async fn reload_where(&self, look: Look, always: bool) -> Option<ReloadReport> {
         // Held to the end: two reloads at once would each stop what the other starts.
         let mut loader = Arc::clone(&self.loader).lock_owned().await;
         if self.stop.is_cancelled() {
@@ -101,15 +102,23 @@ impl Engine {
             (changed.map(|changed| (changed || always).then(|| loader.loaded())), loader)
         };
         let (loaded, mut loader) = blocking(load).await;
+        let _held;
         let mut report = match loaded {
             Ok(None) => return None,
-            Ok(Some(loaded)) => {
+            Ok(Some(mut loaded)) => {
                 tracing::debug!(compiled = loaded.compiled, "connector files read");
                 loaded.news.iter().for_each(|found| tracing::warn!("{found}"));
-                let (report, applied) = self.apply(loaded).await;
+                let ledger = Ledger::read(&*self.shared.bus);
+                self.revisit(&mut loaded, &loader, &ledger);
+                self.apply_pins(&mut loaded, &loader, &ledger).await;
+                let (mut report, applied) = self.apply(loaded, &ledger).await;
                 if let Some(unbuilt) = applied {
                     loader.applied(&unbuilt);
                 }
+                self.publish_rollouts().await;
+                report.rolled_back = self.rolled_back();
+                let begun = report.added.iter().chain(&report.changed).cloned().collect();
+                _held = self.keep_versions(loader, begun).await;
                 report
             }
             Err(error) => {
@@ -137,18 +146,25 @@ impl Engine {
 
     /// Makes what runs what was loaded. With the report comes what could not be built and is to be
     /// tried again, or `None` where nothing was applied.
-    async fn apply(&self, loaded: Loaded) -> (ReloadReport, Option<BTreeSet<Arc<str>>>) {
+    async fn apply(
+        &self,
+        loaded: Loaded,
+        ledger: &Ledger,
+    ) -> (ReloadReport, Option<BTreeSet<Arc<str>>>) {
         let mut changes = {
             let running = &self.running.read().connectors;
-            let now = |name: &str| running.get(name).map(|connector| connector.plan.content);
-            let wanted = loaded.plans.iter().map(|(name, plan)| (name, plan.content));
+            let now = |name: &str| running.get(name).map(|it| (it.plan.content, it.mode));
+            let plans = loaded.plans.iter();
+            let wanted = plans.map(|(name, plan)| (name, (plan.content, ledger.mode(plan).0)));
             diff(now, running.len(), wanted, &loaded.gone, &kept(running, &loaded))
         };
         let mut problems = problems_of(&loaded);
-        let (fresh, unbuilt) = self.build(&mut changes, &loaded.plans, &mut problems);
+        let (fresh, unbuilt) = self.build(&mut changes, &loaded.plans, ledger, &mut problems);
         let old = self.replaced(&changes);
         let plans = |connectors: &[Arc<Connector>]| -> Vec<Arc<ConnectorPlan>> {
-            connectors.iter().map(|connector| Arc::clone(&connector.plan)).collect()
+            // What does not take events in by itself has no path.
+            let live = connectors.iter().filter(|connector| connector.mode == RolloutMode::Live);
+            live.map(|connector| Arc::clone(&connector.plan)).collect()
         };
         let mut report =
             ReloadReport { diagnostics: loaded.diagnostics, ..ReloadReport::default() };
@@ -175,6 +191,16 @@ impl Engine {
         (report, Some(unbuilt))
     }
 
+    /// A connector's plan as it is about to run, or runs.
+    fn original(
+        &self,
+        of: &Arc<str>,
+        plans: &BTreeMap<Arc<str>, Arc<ConnectorPlan>>,
+    ) -> Option<Arc<ConnectorPlan>> {
+        let running = || self.running.read().connectors.get(of).map(|it| Arc::clone(&it.plan));
+        plans.get(of).map(Arc::clone).or_else(running)
+    }
+
     /// What runs and is changed or removed.
     fn replaced(&self, changes: &Changes) -> Vec<Arc<Connector>> {
         let running = &self.running.read().connectors;
@@ -188,13 +214,16 @@ impl Engine {
         &self,
         changes: &mut Changes,
         plans: &BTreeMap<Arc<str>, Arc<ConnectorPlan>>,
+        ledger: &Ledger,
         problems: &mut BTreeMap<String, Problem>,
     ) -> (Vec<Arc<Connector>>, BTreeSet<Arc<str>>) {
         let (mut fresh, mut unbuilt) = (Vec::new(), BTreeSet::new());
         let mut build = |name: &Arc<str>| {
             let plan = &plans[name];
             let generation = self.running.read().generations.get(name).copied().unwrap_or(0) + 1;
-            match Connector::build(&self.shared, plan, generation) {
+            let mode = ledger.mode(plan).0;
+            let original = plan.rollout.of.as_ref().and_then(|of| self.original(of, plans));
+            match Connector::build(&self.shared, plan, generation, mode, original.as_deref()) {
                 Ok(connector) => {
                     self.running.write().generations.insert(Arc::clone(name), generation);
                     fresh.push(connector);
@@ -271,8 +300,8 @@ fn names(names: &[Arc<str>]) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn set(entries: &[(&str, u8)]) -> BTreeMap<Arc<str>, ContentHash> {
-        entries.iter().map(|(name, n)| (Arc::from(*name), ContentHash([*n; 16]))).collect()
+    fn set(entries: &[(&str, u8)]) -> BTreeMap<Arc<str>, u8> {
+        entries.iter().map(|(name, n)| (Arc::from(*name), *n)).collect()
     }
 
     #[test]

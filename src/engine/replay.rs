@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Engine, tasks::blocking};
+use super::{Engine, Shared, tasks::blocking};
 use crate::{
     bus::{Accepted, Append, AppendError, Claim, DeadId, NewEvent},
     deliver,
@@ -102,43 +102,50 @@ impl Engine {
 
     /// Appends a dead letter's event again for its destination, and removes the letter.
     pub async fn replay_dead(&self, id: DeadId) -> Result<EventId, String> {
-        let letter = self
-            .shared
-            .bus
-            .dead_letter(id)
-            .map_err(|error| error.to_string())?
-            .ok_or_else(|| format!("there is no dead letter {id}"))?;
-        let event = Event { to: vec![letter.destination], ..Event::clone(&letter.event) };
-        let event_id = event.id;
-        self.append_again(vec![Arc::new(event)]).await?;
-        // Only now: a crash in between delivers twice with one idempotency key, and loses nothing.
-        self.shared.bus.discard(id).await.map_err(|error| error.to_string())?;
-        Ok(event_id)
+        replay_letter(&self.shared, id).await
     }
 
     async fn append_again(&self, events: Vec<Arc<Event>>) -> Result<(), String> {
-        if events.is_empty() {
-            return Ok(());
-        }
-        let counted = events.clone();
-        let events =
-            events.into_iter().map(|event| NewEvent { event, claim: Claim::None }).collect();
-        let batch = Append { events, state: Vec::new() };
-        let accepted = loop {
-            match self.shared.bus.append(batch.clone()).await {
-                Err(AppendError::Full { retry_after, .. }) => tokio::time::sleep(retry_after).await,
-                Err(error) => return Err(format!("the bus refuses: {error:?}")),
-                Ok(accepted) => break accepted,
-            }
-        };
-        for (event, accepted) in counted.iter().zip(accepted) {
-            if matches!(accepted, Accepted::New(_)) {
-                let connector = self.shared.metrics.connector(&event.connector);
-                connector.stream(&event.stream).count(Counted::Replayed, 1);
-            }
-        }
-        Ok(())
+        append_again(&self.shared, events).await
     }
+}
+
+/// See [`Engine::replay_dead`].
+pub async fn replay_letter(shared: &Shared, id: DeadId) -> Result<EventId, String> {
+    let letter = shared
+        .bus
+        .dead_letter(id)
+        .map_err(|error| error.to_string())?
+        .ok_or_else(|| format!("there is no dead letter {id}"))?;
+    let event = Event { to: vec![letter.destination], ..Event::clone(&letter.event) };
+    let event_id = event.id;
+    append_again(shared, vec![Arc::new(event)]).await?;
+    // Only now: a crash in between delivers twice with one idempotency key, and loses nothing.
+    shared.bus.discard(id).await.map_err(|error| error.to_string())?;
+    Ok(event_id)
+}
+
+async fn append_again(shared: &Shared, events: Vec<Arc<Event>>) -> Result<(), String> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    let counted = events.clone();
+    let events = events.into_iter().map(|event| NewEvent { event, claim: Claim::None }).collect();
+    let batch = Append { events, state: Vec::new() };
+    let accepted = loop {
+        match shared.bus.append(batch.clone()).await {
+            Err(AppendError::Full { retry_after, .. }) => tokio::time::sleep(retry_after).await,
+            Err(error) => return Err(format!("the bus refuses: {error:?}")),
+            Ok(accepted) => break accepted,
+        }
+    };
+    for (event, accepted) in counted.iter().zip(accepted) {
+        if matches!(accepted, Accepted::New(_)) {
+            let connector = shared.metrics.connector(&event.connector);
+            connector.stream(&event.stream).count(Counted::Replayed, 1);
+        }
+    }
+    Ok(())
 }
 
 fn matches(request: &ReplayRequest, event: &Event) -> bool {

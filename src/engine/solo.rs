@@ -27,7 +27,7 @@ use crate::{
         webhook::{WebhookObserver, WebhookServer},
     },
     observe::Metrics,
-    plan::{ConnectorPlan, Settings, StreamPlan},
+    plan::{ConnectorPlan, RolloutMode, Settings, StreamPlan},
     world::World,
 };
 
@@ -86,8 +86,10 @@ impl Solo {
             told,
             tenants,
             in_hand,
+            rollouts: super::rollout::Rollouts::default(),
         };
-        let connector = Connector::build(&shared, &plan, 1)?;
+        // A test shows what the file does, wherever it is tried first.
+        let connector = Connector::build(&shared, &plan, 1, RolloutMode::Live, None)?;
         let routes = shared.server.change_routes(&[], &[Arc::clone(&plan)]);
         routes.map_err(|conflicts| conflicts.join("; "))?;
         let mut pollers = pollers(&shared, &plan);

@@ -9,13 +9,14 @@ use super::{
     connector::{Connector, Health},
     reconcile::ReconcileStatus,
     reload::Problem,
+    rollout::{Ledger, RolloutStatus},
     silence::Silence,
 };
 use crate::{
     bus::Backlog,
     ingest::poll::{Journey, Waiting, cursor_key, cursor_text, journey_key, waiting},
     observe::StreamMetrics,
-    plan::DestinationKind,
+    plan::{DestinationKind, RolloutMode},
     world::Timestamp,
 };
 
@@ -54,7 +55,8 @@ pub struct ConnectorStatus {
     /// Its file; empty where it is gone.
     pub file: PathBuf,
     /// `running`, `restarting`, `quarantined`, `held`, `outdated` (its file does not compile, the
-    /// predecessor runs), `failed` (nothing runs), `removed` (backlog without a file).
+    /// predecessor runs), `failed` (nothing runs), `removed` (backlog without a file), `halted` (a
+    /// canary that did worse than its original), `off` (as its file or a flag says).
     pub state: String,
     /// Counts the plans of this name since start.
     pub generation: u64,
@@ -64,6 +66,9 @@ pub struct ConnectorStatus {
     pub streams: Vec<StreamStatus>,
     /// Its destinations.
     pub destinations: Vec<DestinationStatus>,
+    /// How it is rolled out, where it is not simply live.
+    #[serde(default)]
+    pub rollout: Option<RolloutStatus>,
 }
 
 /// One stream at a glance.
@@ -180,6 +185,9 @@ pub struct ReloadReport {
     pub changed: Vec<String>,
     /// Names that no longer run.
     pub removed: Vec<String>,
+    /// Names that run a kept version although their file says otherwise.
+    #[serde(default)]
+    pub rolled_back: Vec<String>,
     /// How many were not touched.
     pub unchanged: usize,
     /// Files and connectors that kept their predecessor, or did not start.
@@ -197,6 +205,7 @@ impl Engine {
     pub fn status(&self) -> Status {
         let health = self.shared.bus.health();
         let backlog = Backlogs::new(self.shared.bus.backlog());
+        let ledger = Ledger::read(&*self.shared.bus);
         let running = self.running.read();
         let mut problems = running.problems.clone();
         let mut connectors: Vec<ConnectorStatus> = running
@@ -205,7 +214,7 @@ impl Engine {
             .map(|connector| {
                 let file = connector.plan.file.display().to_string();
                 let problem = problems.remove(&*connector.plan.name).or(problems.remove(&file));
-                self.connector_status(connector, problem, &backlog)
+                self.connector_status(connector, problem, &backlog, &ledger)
             })
             .collect();
         connectors.extend(problems.into_iter().map(failed));
@@ -233,6 +242,7 @@ impl Engine {
         connector: &Connector,
         problem: Option<Problem>,
         backlog: &Backlogs,
+        ledger: &Ledger,
     ) -> ConnectorStatus {
         let plan = &connector.plan;
         let streams: Vec<StreamStatus> =
@@ -261,11 +271,19 @@ impl Engine {
                     .iter()
                     .find_map(|s| s.held.as_ref().map(|m| format!("poll of {}: {m}", s.name)))
             });
-        let (state, problem) = match (connector.health(), problem, held) {
+        let rollout = self.rollout_status(connector, ledger);
+        let halted = rollout.as_ref().and_then(|rollout| rollout.canary.as_ref()?.halted.as_ref());
+        let halted = halted.map(|halt| halt.why.clone());
+        let is_off = connector.mode == RolloutMode::Off;
+        let (state, problem) = match (connector.health(), problem, halted.or(held)) {
             (Health::Quarantined(panic), _, _) => ("quarantined", Some(panic)),
             (Health::Restarting(panic), _, _) => ("restarting", Some(panic)),
             (Health::Running, Some(problem), _) => ("outdated", Some(problem.message)),
+            (Health::Running, None, Some(why)) if is_halted(rollout.as_ref()) => {
+                ("halted", Some(why))
+            }
             (Health::Running, None, Some(held)) => ("held", Some(held)),
+            (Health::Running, None, None) if is_off => ("off", None),
             (Health::Running, None, None) => ("running", None),
         };
         ConnectorStatus {
@@ -278,6 +296,7 @@ impl Engine {
             problem,
             streams,
             destinations,
+            rollout,
         }
     }
 
@@ -354,6 +373,10 @@ fn clocks(metrics: &StreamMetrics) -> Vec<SkewStatus> {
         Some(SkewStatus { from: from.to_owned(), millis, off: skew.is_off() })
     });
     told.collect()
+}
+
+fn is_halted(rollout: Option<&RolloutStatus>) -> bool {
+    rollout.is_some_and(|it| it.canary.as_ref().is_some_and(|canary| canary.halted.is_some()))
 }
 
 /// The bus's backlog, by connector.

@@ -13,6 +13,7 @@ mod lint;
 mod on;
 mod page;
 mod reconcile;
+mod rollout;
 mod settings;
 mod types;
 mod uses;
@@ -34,6 +35,7 @@ pub use lint::{Levels, credentials_in};
 pub use on::{End, RulePlan, Then, WaitPlan, reads_body};
 pub use page::{PageBy, PagePlan};
 pub use reconcile::{AgainPlan, Reach, ReconcilePlan, SilencePlan};
+pub use rollout::{HaltPlan, RolloutMode, RolloutPlan, Share};
 pub use settings::{
     BusKind, BusSettings, EgressSettings, LogSettings, Settings, TenantBudget, TenantSettings,
     WebhookSettings,

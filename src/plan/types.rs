@@ -6,7 +6,8 @@ use http::Method;
 use serde_json::Value;
 
 use super::{
-    AuthPlan, BatchPlan, CursorPlan, DecodePlan, PagePlan, RulePlan, VerdictPlan, VerifyPlan,
+    AuthPlan, BatchPlan, CursorPlan, DecodePlan, PagePlan, RolloutPlan, RulePlan, VerdictPlan,
+    VerifyPlan,
 };
 use crate::map::{Expr, Mapping, Schema, Tree};
 
@@ -44,6 +45,15 @@ pub struct ConnectorPlan {
     pub auths: BTreeMap<Arc<str>, Arc<AuthPlan>>,
     /// What it promises.
     pub slo: Option<Box<SloPlan>>,
+    /// Whether it runs by itself, or beside another one.
+    pub rollout: RolloutPlan,
+}
+
+impl ConnectorPlan {
+    /// Whether its events are another connector's: it takes none in.
+    pub fn is_variant(&self) -> bool {
+        self.rollout.of.is_some()
+    }
 }
 
 /// First 16 bytes of SHA-256.
@@ -343,6 +353,17 @@ pub enum DestinationKind {
     },
     /// Standard output, one JSON document a line.
     Stdout,
+}
+
+impl DestinationKind {
+    /// Whether two destinations are one place that must not be written through two hands.
+    pub fn is_same_sink(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Stdout, Self::Stdout) => true,
+            (Self::File { path, .. }, Self::File { path: other, .. }) => path == other,
+            _ => false,
+        }
+    }
 }
 
 /// Whether events wait for each other.

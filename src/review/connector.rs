@@ -7,7 +7,7 @@ use super::{
     pair::{self, Matched},
     pen::{At, Pen, Sheet},
     places::Places,
-    rule,
+    rollout, rule,
     said::{Names, Renames},
     say, secrets, stream, vars,
 };
@@ -220,6 +220,7 @@ fn plans(
         destinations,
         auths,
         slo,
+        rollout,
     } = new;
     let at = At::file();
     if old.name != *name {
@@ -238,6 +239,7 @@ fn plans(
         "events that name no tenant of their own spend this one's budget".to_owned()
     });
     slos(pen, (old.slo.as_deref(), slo.as_deref()));
+    rollout::compare(pen, (&old.rollout, rollout));
     auth::compare(pen, (&old.auths, auths), &parts.auths);
     destination::compare(pen, (&old.destinations, destinations), &parts.destinations, renames);
     stream::compare(pen, (&old.streams, streams), &parts.streams, renames);

@@ -30,6 +30,7 @@ mod pen;
 mod places;
 mod poll;
 mod reconcile;
+mod rollout;
 mod rule;
 mod said;
 mod say;

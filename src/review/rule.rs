@@ -142,6 +142,12 @@ rules! {
         "firewalls and `--allow-egress` may have to let it through, and it sees what is sent there";
     SLO "slo" Operational Consumers "`[slo]`",
         "alerts and error budgets follow it; no event takes another way";
+    ROLLOUT_OFF "rollout.off" Breaking Consumers "a connector no longer runs by itself",
+        "its events stop; what it had not delivered waits under its name";
+    ROLLOUT_ON "rollout.on" Additive Consumers "a connector runs by itself",
+        "events come that did not";
+    ROLLOUT_VARIANT "rollout.variant" Operational Operators "how a shadow or a canary is tried",
+        "its original goes on; a canary's keys have the same ids and idempotency keys on either side";
     // Auth.
     AUTH_ADDED "auth.added" Operational Operators "credentials are newly defined",
         "they are used where something names them; secrets that they need are told apart";

@@ -604,11 +604,25 @@ fn other_edits() -> Vec<(Side, Side, &'static [&'static str])> {
     let batch = |keys: &str| format!("{single}[destination.x.batch]\nmax = 50\n{keys}");
     let judged = batch("results = \"$.items[*]\"\nok = \"$.ok\"\n");
     let matched = format!("{judged}by = \"$.id\"\n");
+    let rollout = |table: &str| whole(&format!("{small}[rollout]\n{table}"));
+    let canary = |share: &str, halt: &str| {
+        let halt = format!("[rollout.halt]\nfailures = \"5%\"\n{halt}");
+        rollout(&format!("mode = \"canary\"\nof = \"shop\"\nshare = \"{share}\"\n{halt}"))
+    };
     vec![
         (whole(&single), whole(&batch("")), &["batch.added"]),
         (whole(&batch("")), whole(&single), &["batch.removed"]),
         (whole(&batch("")), whole(&batch("within = \"5s\"\n")), &["batch.size"]),
         (whole(&judged), whole(&matched), &["batch.results"]),
+        (whole(small), rollout("mode = \"off\""), &["rollout.off"]),
+        (whole(small), rollout("mode = \"live\""), &["wording"]),
+        (rollout("mode = \"off\""), whole(small), &["rollout.on"]),
+        (canary("10%", ""), whole(small), &["rollout.on", "rollout.variant"]),
+        (rollout("mode = \"shadow\"\nof = \"shop\""), canary("10%", ""), &["rollout.variant"]),
+        (canary("10%", ""), canary("20%", ""), &["rollout.variant"]),
+        (canary("10%", ""), canary("10%", "burn = 3"), &["rollout.variant"]),
+        (canary("10%", ""), canary("10%", "of = 50"), &["rollout.variant"]),
+        (canary("10%", ""), canary("10%", "within = \"1h\""), &["rollout.variant"]),
         (side(&[]), side(&[("small.toml", small)]), &["connector.added"]),
         (side(&[("small.toml", small)]), side(&[]), &["connector.removed"]),
         (side(&[("a.toml", small)]), side(&[("b/a.toml", small)]), &["moved"]),

@@ -232,6 +232,105 @@ fn an_operators_day() {
     assert_eq!(daemon.child.wait().expect("it ends").code(), Some(0));
 }
 
+/// The command's standard output or error has these words, and its exit code is this.
+fn says(ran: &program::Ran, code: i32, words: &[&str]) {
+    let said = format!("{}{}", ran.stdout, ran.stderr);
+    assert_eq!(ran.code, code, "{said}");
+    for word in words {
+        assert!(said.contains(word), "no `{word}` in: {said}");
+    }
+}
+
+#[test]
+fn a_change_is_tried_beside_what_runs_and_taken_back() {
+    let daemon = Daemon::start(SHOP);
+    let ran = daemon.tenon("rollout");
+    says(&ran, 0, &["every connector is live, as its file says"]);
+    let next = SHOP
+        .replace(
+            "name = \"shop\"",
+            "name = \"shop-next\"\n[rollout]\nmode = \"shadow\"\nof = \"shop\"\n",
+        )
+        .replace("version = \"1.0.0\"\n", "")
+        .replace(
+            "email = \"$.customer.email | optional\"",
+            "email = \"{{ record.customer.email }}!\"",
+        )
+        .replace("total = \"$.total | decimal\"", "total = \"$.total | decimal(3)\"");
+    // One file for both: the canary writes through its original's hand.
+    let out = daemon.folder.path().join("out.jsonl");
+    let next = next.replace("OUT", out.to_str().expect("a path of text"));
+    fs::write(daemon.folder.path().join("connectors/next.toml"), next).expect("written");
+    says(&daemon.tenon("reload"), 0, &["shop-next", "added"]);
+    daemon.post(&json!({"id": 1, "total": "1.50", "customer": {"email": "a@b.example"}}));
+    daemon.until("GET /api/v1/rollouts/shop-next", |list| {
+        list["rollouts"][0]["shadow"]["compared"] == 1
+    });
+    let ran = daemon.tenon("rollout shop-next");
+    says(
+        &ran,
+        1,
+        &[
+            "shadow of shop",
+            "orders: total changed in 1 event",
+            "\"1.50\" → \"1.500\"",
+            "[redacted]",
+        ],
+    );
+    assert!(!ran.stdout.contains("b.example"), "{}", ran.stdout);
+    says(&daemon.tenon("status"), 0, &["running, shadow"]);
+
+    // Flags.
+    says(
+        &daemon.tenon("flag set shop-next.mode canary --reason OPS-17"),
+        0,
+        &["is canary (its file says shadow)"],
+    );
+    says(
+        &daemon.tenon("flag set shop.share 100%"),
+        0,
+        &["shop-next.share is 100% (its file says 10%)"],
+    );
+    says(&daemon.tenon("flag get shop-next.share"), 0, &["100%\n"]);
+    says(&daemon.tenon("flag get shop.share"), 0, &["100%\n"]);
+    says(&daemon.tenon("flag get shop.halt"), 2, &["no flag `shop.halt`"]);
+    says(&daemon.tenon("flag list"), 0, &["shop-next.mode", "canary", "OPS-17"]);
+    says(&daemon.tenon("status"), 0, &["running, canary 100%"]);
+    daemon.post(&json!({"id": 2, "total": "2.50", "customer": {"email": "a@b.example"}}));
+    daemon.until("GET /api/v1/status", |status| status["unsettled"] == 0);
+    assert!(daemon.delivered().contains("\"2.500\""), "{}", daemon.delivered());
+    says(
+        &daemon.tenon("flag set shop-next.mode live"),
+        2,
+        &["expected one of `shadow`, `canary`, `off`"],
+    );
+    says(&daemon.tenon("flag unset shop-next.mode"), 0, &["is shadow, as its file says"]);
+    says(&daemon.tenon("flag log"), 0, &["shop-next.mode: shadow → canary  (OPS-17)"]);
+    let metrics =
+        Daemon::ask(daemon.admin, "GET /metrics", &format!("host: {}\r\n", daemon.admin), "");
+    assert!(metrics.1.contains(
+        "tenon_rollout_compared_total{connector=\"shop-next\",of=\"shop\",result=\"differing\"} "
+    ));
+
+    // An earlier version.
+    says(&daemon.tenon("rollback shop"), 2, &["no earlier version of `shop` is kept"]);
+    daemon.connector(&SHOP.replace("1.0.0", "1.1.0").replace("decimal", "decimal(4)"));
+    says(&daemon.tenon("reload"), 0, &["changed"]);
+    says(
+        &daemon.tenon("rollback shop --reason OPS-18"),
+        0,
+        &["`shop` runs 1.0.0 (#1) until its file changes"],
+    );
+    says(&daemon.tenon("rollback shop --list"), 0, &["runs, rolled back to", "what the file says"]);
+    says(&daemon.tenon("reload"), 0, &["rolled back"]);
+    says(&daemon.tenon("status"), 0, &["running, rolled back"]);
+    daemon.post(&json!({"id": 3, "total": "3.50"}));
+    daemon.until("GET /api/v1/status", |status| status["unsettled"] == 0);
+    assert!(daemon.delivered().contains("\"3.50\""), "{}", daemon.delivered());
+    says(&daemon.tenon("rollback shop --undo"), 0, &["`shop` runs 1.1.0, as its file says"]);
+    says(&daemon.tenon("rollback nobody"), 2, &["no file has a connector named `nobody`"]);
+}
+
 #[test]
 fn history_is_replayed_with_a_dry_run_first() {
     let daemon = Daemon::start(SHOP);

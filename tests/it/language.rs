@@ -82,7 +82,7 @@ fn check_example(code: &str, text: &str, secrets_are_set: bool) -> Vec<Diagnosti
     let lint = LINTS.iter().find(|lint| lint.code.0 == code).map_or("", |lint| lint.name);
     let levels = levels(lint);
     let compiled = |path: &str| compile_file_with(Path::new(""), Path::new(path), &files, &levels);
-    if code.starts_with("E09") {
+    if code.starts_with("E09") || code.contains("12") && !code.starts_with("E0") {
         let all: Vec<CompiledFile> = paths.iter().map(|path| compiled(path)).collect();
         let mut found: Vec<Diagnostic> =
             all.iter().flat_map(|file| file.diagnostics.clone()).collect();

@@ -178,6 +178,7 @@ impl Rig {
             destinations: BTreeMap::new(),
             auths: self.auths.clone(),
             slo: None,
+            rollout: tenon::plan::RolloutPlan::default(),
         };
         let allow = vec!["127.0.0.0/8".parse().unwrap()];
         let egress = Egress::new(EgressConfig { allow, idle_per_host: 4 });

@@ -7,6 +7,7 @@ mod diff;
 mod markdown;
 mod page;
 mod reconciled;
+mod rollouts;
 mod schema;
 mod table;
 mod tried;
@@ -18,6 +19,7 @@ pub use diff::{
 };
 pub use markdown::of as diff_as_markdown;
 pub use page::page;
+pub use rollouts::{flags, rollout_log, rollouts, versions};
 pub use schema::schema_diff;
 pub use table::Style;
 pub use tried::tried;

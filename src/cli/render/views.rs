@@ -4,6 +4,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use super::{
     reconciled::reconciled,
+    rollouts::rollout_line,
     table::{Cell, Style, Tone, table},
 };
 use crate::{
@@ -50,6 +51,7 @@ fn ahead(at: Option<Timestamp>, now: Timestamp) -> String {
 fn tone_of(state: &str) -> Tone {
     match state {
         "running" => Tone::Good,
+        "off" => Tone::Plain,
         "restarting" | "outdated" | "draining" => Tone::Doubtful,
         _ => Tone::Bad,
     }
@@ -107,12 +109,29 @@ fn row(view: &StatusView, connector: &ConnectorStatus, now: Timestamp) -> Vec<Ce
     vec![
         connector.name.clone().into(),
         connector.version.clone().into(),
-        Cell { text: connector.state.clone(), tone: tone_of(&connector.state) },
+        Cell { text: state_of(connector), tone: tone_of(&connector.state) },
         backlog.to_string().into(),
         age(oldest, now).into(),
         Cell { text: dead.to_string(), tone: dead_tone },
         ahead(next_poll, now).into(),
     ]
+}
+
+/// The state, and where the connector is not simply live what it is: `running, canary 10%`.
+fn state_of(connector: &ConnectorStatus) -> String {
+    let mut text = connector.state.clone();
+    let Some(rollout) = &connector.rollout else { return text };
+    let is_told = rollout.mode == connector.state || rollout.mode == "live";
+    if !is_told {
+        let _ = write!(text, ", {}", rollout.mode);
+    }
+    if let Some(canary) = rollout.canary.as_ref().filter(|canary| canary.halted.is_none()) {
+        let _ = write!(text, " {}", canary.share);
+    }
+    if rollout.pinned.is_some() {
+        text.push_str(", rolled back");
+    }
+    text
 }
 
 /// Further lines of a message stand under its first.
@@ -134,6 +153,7 @@ fn detail(view: &StatusView, connector: &ConnectorStatus, now: Timestamp) -> Str
         ("owner", connector.owner.clone().unwrap_or_default()),
         ("file", connector.file.display().to_string()),
         ("state", connector.state.clone()),
+        ("rollout", connector.rollout.as_ref().map(rollout_line).unwrap_or_default()),
         ("generation", connector.generation.to_string()),
         ("dead letters", dead.to_string()),
         ("problem", connector.problem.as_deref().map(indented).unwrap_or_default()),
@@ -296,7 +316,10 @@ pub fn dead_list(list: &DeadList, now: Timestamp) -> String {
                 letter.id.clone().into(),
                 format!("{}/{}", letter.connector, letter.stream).into(),
                 letter.destination.clone().into(),
-                letter.reason.clone().into(),
+                match &letter.variant {
+                    Some(canary) => format!("{} in {canary}", letter.reason).into(),
+                    None => letter.reason.clone().into(),
+                },
                 format!("{} ago", short(now.since(letter.died_at))).into(),
                 letter.event.clone().into(),
             ]
@@ -321,6 +344,7 @@ pub fn dead_letter(letter: &DeadView) -> String {
         ("died", letter.died_at.rfc3339()),
         ("attempts", letter.attempts.to_string()),
         ("status", letter.status.map(|status| status.to_string()).unwrap_or_default()),
+        ("canary", letter.variant.clone().unwrap_or_default()),
         ("event", letter.event.id.clone()),
     ];
     pairs.extend(event_fields(&letter.event));
@@ -356,6 +380,7 @@ pub fn reload(report: &ReloadReport, style: Style) -> String {
         ("added", Tone::Good, &report.added),
         ("changed", Tone::Good, &report.changed),
         ("removed", Tone::Doubtful, &report.removed),
+        ("rolled back", Tone::Doubtful, &report.rolled_back),
         ("failed", Tone::Bad, &report.failed),
     ];
     let rows: Vec<Vec<Cell>> = groups

@@ -66,6 +66,7 @@ fn some_status() -> StatusView {
             held: None,
             breaker: None,
         }],
+        rollout: None,
     };
     let crm = ConnectorStatus {
         name: "crm-eu".to_owned(),
@@ -237,6 +238,7 @@ fn dead_letters_as_a_list_and_one_whole() {
         destination: "erp".to_owned(),
         died_at: ago(3600),
         reason: "map_failed".to_owned(),
+        variant: None,
     };
     let list = DeadList { letters: vec![line], total: 3 };
     insta::assert_snapshot!(dead_list(&list, NOW), @r"
@@ -254,6 +256,7 @@ fn dead_letters_as_a_list_and_one_whole() {
         message: "`$.total | decimal`: expected digits, found an object (shop.toml:31)".to_owned(),
         attempts: 0,
         status: None,
+        variant: None,
         event: some_event(),
         body: Some(BodyView::Withheld("connector `shop` is not loaded".to_owned())),
     };

@@ -19,6 +19,7 @@ use crate::{
         bay::Bay,
         in_hand::InHand,
         pipeline::{LaneContext, carry_out, end, panicked, prepared, superseded, take, wait_until},
+        rollout::Route,
         tasks::panic_message,
     },
     observe::Outcome as Counted,
@@ -225,7 +226,7 @@ impl<'a> Loop<'a> {
                 self.free(bytes);
                 continue;
             }
-            let unfit = match prepared(&context, &delivery.event) {
+            let unfit = match prepared(&context, &route(&context, &delivery), &delivery) {
                 Ok(out) => {
                     self.grouper.add(Ready { delivery, out }, now);
                     continue;
@@ -473,6 +474,11 @@ fn meet(decided: &mut [(Delivery, Next)]) -> bool {
     true
 }
 
+/// Who maps an event. A canary's keys go out with the others, so to its original's destination.
+fn route(context: &LaneContext, delivery: &Delivery) -> Route {
+    context.rollout.route(&context.lane, &context.destination, &delivery.event).together()
+}
+
 /// Does what was decided and ends the leases. What takes batches has nothing to sync.
 async fn settle(
     context: &LaneContext,
@@ -481,7 +487,9 @@ async fn settle(
     now: Timestamp,
 ) {
     for (delivery, next) in decided {
-        let settlement = carry_out(context, &delivery, next, now).await;
+        let route = route(context, &delivery);
+        let next = route.judged(next, delivery.event.received_at, now);
+        let settlement = carry_out(context, &route, &delivery, next, now).await;
         match &settlement {
             Settlement::Delivered { .. } => {
                 context.metrics.count(Counted::Delivered, 1);

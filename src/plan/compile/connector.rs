@@ -12,7 +12,7 @@ use super::{
     super::{ConnectorPlan, SloPlan},
     auth,
     context::Context,
-    destination, events, fixed, library, test, vars, verify,
+    destination, events, fixed, library, rollout, test, vars, verify,
 };
 use crate::{
     definition::{
@@ -76,6 +76,7 @@ pub(super) fn compile(
     test::check_all(context, path, whole);
     check_aliases(context, whole);
 
+    let rollout = rollout::compile(context, whole);
     let is_complete = is_complete(context, whole, vars.missing.as_deref());
     let text = |given: &Given<Prose>, other: &Given<Prose>| {
         given.or(other).value().map(|prose| prose.0.clone())
@@ -111,6 +112,7 @@ pub(super) fn compile(
             .map(|plan| (Arc::clone(&plan.name), Arc::new(plan)))
             .collect::<BTreeMap<_, _>>(),
         slo: slo(own.slo.or(&whole.body.slo)).map(Box::new),
+        rollout,
     };
     Some(Compiled { plan, is_complete })
 }

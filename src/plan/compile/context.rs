@@ -412,7 +412,7 @@ impl<'a> Context<'a> {
         findings.iter().filter_map(|finding| self.diagnostic(finding)).collect()
     }
 
-    fn span(&self, at: Loc) -> Span {
+    pub fn span(&self, at: Loc) -> Span {
         let file = &self.files[usize::from(at.file).min(self.files.len() - 1)].source;
         Span { file: Arc::clone(file), range: at.start as usize..at.end as usize }
     }
@@ -458,6 +458,8 @@ impl<'a> Context<'a> {
             secrets: secrets.into_iter().map(|(name, at)| (name, self.span(at))).collect(),
             routes: self.routes.iter().map(|(route, at)| (route.clone(), self.span(*at))).collect(),
             inputs: self.inputs,
+            variant_of: None,
+            is_variant: false,
         }
     }
 }

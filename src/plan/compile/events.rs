@@ -82,7 +82,10 @@ fn compile(
 ) -> Option<StreamPlan> {
     let def = &stream.value;
     let path = format!("stream.{name}");
-    if def.webhook.is_absent() && def.poll.is_absent() {
+    // A variant's events come in by its original's webhooks and polls.
+    let rollout = whole.own.rollout.or(&whole.body.rollout).value();
+    let is_variant = rollout.is_some_and(|rollout| !rollout.of.is_absent());
+    if def.webhook.is_absent() && def.poll.is_absent() && !is_variant {
         context
             .error(
                 codes::NO_SOURCE,

@@ -14,7 +14,7 @@ use super::{
     lint::{Levels, Subject, literal_secrets},
 };
 use crate::{
-    definition::{self, connector::ConnectorDef},
+    definition::{self, connector::ConnectorDef, rollout::ModeDef, table::Given},
     diagnostic::{Diagnostic, Severity, SourceFile, Span, codes},
     world::Secret,
 };
@@ -37,6 +37,7 @@ mod on;
 mod page;
 mod poll;
 mod reconcile;
+mod rollout;
 mod schedule;
 mod schema;
 mod set;
@@ -45,6 +46,7 @@ mod sites;
 mod test;
 mod up;
 mod url;
+mod variants;
 mod vars;
 mod verdict;
 mod verify;
@@ -97,6 +99,10 @@ pub struct CompiledFile {
     pub secrets: Vec<(String, Span)>,
     /// The paths of its webhooks, and where each stands.
     pub routes: Vec<(String, Span)>,
+    /// The connector whose events it gets, and where that is named.
+    pub variant_of: Option<(Arc<str>, Span)>,
+    /// Whether it is meant to be a variant, also where the file does not compile: it claims no path.
+    pub is_variant: bool,
 }
 
 impl CompiledFile {
@@ -211,8 +217,14 @@ fn read_with(root: &Path, path: &Path, sources: &dyn Sources, lints: &Levels) ->
     let plan = compiled.map(|compiled| Arc::new(compiled.plan));
     let runs = plan.clone().filter(|_| is_complete);
     let texts = context.shown();
+    let rollout =
+        own.definition.rollout.or(base.as_ref().map_or(&Given::Absent, |b| &b.definition.rollout));
+    let of = rollout.value().and_then(|rollout| rollout.of.get());
+    let mode = rollout.value().and_then(|rollout| rollout.mode.value());
+    let is_variant = of.is_some() || matches!(mode, Some(ModeDef::Shadow | ModeDef::Canary));
+    let variant_of = of.map(|of| (Arc::from(of.value.0.as_str()), context.span(of.at)));
     Written {
-        compiled: context.finish(path, name, runs),
+        compiled: CompiledFile { variant_of, is_variant, ..context.finish(path, name, runs) },
         plan,
         own: own.definition,
         base: base.map(|base| base.definition),
@@ -269,6 +281,8 @@ fn unreadable(path: &Path) -> Written {
         inputs: vec![path.to_owned()],
         secrets: Vec::new(),
         routes: Vec::new(),
+        variant_of: None,
+        is_variant: false,
     };
     Written {
         own: ConnectorDef::default(),

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use super::CompiledFile;
+use super::{CompiledFile, variants};
 use crate::diagnostic::{Diagnostic, Severity, Span, codes};
 
-/// Two connectors of one name, two connectors that claim one webhook path. The finding stands at
-/// the later file, in the order given, and points to the earlier one.
+/// Two connectors of one name, two connectors that claim one webhook path (the finding stands at the
+/// later file, in the order given, and points to the earlier one), variants without their originals.
 pub fn check_set(files: &[&CompiledFile]) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     let mut names: HashMap<&str, &Span> = HashMap::new();
@@ -21,9 +21,10 @@ pub fn check_set(files: &[&CompiledFile]) -> Vec<Diagnostic> {
     }
     let mut routes: HashMap<&str, (usize, &Span)> = HashMap::new();
     for (index, file) in files.iter().enumerate() {
-        // A connector that runs only through `use` serves no path.
-        let serves =
+        // A connector that runs only through `use` serves no path, nor does a variant.
+        let may_serve =
             file.plan.is_some() || file.diagnostics.iter().any(|d| d.severity == Severity::Error);
+        let serves = may_serve && !file.is_variant;
         for (path, span) in file.routes.iter().filter(|_| serves) {
             match routes.get(path.as_str()) {
                 Some((first, _)) if *first == index => {}
@@ -34,6 +35,7 @@ pub fn check_set(files: &[&CompiledFile]) -> Vec<Diagnostic> {
             }
         }
     }
+    diagnostics.extend(variants::check(files));
     diagnostics
 }
 

@@ -205,6 +205,7 @@ async fn a_read_only_disk_refuses_letters_too_and_recovers() {
         message: "no".into(),
         attempts: 1,
         status: None,
+        variant: None,
     };
     rig.disk.set(Faults { read_only: true, ..Faults::default() });
     assert!(rig.bus.bury(letter.clone()).await.is_err());

@@ -170,6 +170,7 @@ impl Pair {
             message: format!("no {key}"),
             attempts: u32::from(key),
             status: None,
+            variant: key.is_multiple_of(2).then(|| "next".into()),
         }
     }
 

@@ -139,6 +139,7 @@ impl Shop {
             destinations: std::collections::BTreeMap::new(),
             auths: auth.iter().map(|it| (it.name.clone(), Arc::new(it.clone()))).collect(),
             slo: None,
+            rollout: tenon::plan::RolloutPlan::default(),
         };
         let plan = DestinationPlan {
             name: http.name.into(),

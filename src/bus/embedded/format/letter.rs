@@ -1,8 +1,9 @@
 //! A dead letter, and the note that one was discarded. Both stand in the dead letters' own journal.
 //!
 //! Layout of a letter: number (u64) · when it died (i64, ms) · attempts (uint) · status (u16, 0 for
-//! none) · destination (text) · reason (text) · message (text) · the event, to the end. A later
-//! letter with the same number replaces the former. Layout of a discard: number (u64).
+//! none; its highest bit says that there is a variant) · destination (text) · reason (text) · message
+//! (text) · variant (text, where there is one) · the event, to the end. A later letter with the same
+//! number replaces the former. Layout of a discard: number (u64).
 //!
 //! Stable within [`FORMAT_VERSION`](super::FORMAT_VERSION) 1.
 
@@ -18,15 +19,23 @@ use crate::{
     world::Timestamp,
 };
 
+/// No HTTP status is as large: letters without it are as they were before there were variants.
+const HAS_VARIANT: u16 = 0x8000;
+
 /// Appends a letter to `out`.
 pub(in crate::bus) fn encode(id: DeadId, letter: &DeadLetter, out: &mut Vec<u8>) {
     out.extend_from_slice(&id.0.to_le_bytes());
     out.extend_from_slice(&letter.died_at.0.to_le_bytes());
     put_uint(out, u64::from(letter.attempts));
-    out.extend_from_slice(&letter.status.unwrap_or(0).to_le_bytes());
+    let flag = if letter.variant.is_some() { HAS_VARIANT } else { 0 };
+    let status = letter.status.unwrap_or(0) & !HAS_VARIANT;
+    out.extend_from_slice(&(status | flag).to_le_bytes());
     put_text(out, &letter.destination);
     put_text(out, &letter.reason);
     put_text(out, &letter.message);
+    if let Some(variant) = &letter.variant {
+        put_text(out, variant);
+    }
     event::encode(&letter.event, out);
 }
 
@@ -36,12 +45,15 @@ pub(in crate::bus) fn decode(bytes: &[u8]) -> Result<(DeadId, DeadLetter), Malfo
     let id = DeadId(reader.u64()?);
     let died_at = Timestamp(reader.i64()?);
     let attempts = reader.small()?;
-    let status = Some(reader.u16()?).filter(|s| *s != 0);
+    let status_and_flag = reader.u16()?;
+    let status = Some(status_and_flag & !HAS_VARIANT).filter(|s| *s != 0);
     let destination = reader.text()?.into();
     let reason = reader.text()?.to_owned();
     let message = reader.text()?.to_owned();
+    let has_variant = status_and_flag & HAS_VARIANT != 0;
+    let variant = if has_variant { Some(reader.text()?.into()) } else { None };
     let event = Arc::new(EventRef::decode(reader.rest())?.to_event());
-    Ok((id, DeadLetter { event, destination, died_at, reason, message, attempts, status }))
+    Ok((id, DeadLetter { event, destination, died_at, reason, message, attempts, status, variant }))
 }
 
 /// Appends a discard to `out`.
@@ -73,7 +85,8 @@ mod tests {
             died_at in any::<i64>(),
             texts in ("[a-z]{1,6}", "[a-z_]{1,9}", ".{0,30}"),
             attempts in any::<u32>(),
-            status in prop::option::of(1..u16::MAX),
+            status in prop::option::of(1..HAS_VARIANT),
+            variant in prop::option::of("[a-z-]{1,9}"),
         ) {
             let letter = DeadLetter {
                 event: Arc::new(event),
@@ -83,6 +96,7 @@ mod tests {
                 message: texts.2,
                 attempts,
                 status,
+                variant: variant.map(Into::into),
             };
             let mut bytes = Vec::new();
             encode(DeadId(id), &letter, &mut bytes);
