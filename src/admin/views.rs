@@ -115,6 +115,7 @@ mod tests {
             ),
             with: None,
             traceparent: None,
+            replayed: None,
         }
     }
 

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     auth::{AuthError, Authenticator, Carried},
     egress::{Answer, Egress, EgressError, ExchangeLimits, retry_after, spent_until},
-    event::{Event, Record, idempotency_key},
+    event::{Event, Record},
     map::{Env, EvalError, Expr, Tree},
     plan::{AuthPlan, ConnectorPlan, DestinationKind, DestinationPlan},
     world::{Timestamp, World},
@@ -222,7 +222,7 @@ impl Http {
                 headers.insert(name, value);
             }
         };
-        add(IDEMPOTENCY_KEY, &idempotency_key(event.id, &self.name));
+        add(IDEMPOTENCY_KEY, &event.idempotency_key(&self.name));
         add(EVENT_ID, &event.id.to_string());
         if let Some(traceparent) = &event.traceparent {
             add(TRACEPARENT, traceparent);

@@ -206,6 +206,8 @@ impl Connector {
     fn lanes(&self, shared: &Arc<Shared>) -> Vec<Arc<LaneContext>> {
         let metrics = shared.metrics.connector(&self.plan.name);
         let env = environment(shared, &self.plan);
+        let promised = self.plan.slo.as_ref();
+        let objective = promised.map(|_| shared.objectives.of(&*shared.bus, &self.plan.name));
         let mut lanes = Vec::new();
         for stream in &self.plan.streams {
             for destination in &self.destinations {
@@ -229,6 +231,8 @@ impl Connector {
                     tenants: Arc::clone(&shared.tenants),
                     in_hand: Arc::clone(&shared.in_hand),
                     env: env.clone(),
+                    objective: objective.clone(),
+                    replays: Arc::clone(&shared.ended),
                 }));
             }
         }

@@ -86,6 +86,9 @@ impl Solo {
             told,
             tenants,
             in_hand,
+            replays: super::replay::Jobs::default(),
+            ended: Arc::default(),
+            objectives: super::objectives::Objectives::default(),
         };
         let connector = Connector::build(&shared, &plan, 1)?;
         let routes = shared.server.change_routes(&[], &[Arc::clone(&plan)]);

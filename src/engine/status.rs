@@ -14,7 +14,7 @@ use super::{
 use crate::{
     bus::Backlog,
     ingest::poll::{Journey, Waiting, cursor_key, cursor_text, journey_key, waiting},
-    observe::StreamMetrics,
+    observe::{StreamMetrics, slo::Kept},
     plan::DestinationKind,
     world::Timestamp,
 };
@@ -64,6 +64,9 @@ pub struct ConnectorStatus {
     pub streams: Vec<StreamStatus>,
     /// Its destinations.
     pub destinations: Vec<DestinationStatus>,
+    /// How what `[slo]` promises is kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slo: Vec<Kept>,
 }
 
 /// One stream at a glance.
@@ -278,6 +281,9 @@ impl Engine {
             problem,
             streams,
             destinations,
+            slo: plan.slo.as_ref().map_or_else(Vec::new, |promised| {
+                self.shared.objectives.kept(&plan.name, promised, self.now())
+            }),
         }
     }
 

@@ -25,6 +25,7 @@ mod new;
 mod poll;
 mod reconcile;
 mod recording;
+mod replay;
 mod state;
 mod storm;
 mod support;
