@@ -82,6 +82,7 @@ fn event(number: u64, now: Timestamp, body: &Bytes, to: &[Arc<str>]) -> NewEvent
         record: Record::from_bytes(body.clone()),
         with: None,
         traceparent: None,
+        replayed: None,
     };
     NewEvent { event: Arc::new(event), claim: Claim::Window(Duration::from_hours(168)) }
 }

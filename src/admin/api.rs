@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use crate::{
     engine::{
-        BackfillStatus, FlagStatus, KeptVersion, ReplayReport, ReplayRequest, RolloutEntry,
-        RolloutStatus, Status,
+        Against, BackfillStatus, FlagStatus, KeptVersion, ReplayReport, ReplayRequest,
+        ReplayStatus, RolloutEntry, RolloutStatus, Status,
     },
     ingest::poll::state::{StateExport, StreamState},
     world::Timestamp,
@@ -202,7 +202,7 @@ impl DeadFilter {
     }
 }
 
-/// `POST /api/v1/dlq/replay` and `POST /api/v1/dlq/discard`.
+/// `POST /api/v1/dlq/discard`. Many are replayed by `POST /api/v1/replays`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BulkRequest {
@@ -244,7 +244,7 @@ impl BulkRequest {
 pub struct BulkReport {
     /// Letters that match the filter, beyond the limit too.
     pub matched: usize,
-    /// The letters that were (dry run: would be) replayed or discarded.
+    /// The letters that were (dry run: would be) discarded; of single ones also replayed.
     pub done: Vec<String>,
     /// The ones that could not be, and why.
     pub failed: Vec<BulkFailure>,
@@ -365,43 +365,22 @@ pub struct Resumed {
     pub resumed: usize,
 }
 
-/// `POST /api/v1/replay`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ReplayBody {
-    /// Events received at or after this time.
-    pub from: Timestamp,
-    /// Events received before this time.
-    pub to: Timestamp,
-    /// Only this connector.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub connector: Option<String>,
-    /// Only this stream.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stream: Option<String>,
-    /// Only to this destination.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub destination: Option<String>,
-    /// Only this key.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
-    /// Map and check, append nothing.
-    #[serde(default)]
-    pub dry_run: bool,
+/// `GET /api/v1/replays`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReplayList {
+    /// All that are known, those that ended included, the newest first.
+    pub replays: Vec<ReplayStatus>,
 }
 
-impl From<ReplayBody> for ReplayRequest {
-    fn from(body: ReplayBody) -> Self {
-        Self {
-            connector: body.connector,
-            stream: body.stream,
-            destination: body.destination,
-            key: body.key,
-            from: body.from,
-            to: body.to,
-            dry_run: body.dry_run,
-        }
-    }
+/// `POST /api/v1/replays/preview`. `POST /api/v1/replays` takes the request alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PreviewBody {
+    /// What would be replayed.
+    pub request: ReplayRequest,
+    /// A version of the connector to compare with, field by field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against: Option<Against>,
 }
 
 /// `GET /api/v1/state`.
@@ -485,7 +464,7 @@ pub struct Cancelled {
     pub cancelled: bool,
 }
 
-/// A line of the answer to `POST /api/v1/replay` (`application/x-ndjson`): any number of
+/// A line of the answer to `POST /api/v1/replays/preview` (`application/x-ndjson`): any number of
 /// `{"progress": n}`, then one `report` or `error`. An answer without such a last line was cut.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -494,7 +473,7 @@ pub enum ReplayLine {
     Progress(u64),
     /// Done.
     Report(ReplayReport),
-    /// Ended before its end; what was appended until then stays.
+    /// Ended before its end.
     Error(Problem),
 }
 
@@ -506,9 +485,8 @@ mod tests {
     fn a_misspelt_filter_is_refused() {
         let text = r#"{"conector": "shop", "all": true}"#;
         assert!(serde_json::from_str::<BulkRequest>(text).is_err());
-        let text =
-            r#"{"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z", "dryrun": true}"#;
-        assert!(serde_json::from_str::<ReplayBody>(text).is_err());
+        let text = r#"{"request": {"dryrun": true}}"#;
+        assert!(serde_json::from_str::<PreviewBody>(text).is_err());
     }
 
     #[test]

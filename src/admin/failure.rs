@@ -3,7 +3,10 @@
 use http::{Method, StatusCode};
 
 use super::{api::Problem, guard::Refusal};
-use crate::{bus::StoreError, engine::BackfillError};
+use crate::{
+    bus::StoreError,
+    engine::{BackfillError, ReplayError},
+};
 
 /// A refusal or failure as it is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +87,17 @@ impl From<BackfillError> for ApiError {
             BackfillError::Unknown(message) => Self::bad_request(message),
             BackfillError::Busy(message) => Self::conflict(message),
             BackfillError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ReplayError> for ApiError {
+    fn from(error: ReplayError) -> Self {
+        match error {
+            ReplayError::Bad(message) => Self::bad_request(message),
+            ReplayError::Unknown(message) => Self::not_found(message),
+            ReplayError::Conflict(message) => Self::conflict(message),
+            ReplayError::Store(error) => error.into(),
         }
     }
 }

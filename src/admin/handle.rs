@@ -13,9 +13,9 @@ use super::{
     api::{
         BackfillBody, BackfillList, BodyView, BulkFailure, BulkReport, BulkRequest, Cancelled,
         DeadFilter, DeadList, Discarded, Empty, Failure, FlagList, ImportBody, Imported,
-        LoginBegin, LoginBegun, LoginFinish, LoginFinished, LoginList, LoginView, ReplayBody,
-        Replayed, ResumeRequest, Resumed, RolloutList, RolloutLog, StateList, StatusView,
-        TraceView, VersionList,
+        LoginBegin, LoginBegun, LoginFinish, LoginFinished, LoginList, LoginView, PreviewBody,
+        ReplayList, Replayed, ResumeRequest, Resumed, RolloutList, RolloutLog, StateList,
+        StatusView, TraceView, VersionList,
     },
     failure::ApiError,
     progress,
@@ -25,7 +25,7 @@ use super::{
 use crate::{
     auth::{LoginState, Redirected},
     bus::{Bus, DeadId, DeadSummary},
-    engine::{Engine, FlagChange, Login, ReloadReport, RollbackRequest},
+    engine::{Engine, FlagChange, Login, ReloadReport, ReplayError, ReplayStatus, RollbackRequest},
     event::{Event, EventId},
     ingest::poll::state,
     world::Secret,
@@ -103,13 +103,16 @@ pub async fn handle(
             let resumed = finished.map_err(ApiError::bad_request)?;
             Ok(json(StatusCode::OK, &LoginFinished { resumed }))
         }
-        Route::Replay => {
-            let request: ReplayBody = parse(body)?;
-            if request.from >= request.to {
-                return Err(ApiError::bad_request("`from` must be before `to`"));
-            }
-            Ok(progress::replay(engine.clone(), request.into(), stop.clone()))
+        Route::Replays => Ok(json(StatusCode::OK, &ReplayList { replays: engine.replays() })),
+        Route::Replay => Ok(json(StatusCode::OK, &engine.replay(parse(body)?).await?)),
+        Route::ReplayPreview => {
+            let PreviewBody { request, against } = parse(body)?;
+            Ok(progress::preview(engine.clone(), request, against, stop.clone()))
         }
+        Route::ReplayShow(id) => replay(engine.replay_status(&id.to_string())),
+        Route::ReplayPause(id) => replay(engine.pause_replay(&id.to_string()).await),
+        Route::ReplayResume(id) => replay(engine.resume_replay(&id.to_string()).await),
+        Route::ReplayCancel(id) => replay(engine.cancel_replay(&id.to_string()).await),
         Route::States { connector, stream } => {
             let streams = engine.poll_states(connector.as_deref(), stream.as_deref());
             Ok(json(StatusCode::OK, &StateList { streams }))
@@ -180,11 +183,15 @@ pub async fn handle(
             }
             Ok(json(StatusCode::OK, &Discarded { id: id.to_string() }))
         }
-        Route::BulkReplay => bulk(engine, parse(body)?, BulkKind::Replay).await,
-        Route::BulkDiscard => bulk(engine, parse(body)?, BulkKind::Discard).await,
+        Route::BulkDiscard => discard(engine, parse(body)?).await,
     }
 }
 
+fn replay(found: Result<ReplayStatus, ReplayError>) -> Result<Response<Body>, ApiError> {
+    Ok(json(StatusCode::OK, &found?))
+}
+
+/// A client that goes away must not leave a reload half done, so it is not this request's own.
 async fn reload(engine: &Arc<Engine>) -> Result<ReloadReport, ApiError> {
     to_its_end(engine, "reload", |engine| async move { engine.reload().await }).await
 }
@@ -254,18 +261,8 @@ async fn dead_replay(engine: &Arc<Engine>, id: DeadId) -> Result<Response<Body>,
     Ok(json(StatusCode::OK, &Replayed { id: id.to_string(), event: event.to_string() }))
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum BulkKind {
-    Replay,
-    Discard,
-}
-
-/// One letter after the other, oldest first, so that a replay keeps the order in which they died.
-async fn bulk(
-    engine: &Arc<Engine>,
-    request: BulkRequest,
-    kind: BulkKind,
-) -> Result<Response<Body>, ApiError> {
+/// One letter after the other, oldest first.
+async fn discard(engine: &Arc<Engine>, request: BulkRequest) -> Result<Response<Body>, ApiError> {
     let filter = request.filter();
     if filter.is_empty() != request.all {
         return Err(ApiError::bad_request(
@@ -286,15 +283,13 @@ async fn bulk(
             report.more = true;
             break;
         }
-        let done = match kind {
-            _ if request.dry_run => Ok(()),
-            BulkKind::Replay => engine.replay_dead(id).await.map(|_| ()),
-            // `false`: somebody else discarded it meanwhile, which is what was asked for.
-            BulkKind::Discard => engine.bus().discard(id).await.map(|_| ()).map_err(|e| e.0),
-        };
+        // `false`: somebody else discarded it meanwhile, which is what was asked for.
+        let done = if request.dry_run { Ok(true) } else { engine.bus().discard(id).await };
         match done {
-            Ok(()) => report.done.push(id.to_string()),
-            Err(message) => report.failed.push(BulkFailure { id: id.to_string(), message }),
+            Ok(_) => report.done.push(id.to_string()),
+            Err(error) => {
+                report.failed.push(BulkFailure { id: id.to_string(), message: error.0 });
+            }
         }
     }
     Ok(json(StatusCode::OK, &report))

@@ -1,7 +1,6 @@
-//! A replay's answer, line by line while it runs.
+//! The answer to a replay's dry run, line by line while it runs.
 //!
-//! The replay lives in the response's body: a client that goes away stops it, and what was appended
-//! until then stays.
+//! The dry run lives in the response's body: a client that goes away stops it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,25 +14,28 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     api::{Problem, ReplayLine},
+    failure::ApiError,
     handle::{Body, with_headers},
 };
 use crate::{
-    engine::{Engine, ReplayReport, ReplayRequest},
+    engine::{Against, Engine, ReplayError, ReplayReport, ReplayRequest},
     world::BoxFuture,
 };
 
 /// How often progress is told at most.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
-/// Begins the replay as the answer is read.
-pub fn replay(
+/// Begins the dry run as the answer is read.
+pub fn preview(
     engine: Arc<Engine>,
     request: ReplayRequest,
+    against: Option<Against>,
     stop: CancellationToken,
 ) -> Response<Body> {
     let (seen, seen_by) = watch::channel(0);
     let work = Box::pin(async move {
-        engine.replay(request, &move |events| _ = seen.send_replace(events)).await
+        let progress = move |events| _ = seen.send_replace(events);
+        engine.preview_replay(request, against.as_ref(), &progress).await
     });
     let lines = lines(work, seen_by, stop);
     let frames = futures_util::StreamExt::map(lines, |line| Ok(Frame::data(to_line(&line))));
@@ -41,7 +43,7 @@ pub fn replay(
     with_headers(StatusCode::OK, "application/x-ndjson", body)
 }
 
-type Work = BoxFuture<'static, Result<ReplayReport, String>>;
+type Work = BoxFuture<'static, Result<ReplayReport, ReplayError>>;
 
 fn lines(
     work: Work,
@@ -56,7 +58,7 @@ fn lines(
                 () = stop.cancelled() => ended("stopping", "the daemon is shutting down"),
                 result = &mut work => match result {
                     Ok(report) => ReplayLine::Report(report),
-                    Err(message) => ended("replay_failed", message),
+                    Err(error) => ReplayLine::Error(ApiError::from(error).problem),
                 },
                 () = tokio::time::sleep(PROGRESS_EVERY) => {
                     // An error says that the work dropped its end, which it does as it ends.
@@ -88,7 +90,10 @@ mod tests {
 
     use super::*;
 
-    fn scripted(steps: u64, result: Result<ReplayReport, String>) -> (Work, watch::Receiver<u64>) {
+    fn scripted(
+        steps: u64,
+        result: Result<ReplayReport, ReplayError>,
+    ) -> (Work, watch::Receiver<u64>) {
         let (seen, seen_by) = watch::channel(0);
         let work = Box::pin(async move {
             for step in 1..=steps {
@@ -102,7 +107,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn progress_is_throttled_and_the_report_is_last() {
-        let report = ReplayReport { matched: 5000, replayed: 5000, ..ReplayReport::default() };
+        let report = ReplayReport { matched: 5000, ..ReplayReport::default() };
         let (work, seen_by) = scripted(5, Ok(report.clone()));
         let told: Vec<_> = lines(work, seen_by, CancellationToken::new()).collect().await;
         let expected =
@@ -112,9 +117,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn failure_and_shutdown_are_told_as_the_last_line() {
-        let (work, seen_by) = scripted(0, Err("the journal cannot be read".to_owned()));
+        let (work, seen_by) =
+            scripted(0, Err(ReplayError::Bad("`from` must be before `to`".to_owned())));
         let told: Vec<_> = lines(work, seen_by, CancellationToken::new()).collect().await;
-        assert_eq!(told, [ended("replay_failed", "the journal cannot be read")]);
+        assert_eq!(told, [ended("bad_request", "`from` must be before `to`")]);
 
         let (work, seen_by) = scripted(5, Ok(ReplayReport::default()));
         let stop = CancellationToken::new();

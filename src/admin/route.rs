@@ -3,7 +3,10 @@
 use http::Method;
 
 use super::{api::DeadFilter, failure::ApiError};
-use crate::{bus::DeadId, event::EventId};
+use crate::{
+    bus::DeadId,
+    event::{EventId, ReplayId},
+};
 
 /// Dead letters listed where no limit is given.
 const DEFAULT_LIST_LIMIT: usize = 100;
@@ -23,8 +26,20 @@ pub enum Route {
     Status,
     /// `POST /api/v1/reload`
     Reload,
-    /// `POST /api/v1/replay`
+    /// `GET /api/v1/replays`
+    Replays,
+    /// `POST /api/v1/replays`
     Replay,
+    /// `POST /api/v1/replays/preview`
+    ReplayPreview,
+    /// `GET /api/v1/replays/{id}`
+    ReplayShow(ReplayId),
+    /// `POST /api/v1/replays/{id}/pause`
+    ReplayPause(ReplayId),
+    /// `POST /api/v1/replays/{id}/resume`
+    ReplayResume(ReplayId),
+    /// `POST /api/v1/replays/{id}/cancel`
+    ReplayCancel(ReplayId),
     /// `POST /api/v1/resume`
     Resume,
     /// `GET /api/v1/state`
@@ -105,8 +120,6 @@ pub enum Route {
     DeadReplay(DeadId),
     /// `DELETE /api/v1/dlq/{id}`
     DeadDiscard(DeadId),
-    /// `POST /api/v1/dlq/replay`
-    BulkReplay,
     /// `POST /api/v1/dlq/discard`
     BulkDiscard,
 }
@@ -133,7 +146,20 @@ fn api_route(method: &Method, rest: &str, query: &mut Query) -> Result<Route, Ap
     match segments.as_slice() {
         ["status"] => only(method, &Method::GET, Route::Status),
         ["reload"] => only(method, &Method::POST, Route::Reload),
-        ["replay"] => only(method, &Method::POST, Route::Replay),
+        ["replays"] if *method == Method::POST => Ok(Route::Replay),
+        ["replays"] => only(method, &Method::GET, Route::Replays),
+        ["replays", "preview"] => only(method, &Method::POST, Route::ReplayPreview),
+        ["replays", id] => only(method, &Method::GET, Route::ReplayShow(replay_id(id)?)),
+        ["replays", id, verb] => {
+            let id = replay_id(id)?;
+            let route = match *verb {
+                "pause" => Route::ReplayPause(id),
+                "resume" => Route::ReplayResume(id),
+                "cancel" => Route::ReplayCancel(id),
+                _ => return Err(no_route(&format!("/api/v1/{rest}"))),
+            };
+            only(method, &Method::POST, route)
+        }
         ["resume"] => only(method, &Method::POST, Route::Resume),
         ["state"] => {
             let (connector, stream) = (query.take("connector"), query.take("stream"));
@@ -181,7 +207,6 @@ fn api_route(method: &Method, rest: &str, query: &mut Query) -> Result<Route, Ap
             let limit = query.limit()?;
             only(method, &Method::GET, Route::DeadList { filter, limit })
         }
-        ["dlq", "replay"] => only(method, &Method::POST, Route::BulkReplay),
         ["dlq", "discard"] => only(method, &Method::POST, Route::BulkDiscard),
         ["dlq", id] if *method == Method::DELETE => Ok(Route::DeadDiscard(dead_id(id)?)),
         ["dlq", id] => {
@@ -208,6 +233,10 @@ fn no_route(path: &str) -> ApiError {
 
 fn not_an_id(what: &str, prefix: &str, text: &str) -> ApiError {
     ApiError::bad_request(format!("`{text}` is no {what}'s id: expected `{prefix}…`"))
+}
+
+fn replay_id(text: &str) -> Result<ReplayId, ApiError> {
+    text.parse().map_err(|_| not_an_id("replay", "rp_", text))
 }
 
 fn dead_id(text: &str) -> Result<DeadId, ApiError> {
@@ -275,13 +304,20 @@ mod tests {
     #[test]
     fn every_route_is_found() {
         let id = EventId([7; 16]);
+        let replay = ReplayId::new(crate::world::Timestamp(1_795_341_600_000), 7);
         let table = [
             (Method::GET, "/healthz".to_owned(), Route::Health),
             (Method::HEAD, "/readyz".to_owned(), Route::Ready),
             (Method::GET, "/metrics".to_owned(), Route::Metrics),
             (Method::GET, "/api/v1/status".to_owned(), Route::Status),
             (Method::POST, "/api/v1/reload".to_owned(), Route::Reload),
-            (Method::POST, "/api/v1/replay".to_owned(), Route::Replay),
+            (Method::GET, "/api/v1/replays".to_owned(), Route::Replays),
+            (Method::POST, "/api/v1/replays".to_owned(), Route::Replay),
+            (Method::POST, "/api/v1/replays/preview".to_owned(), Route::ReplayPreview),
+            (Method::GET, format!("/api/v1/replays/{replay}"), Route::ReplayShow(replay)),
+            (Method::POST, format!("/api/v1/replays/{replay}/pause"), Route::ReplayPause(replay)),
+            (Method::POST, format!("/api/v1/replays/{replay}/resume"), Route::ReplayResume(replay)),
+            (Method::POST, format!("/api/v1/replays/{replay}/cancel"), Route::ReplayCancel(replay)),
             (Method::POST, "/api/v1/resume".to_owned(), Route::Resume),
             (
                 Method::GET,
@@ -340,7 +376,6 @@ mod tests {
             ),
             (Method::POST, "/api/v1/dlq/3/replay".to_owned(), Route::DeadReplay(DeadId(3))),
             (Method::DELETE, "/api/v1/dlq/dl_3".to_owned(), Route::DeadDiscard(DeadId(3))),
-            (Method::POST, "/api/v1/dlq/replay".to_owned(), Route::BulkReplay),
             (Method::POST, "/api/v1/dlq/discard".to_owned(), Route::BulkDiscard),
         ];
         for (method, target, expected) in table {
@@ -355,6 +390,7 @@ mod tests {
             (Method::GET, "/api/v1/dlq/1/2/3", 404, "there is no `/api/v1/dlq/1/2/3` here"),
             (Method::GET, "/api/v1/reload", 405, "GET is not possible here, POST is"),
             (Method::GET, "/api/v1/events/17", 400, "`17` is no event's id: expected `evt_…`"),
+            (Method::GET, "/api/v1/replays/7", 400, "`7` is no replay's id: expected `rp_…`"),
             (Method::GET, "/api/v1/dlq/x", 400, "`x` is no dead letter's id: expected `dl_…`"),
             (
                 Method::GET,

@@ -139,8 +139,10 @@ impl Admin {
         let (parts, body) = request.into_parts();
         guard::check(&parts, self.own)?;
         let route = route::route(&parts.method, parts.uri.path(), parts.uri.query())?;
-        let limit_bytes =
-            if route == route::Route::StateImport { MAX_IMPORT_BYTES } else { MAX_BODY_BYTES };
+        let limit_bytes = match route {
+            route::Route::StateImport | route::Route::ReplayPreview => MAX_IMPORT_BYTES,
+            _ => MAX_BODY_BYTES,
+        };
         let body = whole(body, limit_bytes).await?;
         if !is_json(&parts.headers, &body) {
             return Err(ApiError::not_json());

@@ -117,6 +117,7 @@ mod tests {
             ),
             with: None,
             traceparent: None,
+            replayed: None,
         }
     }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{
     Accepted, Append, AppendError, Backlog, Bus, BusHealth, DeadId, DeadLetter, DeadSummary,
-    Delivery, HistoryPage, LaneId, LaneOptions, NewEvent, Seq, Settlement, Steer, StoreError,
-    TenantBacklog, Trace, write_state,
+    Delivery, Endings, HistoryPage, LaneId, LaneOptions, NewEvent, Seq, Settlement, Steer,
+    StoreError, TenantBacklog, Trace, write_state,
 };
 use crate::{
     event::{EventId, Lane},
@@ -116,6 +116,10 @@ impl Bus for Aside {
         self.inner.newest(lane, key)
     }
 
+    fn newest_of(&self, lane: &Lane, key: &str) -> Option<i64> {
+        self.inner.newest_of(lane, key)
+    }
+
     fn backlog(&self) -> Vec<Backlog> {
         self.inner.backlog()
     }
@@ -134,6 +138,14 @@ impl Bus for Aside {
 
     fn discard(&self, id: DeadId) -> BoxFuture<'_, Result<bool, StoreError>> {
         self.inner.discard(id)
+    }
+
+    fn discard_if(
+        &self,
+        id: DeadId,
+        died_at: Timestamp,
+    ) -> BoxFuture<'_, Result<bool, StoreError>> {
+        self.inner.discard_if(id, died_at)
     }
 
     fn state(&self, key: &str) -> Option<Vec<u8>> {
@@ -173,6 +185,10 @@ impl Bus for Aside {
 
     fn trace(&self, id: EventId) -> Result<Vec<Trace>, StoreError> {
         self.inner.trace(id)
+    }
+
+    fn endings(&self, asked: &mut Endings, after: Option<Seq>) -> Result<Option<Seq>, StoreError> {
+        self.inner.endings(asked, after)
     }
 
     fn health(&self) -> BusHealth {

@@ -8,11 +8,11 @@ use std::{sync::Arc, time::Duration};
 use futures_util::FutureExt;
 
 use super::{
-    Accepted, Append, AppendError, Bus, Claim, DeadLetter, Delivery, LaneId, LaneOptions, NewEvent,
-    Seq, Settlement, Steer,
+    Accepted, Append, AppendError, Bus, Claim, DeadLetter, Delivery, Ending, Endings, LaneId,
+    LaneOptions, NewEvent, Seq, Settlement, Steer, document_hash,
 };
 use crate::{
-    event::{Event, EventId, Lane, Origin, Record},
+    event::{Event, EventId, Lane, Origin, Record, ReplayId, Replayed},
     plan::Order,
     world::{BoxFuture, Clock, Timestamp},
 };
@@ -49,6 +49,7 @@ pub const CHECKS: &[Check] = &[
     ("dead letters are kept, replaced and discarded", |s| Box::pin(dead_letters(s))),
     ("history pages by time", |s| Box::pin(history(s))),
     ("a trace tells all steps", |s| Box::pin(trace(s))),
+    ("what became of many is known at once, the latest run first of all", |s| Box::pin(endings(s))),
     ("a closed bus refuses", |s| Box::pin(closing(s))),
 ];
 
@@ -71,6 +72,7 @@ pub fn event(key: &str, revision: &str, received_at: Timestamp) -> Event {
         record: Record::from_bytes(format!(r#"{{"key":"{key}"}}"#).into_bytes().into()),
         with: None,
         traceparent: None,
+        replayed: None,
     }
 }
 
@@ -85,7 +87,8 @@ pub fn lane(destination: &str) -> Lane {
 }
 
 /// How an attempt that the destination took ends.
-pub const DELIVERED: Settlement = Settlement::Delivered { attempts: 1, status: Some(200) };
+pub const DELIVERED: Settlement =
+    Settlement::Delivered { attempts: 1, status: Some(200), sent: None };
 
 impl Subject {
     fn event(&self, key: &str, revision: &str) -> NewEvent {
@@ -482,7 +485,9 @@ async fn dead_letters(subject: &Subject) {
     assert_eq!((listed[0].event, &listed[0].lane), (replaced.event.id, &lane("erp")));
     assert_eq!((listed[0].died_at, &*listed[0].reason), (replaced.died_at, "rejected"));
     assert_eq!(listed[0].variant.as_deref(), Some("next"));
-    assert_eq!(bus.discard(a).await, Ok(true));
+    let other = replaced.died_at.plus(Duration::from_millis(1));
+    assert_eq!(bus.discard_if(a, other).await, Ok(false), "one that died later stays");
+    assert_eq!(bus.discard_if(a, replaced.died_at).await, Ok(true));
     assert_eq!(bus.discard(a).await, Ok(false));
     assert_eq!(bus.dead_letter(a), Ok(None));
     assert_eq!(bus.health().dead_letters, 1);
@@ -532,7 +537,11 @@ async fn trace(subject: &Subject) {
     };
     bus.settle(erp, taken[0].seq, again);
     let taken = bus.take(erp, 1).await;
-    bus.settle(erp, taken[0].seq, Settlement::Delivered { attempts: 2, status: Some(201) });
+    bus.settle(
+        erp,
+        taken[0].seq,
+        Settlement::Delivered { attempts: 2, status: Some(201), sent: None },
+    );
     let replay = NewEvent { claim: Claim::None, ..subject.event("a", "1") };
     subject.append(vec![replay]).await;
 
@@ -549,6 +558,70 @@ async fn trace(subject: &Subject) {
     assert_eq!((traces[0].seq, &traces[0].event), (taken[0].seq, &taken[0].event));
     let unknown = bus.trace(EventId::derive("shop", "orders", "zzz", "1"));
     assert_eq!(unknown, Ok(Vec::new()));
+}
+
+async fn endings(subject: &Subject) {
+    let bus = &subject.bus;
+    let (erp, crm) = (subject.open("erp", false), subject.open("crm", false));
+    let mut events = Vec::new();
+    for key in ["a", "b", "c", "d", "e"] {
+        let mut event = event(key, "1", subject.clock.now());
+        event.to.push("crm".into());
+        events.push(event);
+    }
+    subject.append(events.iter().cloned().map(claimed).collect()).await;
+    let sent = Some(document_hash(b"{}"));
+    let delivered = Settlement::Delivered { attempts: 1, status: None, sent };
+    let dead = Settlement::Dead { reason: "rejected".into() };
+    let now = subject.clock.now();
+    let retry = Settlement::Retry {
+        due: now.plus(WINDOW),
+        attempts: 1,
+        first_attempt_at: now,
+        error: String::new(),
+    };
+    let ends = [&delivered, &dead, &dead, &Settlement::Superseded { by: None }, &retry];
+    for (taken, settlement) in bus.take(erp, 5).await.into_iter().zip(ends) {
+        bus.settle(erp, taken.seq, settlement.clone());
+    }
+    let taken = bus.take(crm, 1).await;
+    bus.settle(crm, taken[0].seq, DELIVERED);
+    // A replay's copies of the two that died: the first is delivered, the second is on its way.
+    for event in &events[1..3] {
+        let mut copy = event.clone();
+        copy.to = vec!["erp".into()];
+        let by = ReplayId::new(now, 7);
+        copy.replayed = Some(Replayed { by, keys: None });
+        subject.append(vec![NewEvent { event: Arc::new(copy), claim: Claim::None }]).await;
+    }
+    let taken = bus.take(erp, 1).await;
+    assert!(taken[0].event.replayed.is_some());
+    bus.settle(erp, taken[0].seq, delivered.clone());
+
+    let page = bus.history(Timestamp(0), Timestamp(i64::MAX), None).expect("history is read");
+    let mut asked = Endings::default();
+    for (seq, event) in page.events.iter().filter(|(_, event)| event.replayed.is_none()) {
+        asked.ask(*seq, event);
+    }
+    assert_eq!(asked.len(), 5);
+    let mut after = None;
+    loop {
+        after = bus.endings(&mut asked, after).expect("endings are read");
+        if after.is_none() {
+            break;
+        }
+    }
+    let words = |destination: &str| -> Vec<&str> {
+        let word = |event: &Event| asked.of(event.id, destination).map_or("", Ending::word);
+        events.iter().map(word).collect()
+    };
+    assert_eq!(words("erp"), ["delivered", "delivered", "pending", "superseded", "pending"]);
+    assert_eq!(words("crm"), ["delivered", "pending", "pending", "pending", "pending"]);
+    assert_eq!(asked.of(events[0].id, "erp"), Some(&Ending::Delivered { sent }));
+    assert_eq!(asked.of(events[0].id, "crm"), Some(&Ending::Delivered { sent: None }));
+    assert_eq!(asked.of(events[0].id, "pim"), None);
+    let name = lane("erp");
+    assert_eq!((bus.newest_of(&name, "a"), bus.newest_of(&name, "d")), (Some(1), None));
 }
 
 async fn closing(subject: &Subject) {

@@ -14,9 +14,9 @@ use parking_lot::Mutex;
 
 use super::{
     Accepted, Append, AppendError, Backlog, Bus, BusHealth, Claim, DeadId, DeadLetter, DeadSummary,
-    Delivery, HISTORY_PAGE_EVENTS, HistoryPage, LaneId, LaneOptions, NewEvent, Seq, Settlement,
-    Steer, Step, StoreError, TenantBacklog, Trace,
-    lanes::{FlowRef, Lanes, key_hash, revision_slot},
+    Delivery, Endings, HISTORY_PAGE_EVENTS, HistoryPage, LaneId, LaneOptions, NewEvent, Seq,
+    Settlement, Steer, Step, StoreError, TenantBacklog, Trace,
+    lanes::{FlowRef, Lanes, key_hash, lane_hash, revision_slot},
     steps, summary,
 };
 use crate::{
@@ -41,6 +41,7 @@ struct Stored {
     event: Arc<Event>,
     open_lanes: usize,
     steps: Vec<Step>,
+    endings: Vec<(Arc<str>, Settlement, Timestamp)>,
 }
 
 #[derive(Default)]
@@ -143,7 +144,7 @@ impl Inner {
         self.by_id.entry(event.id).or_default().push(seq);
         let steps = vec![steps::accepted(&event)];
         let open_lanes = event.to.len();
-        self.events.insert(seq, Stored { event, open_lanes, steps });
+        self.events.insert(seq, Stored { event, open_lanes, steps, endings: Vec::new() });
         if open_lanes == 0 {
             self.retire(seq);
         }
@@ -248,6 +249,7 @@ impl Inner {
         let step = steps::settled(&stored.event, settlement, &name.destination, now);
         stored.steps.extend(step);
         if ended.terminal {
+            stored.endings.push((Arc::clone(&name.destination), settlement.clone(), now));
             stored.open_lanes = stored.open_lanes.saturating_sub(1);
             if stored.open_lanes == 0 {
                 self.retire(seq.0);
@@ -331,6 +333,11 @@ impl Bus for MemoryBus {
         inner.newest.get(&slot).copied()
     }
 
+    fn newest_of(&self, lane: &Lane, key: &str) -> Option<i64> {
+        let slot = revision_slot(lane_hash(lane), key_hash(key));
+        self.inner.lock().newest.get(&slot).copied()
+    }
+
     fn backlog(&self) -> Vec<Backlog> {
         let inner = self.inner.lock();
         let received = |seq: u64| inner.events.get(&seq).map(|s| s.event.received_at);
@@ -374,6 +381,22 @@ impl Bus for MemoryBus {
         let mut inner = self.inner.lock();
         let result = match inner.check() {
             Ok(()) => Ok(inner.dead.remove(&id.0).is_some()),
+            Err(error) => Err(StoreError::from(error)),
+        };
+        Box::pin(std::future::ready(result))
+    }
+
+    fn discard_if(
+        &self,
+        id: DeadId,
+        died_at: Timestamp,
+    ) -> BoxFuture<'_, Result<bool, StoreError>> {
+        let mut inner = self.inner.lock();
+        let result = match inner.check() {
+            Ok(()) => {
+                let meant = inner.dead.get(&id.0).is_some_and(|it| it.died_at == died_at);
+                Ok(meant && inner.dead.remove(&id.0).is_some())
+            }
             Err(error) => Err(StoreError::from(error)),
         };
         Box::pin(std::future::ready(result))
@@ -449,6 +472,23 @@ impl Bus for MemoryBus {
         Ok(traces.collect())
     }
 
+    fn endings(&self, asked: &mut Endings, after: Option<Seq>) -> Result<Option<Seq>, StoreError> {
+        if after.is_some() {
+            return Ok(None);
+        }
+        let inner = self.inner.lock();
+        for id in asked.ids() {
+            for seq in inner.by_id.get(&id).into_iter().flatten() {
+                let Some(stored) = inner.events.get(seq) else { continue };
+                asked.appended(*seq, id, stored.event.to.iter().map(AsRef::as_ref));
+                for (destination, settlement, at) in &stored.endings {
+                    asked.settled(*seq, destination, settlement, *at);
+                }
+            }
+        }
+        Ok(None)
+    }
+
     fn health(&self) -> BusHealth {
         let inner = self.inner.lock();
         BusHealth {
@@ -493,6 +533,7 @@ mod tests {
             record: crate::event::Record::from_value(serde_json::Value::Null),
             with: None,
             traceparent: None,
+            replayed: None,
         };
         NewEvent { event: Arc::new(event), claim: Claim::Window(Duration::from_mins(1)) }
     }

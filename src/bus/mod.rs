@@ -9,12 +9,14 @@
 mod aside;
 pub mod conformance;
 pub mod embedded;
+mod endings;
 mod lanes;
 mod memory;
 mod steps;
 
 pub use aside::Aside;
 pub use embedded::{EmbeddedBus, EmbeddedOptions, OpenError};
+pub use endings::{Ending, Endings, document_hash};
 pub use memory::MemoryBus;
 
 use std::{sync::Arc, time::Duration};
@@ -182,6 +184,8 @@ pub enum Settlement {
         attempts: u32,
         /// HTTP status, where there was one.
         status: Option<u16>,
+        /// The hash of the document that was sent, see [`document_hash`]; a replay's dry run compares.
+        sent: Option<u64>,
     },
     /// A newer revision of the key was delivered before.
     Superseded {
@@ -412,6 +416,9 @@ pub trait Bus: Send + Sync + 'static {
     /// The order (see [`Event::order`]) of the newest revision of `key` delivered in this lane.
     fn newest(&self, lane: LaneId, key: &str) -> Option<i64>;
 
+    /// The same by the lane's name, opened or not: what a replay would find superseded.
+    fn newest_of(&self, lane: &Lane, key: &str) -> Option<i64>;
+
     /// How full each lane is, those without a pipeline included.
     fn backlog(&self) -> Vec<Backlog>;
 
@@ -433,6 +440,22 @@ pub trait Bus: Send + Sync + 'static {
 
     /// Removes a dead letter for good, durably. Whether there was one.
     fn discard(&self, id: DeadId) -> BoxFuture<'_, Result<bool, StoreError>>;
+
+    /// As [`Bus::discard`], but only the letter that died at that time: one that replaced it since, under
+    /// the same name, stays. This one looks first, and leaves a moment in which one may be replaced;
+    /// a bus that can do better does.
+    fn discard_if(
+        &self,
+        id: DeadId,
+        died_at: Timestamp,
+    ) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(async move {
+            match self.dead_letter(id)? {
+                Some(letter) if letter.died_at == died_at => self.discard(id).await,
+                _ => Ok(false),
+            }
+        })
+    }
 
     /// State under a key (cursor, token, flag), as last written.
     fn state(&self, key: &str) -> Option<Vec<u8>>;
@@ -458,6 +481,19 @@ pub trait Bus: Send + Sync + 'static {
 
     /// All there is about an event; several entries where it was replayed.
     fn trace(&self, id: EventId) -> Result<Vec<Trace>, StoreError>;
+
+    /// Finds out what became of the events that are asked about. Reads a bounded part at a time; goes on
+    /// after what the last call gave, until `None`. This one traces event by event, and does not
+    /// know what was sent; a bus that can read its journal in one pass does.
+    fn endings(&self, asked: &mut Endings, after: Option<Seq>) -> Result<Option<Seq>, StoreError> {
+        if after.is_none() {
+            for id in asked.ids() {
+                let traces = self.trace(id)?;
+                asked.traced(id, &traces);
+            }
+        }
+        Ok(None)
+    }
 
     /// How the bus is.
     fn health(&self) -> BusHealth;

@@ -10,9 +10,10 @@ use crate::{
 
 /// The first step: the event became durable.
 pub(super) fn accepted(event: &Event) -> Step {
-    let way = match event.origin {
-        Origin::Webhook => "by webhook",
-        Origin::Poll => "by poll",
+    let way = match (event.replayed, event.origin) {
+        (Some(_), _) => "again, by a replay",
+        (None, Origin::Webhook) => "by webhook",
+        (None, Origin::Poll) => "by poll",
     };
     Step { at: event.received_at, destination: None, what: "accepted".into(), detail: way.into() }
 }
@@ -25,10 +26,10 @@ pub(super) fn settled(
     at: Timestamp,
 ) -> Option<Step> {
     let (what, detail) = match settlement {
-        Settlement::Delivered { attempts, status: Some(status) } => {
+        Settlement::Delivered { attempts, status: Some(status), .. } => {
             ("delivered", format!("attempt {attempts}, status {status}"))
         }
-        Settlement::Delivered { attempts, status: None } => {
+        Settlement::Delivered { attempts, status: None, .. } => {
             ("delivered", format!("attempt {attempts}"))
         }
         Settlement::Superseded { by } => ("superseded", superseded(event, *by)),

@@ -6,6 +6,7 @@ use super::{
     Exit, Outcome, Trouble, block_on,
     client::{Daemon, query},
     render,
+    replay::{How, go, time},
 };
 use crate::{
     admin::{
@@ -15,6 +16,7 @@ use crate::{
         parse_dead_id,
     },
     bus::DeadId,
+    engine::{ReplayRequest, ReplaySource},
     world::{Clock as _, SystemClock},
 };
 
@@ -32,7 +34,7 @@ enum Verb {
     /// Show one dead letter's whole story
     Show(Show),
     /// Deliver dead letters again, through the current map
-    Replay(Bulk),
+    Replay(Replay),
     /// Remove dead letters for good
     Discard(Discard),
 }
@@ -83,6 +85,33 @@ struct Show {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Those that the filters take are one replay: with a pace, and to be listed, paused and resumed by\n\
+                        `tenon replay`. Letters that are named go at once."
+)]
+struct Replay {
+    /// Which (`dl_…`); otherwise those that the filters take
+    #[arg(value_parser = dead_id, conflicts_with_all = ["connector", "stream", "destination", "reason", "all"])]
+    ids: Vec<DeadId>,
+    #[command(flatten)]
+    filter: Filter,
+    /// Only those that died at or after this time
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, conflicts_with = "ids")]
+    from: Option<String>,
+    /// Only those that died before this time
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, conflicts_with = "ids")]
+    to: Option<String>,
+    /// All of them
+    #[arg(long, conflicts_with_all = ["connector", "stream", "destination", "reason"])]
+    all: bool,
+    /// At most so many, oldest first
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    limit: u32,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(Debug, clap::Args)]
 struct Bulk {
     /// Which (`dl_…`); otherwise those that the filters take
     #[arg(value_parser = dead_id, conflicts_with_all = ["connector", "stream", "destination", "reason", "all"])]
@@ -122,12 +151,12 @@ pub fn run(args: Args) -> Outcome {
     match args.verb {
         Verb::List(args) => list(&args),
         Verb::Show(args) => show(&args),
-        Verb::Replay(args) => bulk(&args, Kind::Replay),
+        Verb::Replay(args) => replay(args),
         Verb::Discard(args) => {
             if !args.yes && !args.bulk.dry_run && !is_confirmed(&args.bulk)? {
                 return Err(Trouble::new("nothing was discarded"));
             }
-            bulk(&args.bulk, Kind::Discard)
+            discard(&args.bulk)
         }
     }
 }
@@ -165,6 +194,35 @@ fn show(args: &Show) -> Outcome {
     Ok(Exit::Fine)
 }
 
+fn replay(args: Replay) -> Outcome {
+    let Replay { ids, filter, from, to, all, limit, how } = args;
+    if !ids.is_empty() {
+        let report = block_on(one_by_one(&ids, how.dry_run, &how.daemon, Kind::Replay))?;
+        return told(&report, Kind::Replay, how.json);
+    }
+    let is_timed = from.is_some() || to.is_some();
+    // Until a time only is all there is, up to then.
+    let all = all || is_timed;
+    if !filter.is_any() && !all {
+        return Err(unfiltered());
+    }
+    let bounds = ReplayRequest::default();
+    let Filter { connector, stream, destination, reason } = filter;
+    let request = ReplayRequest {
+        source: ReplaySource::DeadLetters,
+        connector,
+        stream,
+        destination,
+        reason,
+        from: from.map_or(Ok(bounds.from), |from| time(&from))?,
+        to: to.map_or(Ok(SystemClock.now()), |to| time(&to))?,
+        all,
+        limit: limit.into(),
+        ..bounds
+    };
+    go(request, &how, None)
+}
+
 #[derive(Clone, Copy)]
 enum Kind {
     Replay,
@@ -180,29 +238,42 @@ impl Kind {
     }
 }
 
-fn bulk(args: &Bulk, kind: Kind) -> Outcome {
+fn discard(args: &Bulk) -> Outcome {
     let report = block_on(async {
         if args.ids.is_empty() {
-            let path = format!("/api/v1/dlq/{}", kind.word());
-            Ok(args.daemon.post(&path, &request(args)?).await?)
+            Ok(args.daemon.post("/api/v1/dlq/discard", &request(args)?).await?)
         } else {
-            one_by_one(args, kind).await
+            one_by_one(&args.ids, args.dry_run, &args.daemon, Kind::Discard).await
         }
     })?;
-    if args.json {
-        render::json(&report)?;
+    told(&report, Kind::Discard, args.json)
+}
+
+fn told(report: &BulkReport, kind: Kind, json: bool) -> Outcome {
+    if json {
+        render::json(report)?;
     } else {
-        render::text(&render::bulk(&report, kind.word()))?;
+        render::text(&render::bulk(report, kind.word()))?;
     }
     Ok(if report.failed.is_empty() { Exit::Fine } else { Exit::Findings })
 }
 
-fn request(args: &Bulk) -> Result<BulkRequest, Trouble> {
-    let Filter { connector, stream, destination, reason } = &args.filter;
-    let is_filtered = [connector, stream, destination, reason].iter().any(|f| f.is_some());
-    if !is_filtered && !args.all {
-        return Err(Trouble::new("name letters, filter with --connector and so on, or give --all"));
+impl Filter {
+    fn is_any(&self) -> bool {
+        let Self { connector, stream, destination, reason } = self;
+        [connector, stream, destination, reason].iter().any(|filter| filter.is_some())
     }
+}
+
+fn unfiltered() -> Trouble {
+    Trouble::new("name letters, filter with --connector and so on, or give --all")
+}
+
+fn request(args: &Bulk) -> Result<BulkRequest, Trouble> {
+    if !args.filter.is_any() && !args.all {
+        return Err(unfiltered());
+    }
+    let Filter { connector, stream, destination, reason } = &args.filter;
     Ok(BulkRequest {
         connector: connector.clone(),
         stream: stream.clone(),
@@ -215,18 +286,22 @@ fn request(args: &Bulk) -> Result<BulkRequest, Trouble> {
 }
 
 /// A letter that is refused does not stop the ones after it; a daemon that is gone does.
-async fn one_by_one(args: &Bulk, kind: Kind) -> Result<BulkReport, Trouble> {
-    let mut report =
-        BulkReport { matched: args.ids.len(), dry_run: args.dry_run, ..BulkReport::default() };
-    for id in &args.ids {
+async fn one_by_one(
+    ids: &[DeadId],
+    dry_run: bool,
+    daemon: &Daemon,
+    kind: Kind,
+) -> Result<BulkReport, Trouble> {
+    let mut report = BulkReport { matched: ids.len(), dry_run, ..BulkReport::default() };
+    for id in ids {
         let path = format!("/api/v1/dlq/{id}");
         let done = match kind {
-            _ if args.dry_run => args.daemon.get::<DeadView>(&path).await.map(|_| ()),
+            _ if dry_run => daemon.get::<DeadView>(&path).await.map(|_| ()),
             Kind::Replay => {
                 let path = format!("{path}/replay");
-                args.daemon.post::<Replayed>(&path, &Empty {}).await.map(|_| ())
+                daemon.post::<Replayed>(&path, &Empty {}).await.map(|_| ())
             }
-            Kind::Discard => args.daemon.delete::<Discarded>(&path).await.map(|_| ()),
+            Kind::Discard => daemon.delete::<Discarded>(&path).await.map(|_| ()),
         };
         match done {
             Ok(()) => report.done.push(id.to_string()),

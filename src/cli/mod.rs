@@ -4,6 +4,7 @@
 //! files, something that needs attention), 2 usage or I/O, 130 interrupted. A reader that has seen
 //! enough (`tenon status | head`) ends a verb quietly.
 
+mod against;
 mod auth;
 mod backfill;
 mod changelog;

@@ -3,7 +3,6 @@
 //! stored or sent.
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -23,7 +22,7 @@ use crate::{
     event::{Origin, Record},
     ingest::{Incoming, name_event},
     map::{Env, Expr},
-    observe::redact::{MASK, raw_fields},
+    observe::fields::{Field, Leaves, Masks, differences, leaves},
     plan::{ConnectorPlan, StreamPlan, Written},
     review::Reviewed,
     world::Timestamp,
@@ -58,16 +57,6 @@ pub struct Difference {
     pub problem: Option<String>,
     /// Fields that differ.
     pub fields: Vec<Field>,
-}
-
-/// A field that differs. `None`: it is not there.
-pub struct Field {
-    /// `total`, `lines[0].sku`; `event.key` is no field but the event's.
-    pub path: String,
-    /// Before; masked where either side redacts it.
-    pub old: Option<Value>,
-    /// After.
-    pub new: Option<Value>,
 }
 
 /// Runs both versions of a connector over its fixtures.
@@ -281,7 +270,7 @@ fn vars_of(written: &Written, plan: &ConnectorPlan) -> Arc<Value> {
 struct Fate {
     outcome: &'static str,
     problem: Option<String>,
-    fields: BTreeMap<String, Value>,
+    fields: Leaves,
 }
 
 fn fate(
@@ -290,11 +279,8 @@ fn fate(
     vars: &Arc<Value>,
     value: &Arc<Value>,
 ) -> Fate {
-    let failed = |outcome, problem: String| Fate {
-        outcome,
-        problem: Some(problem),
-        fields: BTreeMap::new(),
-    };
+    let failed =
+        |outcome, problem: String| Fate { outcome, problem: Some(problem), fields: Leaves::new() };
     let incoming = Incoming {
         record: Record::from_value(value.as_ref().clone()),
         origin: if stream.webhook.is_some() { Origin::Webhook } else { Origin::Poll },
@@ -305,7 +291,7 @@ fn fate(
     let event = match name_event(connector, stream, incoming) {
         Err(error) => return failed("unnamed", error.to_string()),
         Ok(None) => {
-            return Fate { outcome: "filtered", problem: None, fields: BTreeMap::new() };
+            return Fate { outcome: "filtered", problem: None, fields: Leaves::new() };
         }
         Ok(Some(new)) => new.event,
     };
@@ -313,8 +299,7 @@ fn fate(
         Err((reason, problem)) => return failed(reason, problem),
         Ok(output) => output,
     };
-    let mut fields = BTreeMap::new();
-    flatten(String::new(), output.value(), &mut fields);
+    let mut fields = leaves(output.value());
     fields.insert("event.key".to_owned(), event.key.clone().into());
     if stream.revision.is_some() {
         fields.insert("event.revision".to_owned(), event.revision.clone().into());
@@ -343,95 +328,17 @@ fn env_of(stream: &StreamPlan, vars: &Arc<Value>, value: &Arc<Value>) -> Env {
     }
 }
 
-/// Leaves by path; what is empty is a leaf, too.
-fn flatten(path: String, value: &Value, fields: &mut BTreeMap<String, Value>) {
-    match value {
-        Value::Object(members) if !members.is_empty() => {
-            for (name, member) in members {
-                let dot = if path.is_empty() { "" } else { "." };
-                flatten(format!("{path}{dot}{name}"), member, fields);
-            }
-        }
-        Value::Array(items) if !items.is_empty() => {
-            for (at, item) in items.iter().enumerate() {
-                flatten(format!("{path}[{at}]"), item, fields);
-            }
-        }
-        leaf => {
-            fields.insert(path, leaf.clone());
-        }
-    }
-}
-
-/// What is not to be shown: the fields that either side redacts, and whatever else repeats what they
-/// are made from.
-struct Masks {
-    fields: Vec<String>,
-    values: Vec<String>,
-}
-
-impl Masks {
-    /// Shorter texts stand in too many places by chance.
-    const SHORTEST: usize = 3;
-
-    fn of(streams: [&StreamPlan; 2], record: &Value) -> Self {
-        let fields = streams.iter().flat_map(|stream| stream.redact.iter().cloned()).collect();
-        let raw: Vec<String> = streams.iter().flat_map(|stream| raw_fields(stream)).collect();
-        let mut leaves = BTreeMap::new();
-        flatten(String::new(), record, &mut leaves);
-        let within = |path: &str| raw.iter().any(|field| is_within(path, field));
-        let values = leaves.iter().filter(|(path, _)| within(path)).map(|(_, value)| text(value));
-        let values = values.filter(|text| text.len() >= Self::SHORTEST).collect();
-        Self { fields, values }
-    }
-
-    fn shown(&self, path: &str, value: &Value) -> Value {
-        let shown = text(value);
-        let is_masked = self.fields.iter().any(|field| is_within(path, field))
-            || self.values.iter().any(|masked| shown.contains(masked.as_str()));
-        if is_masked { MASK.into() } else { value.clone() }
-    }
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
 fn difference(sample: Sample, before: Fate, after: Fate, masks: &Masks) -> Option<Difference> {
     let outcome = (before.outcome != after.outcome).then_some((before.outcome, after.outcome));
     let mut fields = Vec::new();
     if before.outcome == "delivered" && after.outcome == "delivered" {
-        let mut paths: Vec<&String> = before.fields.keys().chain(after.fields.keys()).collect();
-        paths.sort();
-        paths.dedup();
-        for path in paths {
-            let (old, new) = (before.fields.get(path), after.fields.get(path));
-            if old != new {
-                let show = |value: Option<&Value>| value.map(|value| masks.shown(path, value));
-                fields.push(Field { path: path.clone(), old: show(old), new: show(new) });
-            }
-        }
+        fields = differences(&before.fields, &after.fields, masks);
     }
     if outcome.is_none() && fields.is_empty() {
         return None;
     }
     let Sample { stream, record, .. } = sample;
     Some(Difference { stream, record, outcome, problem: after.problem, fields })
-}
-
-/// Whether a leaf lies in a field that is named without indexes.
-fn is_within(path: &str, field: &str) -> bool {
-    let plain: String = path
-        .split('[')
-        .enumerate()
-        .map(
-            |(at, part)| {
-                if at == 0 { part } else { part.split_once(']').map_or("", |(_, rest)| rest) }
-            },
-        )
-        .collect();
-    let rest = plain.strip_prefix(field);
-    field.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 #[cfg(test)]
@@ -449,12 +356,5 @@ mod tests {
         ] {
             assert_eq!(is_of(Path::new(path), "orders"), is, "{path}");
         }
-    }
-
-    #[test]
-    fn masked_fields_are_those_within() {
-        assert!(is_within("lines[0].note", "lines.note"));
-        assert!(is_within("customer.email", "customer"));
-        assert!(!is_within("customers", "customer"));
     }
 }

@@ -4,13 +4,14 @@ use super::{Exit, Outcome, Trouble, block_on, client::Daemon, render};
 use crate::{
     admin::api::StatusView,
     engine::StreamStatus,
+    observe::slo::Kept,
     world::{Clock as _, SystemClock},
 };
 
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Exit code 1: something needs attention (a connector that does not run as its file says,\n\
-                        webhooks that are missing, or a bus that takes no events)."
+                        webhooks that are missing, a bus that takes no events, or an error budget that burns)."
 )]
 pub struct Args {
     /// Only this connector, with its streams and destinations
@@ -44,7 +45,9 @@ pub fn run(args: &Args) -> Outcome {
         render::text(&render::status(&view, now, render::stdout_style()))?;
     }
     let is_well = view.status.refusing.is_none()
-        && view.status.connectors.iter().all(|it| matches!(&*it.state, "running" | "off"))
+        && view.status.connectors.iter().all(|connector| {
+            matches!(&*connector.state, "running" | "off") && !connector.slo.iter().any(Kept::pages)
+        })
         && !view.status.connectors.iter().flat_map(|connector| &connector.streams).any(is_silent);
     Ok(if is_well { Exit::Fine } else { Exit::Findings })
 }

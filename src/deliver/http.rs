@@ -18,7 +18,7 @@ use super::{
 use crate::{
     auth::{AuthError, Authenticator, Carried},
     egress::{Answer, Egress, EgressError, ExchangeLimits, spent_until},
-    event::{Event, Record, batch_key, idempotency_key},
+    event::{Event, Record, batch_key},
     map::{Env, EvalError, Expr, Tree},
     plan::{
         AuthPlan, BatchPlan, ConnectorPlan, DestinationKind, DestinationPlan, Verdict, VerdictPlan,
@@ -351,15 +351,15 @@ impl Http {
         };
         match cargo {
             Cargo::One(event, _) => {
-                add(IDEMPOTENCY_KEY, &idempotency_key(event.id, &self.name));
+                add(IDEMPOTENCY_KEY, &event.idempotency_key(&self.name));
                 add(EVENT_ID, &event.id.to_string());
                 if let Some(traceparent) = &event.traceparent {
                     add(TRACEPARENT, traceparent);
                 }
             }
             Cargo::Many(members) => {
-                let ids = members.iter().map(|member| member.event.id);
-                add(IDEMPOTENCY_KEY, &batch_key(ids, &self.name));
+                let events = members.iter().map(|member| &*member.event);
+                add(IDEMPOTENCY_KEY, &batch_key(events, &self.name));
             }
         }
         headers

@@ -74,6 +74,7 @@ pub(super) mod tests {
             record: Record::from_bytes(Bytes::from_static(record)),
             with: None,
             traceparent: None,
+            replayed: None,
         }
     }
 

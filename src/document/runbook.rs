@@ -62,6 +62,7 @@ pub fn runbook(subject: &Subject<'_>, kept: Retention) -> Vec<Block> {
     blocks.extend(rollback(subject));
     blocks.extend(dead_letters(subject));
     blocks.extend(backlog(subject));
+    blocks.extend(burning(subject));
     blocks.extend(windows(subject, kept));
     blocks.extend(communication(subject));
     shown::scrubbed(blocks)
@@ -438,6 +439,53 @@ fn backlog(subject: &Subject<'_>) -> Vec<Block> {
     ]
 }
 
+/// The error budget burns.
+fn burning(subject: &Subject<'_>) -> Vec<Block> {
+    let plan = subject.plan;
+    let Some(slo) = &plan.slo else { return Vec::new() };
+    let name = &plan.name;
+    let gauge = |objective: &str| {
+        format!("tenon_slo_alert{{connector=\"{name}\",objective=\"{objective}\"}}")
+    };
+    let mut causes = Vec::new();
+    if let Some(ratio) = slo.success {
+        causes.push(
+            Line::new()
+                .code(gauge("success"))
+                .text(format!(": {} are to be delivered, and events die. ", words::percent(ratio)))
+                .text("Their reasons say of what; mend it and replay them. The budget does not come back by that."),
+        );
+    }
+    if let Some((quantile, bound)) = slo.latency {
+        causes.push(
+            Line::new()
+                .code(gauge("latency"))
+                .text(format!(
+                    ": {} are to arrive within {}, and they are late. ",
+                    words::percent(quantile),
+                    words::time(bound)
+                ))
+                .text(
+                    "Look for a destination that is held, down or slow; then at its limits above.",
+                ),
+        );
+    }
+    vec![
+        Block::heading(3, "The error budget burns"),
+        Block::Paragraph(
+            Line::from("Severity ")
+                .code("page")
+                .text(": at this rate, what may fail over ")
+                .text(words::time(slo.window))
+                .text(" is spent in a sixth of that time, or sooner. ")
+                .code("ticket")
+                .text(": it will not last that long; look within the day."),
+        ),
+        Block::List(causes),
+        commands([format!("tenon status {name}"), format!("tenon dlq list --connector {name}")]),
+    ]
+}
+
 /// How far back events can be had again.
 fn windows(subject: &Subject<'_>, kept: Retention) -> Vec<Block> {
     let plan = subject.plan;
@@ -496,11 +544,17 @@ fn windows(subject: &Subject<'_>, kept: Retention) -> Vec<Block> {
         Block::Paragraph(
             Line::from("Begin with ")
                 .code("--dry-run")
-                .text(": it maps and checks, and delivers nothing. ")
+                .text(": it maps and checks, compares with what was delivered, and delivers nothing. ")
                 .code("--key KEY")
                 .text(" takes the events of one key, ")
                 .code("--destination NAME")
-                .text(" one destination. Ids and idempotency keys are those of the first delivery: a destination \
+                .text(" one destination, ")
+                .code("--outcome dead")
+                .text(" what died there; ")
+                .code("--rate")
+                .text(" sets the pace. ")
+                .code("tenon replay list")
+                .text(" shows how far it is. Ids and idempotency keys are those of the first delivery: a destination \
                        that honours them for longer ignores the repetition."),
         ),
     ]

@@ -220,6 +220,8 @@ impl Connector {
         let rollout = shared.rollouts.slot(&self.plan.name);
         let metrics = shared.metrics.connector(&self.plan.name);
         let env = environment(shared, &self.plan);
+        let promised = self.plan.slo.as_ref();
+        let objective = promised.map(|_| shared.objectives.of(&*shared.bus, &self.plan.name));
         let mut lanes = Vec::new();
         for stream in &self.plan.streams {
             for destination in &self.destinations {
@@ -244,6 +246,8 @@ impl Connector {
                     in_hand: Arc::clone(&shared.in_hand),
                     env: env.clone(),
                     rollout: Arc::clone(&rollout),
+                    objective: objective.clone(),
+                    replays: Arc::clone(&shared.ended),
                 }));
             }
         }

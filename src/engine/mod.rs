@@ -17,6 +17,7 @@ mod in_hand;
 mod listing;
 mod load;
 mod login;
+mod objectives;
 mod pipeline;
 mod polls;
 mod reconcile;
@@ -34,7 +35,10 @@ mod watch;
 pub use backfill::{BackfillError, BackfillStatus};
 pub use login::Login;
 pub use reconcile::ReconcileStatus;
-pub use replay::{ReplayReport, ReplayRequest};
+pub use replay::{
+    Against, DEFAULT_LIMIT, DEFAULT_RATE, FieldChange, ReplayError, ReplayLane, ReplayOutcomes,
+    ReplayReport, ReplayRequest, ReplaySource, ReplayStatus,
+};
 pub use rollout::{
     CanaryStatus, Counts, FailureReport, FieldReport, FieldSample, FlagChange, FlagStatus,
     HaltStatus, KeptVersion, PinStatus, RollbackRequest, RolledBack, RolloutEntry, RolloutStatus,
@@ -69,7 +73,7 @@ use crate::{
         poll::{Poller, Told},
         webhook::{WebhookLimits, WebhookObserver, WebhookServer},
     },
-    observe::{Metrics, Outcome, redact, write_poll_holds},
+    observe::{self, Metrics, Outcome, redact, write_poll_holds},
     plan::{BusKind, Settings},
     world::{Clock, SystemDisk, Timestamp, Turn, World, skew_text},
 };
@@ -110,6 +114,10 @@ pub(crate) struct Shared {
     rollouts: Rollouts,
     tenants: Arc<Tenants>,
     in_hand: Arc<in_hand::InHand>,
+    replays: replay::Jobs,
+    /// How events of replays end.
+    ended: Arc<replay::Ended>,
+    objectives: objectives::Objectives,
 }
 
 impl Shared {
@@ -212,6 +220,9 @@ impl Engine {
                 rollouts: Rollouts::keeping(versions),
                 tenants,
                 in_hand,
+                replays: replay::Jobs::default(),
+                ended: Arc::default(),
+                objectives: objectives::Objectives::default(),
             }),
             loader: Arc::new(tokio::sync::Mutex::new(Loader::new(paths.clone(), settings.lints))),
             running: RwLock::default(),
@@ -221,17 +232,35 @@ impl Engine {
             started_at,
             shutdown_within: settings.shutdown,
         });
+        engine.look_back().await;
         engine.reload().await;
+        engine.resume_replays();
         let server = Arc::clone(&engine.shared.server);
         let stop = engine.stop.clone();
         engine.shared.tasks.spawn(TaskKind::Service, "webhooks", server.serve(listener, stop));
         let sweep = sweep(engine.shared.egress.clone(), engine.stop.clone());
         engine.shared.tasks.spawn(TaskKind::Background, "idle connections", sweep);
+        let tallies = tallies(Arc::clone(&engine), engine.stop.clone());
+        engine.shared.tasks.spawn(TaskKind::Background, "objectives and replays", tallies);
         if settings.watch {
             let watch = watch::watch(Arc::clone(&engine), paths, engine.stop.clone());
             engine.shared.tasks.spawn(TaskKind::Background, "file watcher", watch);
         }
         Ok(engine)
+    }
+
+    /// What a crash left to be counted, and what has long been of no use.
+    async fn look_back(self: &Arc<Self>) {
+        let engine = Arc::clone(self);
+        let now = engine.shared.world.clock.now();
+        engine.shared.objectives.forget(&*engine.shared.bus, now).await;
+        // Beside the rest: it may read all of history.
+        self.shared.tasks.spawn(TaskKind::Background, "outcomes of replays", async move {
+            let counted = engine.shared.ended.recount(&engine.shared.bus, engine.started_at).await;
+            if let Err(error) = counted {
+                tracing::warn!(%error, "the outcomes of replays lack what a crash took");
+            }
+        });
     }
 
     /// Runs a service beside the connectors until the token that it gets is cancelled, which
@@ -296,6 +325,11 @@ impl Engine {
             (connector.name.clone(), stream.name.clone(), poll.view().held.is_some())
         });
         write_poll_holds(&mut text, holds);
+        let kept = running.connectors.iter().filter_map(|(name, connector)| {
+            let plan = connector.plan.slo.as_deref()?;
+            Some((name.to_string(), self.shared.objectives.kept(name, plan, self.now())))
+        });
+        observe::slo::render(&mut text, &kept.collect::<Vec<_>>());
         text.push_str(&self.rollout_metrics());
         text
     }
@@ -314,6 +348,7 @@ impl Engine {
     pub async fn shutdown(&self) -> Vec<String> {
         tracing::info!("shutting down: ingest");
         self.stop.cancel();
+        self.shared.replays.stop();
         // A reload in hand would start connectors behind our back; the next ones see the stop.
         let _no_reload = tokio::time::timeout(self.shutdown_within, self.loader.lock()).await;
         tracing::info!("shutting down: connectors");
@@ -331,9 +366,43 @@ impl Engine {
         self.stop_services.cancel();
         late.extend(self.shared.tasks.finish(self.shutdown_within.mul_f64(0.2)).await);
         tracing::info!("shutting down: bus");
+        self.tally().await;
+        self.shared.objectives.keep(&*self.shared.bus).await;
+        self.shared.ended.close(&*self.shared.bus).await;
         self.shared.bus.close().await;
         tracing::info!(?late, "stopped");
         late
+    }
+}
+
+impl Engine {
+    /// Takes in what pipelines counted.
+    async fn tally(&self) {
+        let now = self.now();
+        {
+            let running = self.running.read();
+            let promised = running
+                .connectors
+                .iter()
+                .filter_map(|(name, connector)| Some((name, connector.plan.slo.as_deref()?)));
+            self.shared.objectives.look(promised, now);
+        }
+        self.shared.objectives.keep_in_time(&*self.shared.bus, now).await;
+    }
+}
+
+/// Judges objectives, and keeps how the events of replays end, every few seconds.
+async fn tallies(engine: Arc<Engine>, stop: CancellationToken) {
+    const EVERY: Duration = Duration::from_secs(5);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(EVERY) => {}
+        }
+        engine.tally().await;
+        if let Err(error) = engine.shared.ended.keep(&*engine.shared.bus).await {
+            tracing::warn!(%error, "how replayed events ended is not kept yet");
+        }
     }
 }
 

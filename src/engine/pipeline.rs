@@ -9,7 +9,7 @@
 //! Each tenant has a [`Bay`] at a destination. What the bay learns (a breaker opened, more attempts at
 //! once are possible) steers what the bus hands out, so what cannot be attempted is not in hand.
 
-use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Arc};
+use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use hashbrown::HashMap;
 
@@ -21,13 +21,15 @@ use super::{
     bay::{Bay, End},
     destination::DestinationRuntime,
     in_hand::InHand,
+    objectives::Objective,
+    replay::Ended,
     rollout::{Route, Slot},
     tasks::panic_message,
 };
 use crate::{
-    bus::{Bus, DeadLetter, Delivery, LaneId, LaneOptions, Seq, Settlement, Steer},
+    bus::{Bus, DeadLetter, Delivery, LaneId, LaneOptions, Seq, Settlement, Steer, document_hash},
     deliver::{self, Attempted, Next, Outcome, Sign, Tenants},
-    event::{Event, Lane, Record},
+    event::{Event, Lane, Record, Replayed},
     map::Env,
     observe::{Outcome as Counted, StreamMetrics},
     plan::{ConnectorPlan, StreamPlan},
@@ -35,7 +37,7 @@ use crate::{
 };
 
 /// How long an event waits where neither the destination nor the clock can say.
-const PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// So many events are written to a file before others may run.
 const AT_ONCE: usize = 256;
@@ -55,6 +57,30 @@ pub struct LaneContext {
     pub env: Env,
     /// Who maps and delivers each event: this connector, or a canary of it.
     pub rollout: Arc<Slot>,
+    /// What `[slo]` promises, where it does.
+    pub objective: Option<Arc<Objective>>,
+    /// Who is told how the events of replays end.
+    pub replays: Arc<Ended>,
+}
+
+impl LaneContext {
+    /// An event's way to the destination ended: what that counts for besides the counters. A replay's
+    /// copy counts for its replay, and for nothing that was promised: its original did.
+    pub(super) fn ended(
+        &self,
+        settlement: &Settlement,
+        replayed: Option<Replayed>,
+        took: Duration,
+    ) {
+        match (replayed, &self.objective, &self.connector.slo) {
+            (Some(replayed), _, _) => {
+                self.metrics.replay_ended(settlement);
+                self.replays.count(replayed.by, settlement);
+            }
+            (None, Some(objective), Some(plan)) => objective.ended(plan, settlement, took),
+            _ => {}
+        }
+    }
 }
 
 /// How one event's time in hand ended.
@@ -62,6 +88,7 @@ struct Lived {
     seq: Seq,
     settlement: Settlement,
     received_at: Timestamp,
+    replayed: Option<Replayed>,
     /// Whose it was, and how that tenant's events shall be handed out from now on.
     bay: Arc<Bay>,
     steer: Steer,
@@ -309,7 +336,7 @@ async fn settle(context: Arc<LaneContext>, lane: LaneId, group: Vec<Lived>) {
     let delivered = group.iter().any(|l| matches!(l.settlement, Settlement::Delivered { .. }));
     let synced = if delivered { context.destination.open.sync().await } else { Ok(()) };
     let now = context.world.clock.now();
-    for Lived { seq, mut settlement, received_at, .. } in group {
+    for Lived { seq, mut settlement, received_at, replayed, .. } in group {
         match (&settlement, &synced) {
             (Settlement::Delivered { .. }, Err(error)) => {
                 tracing::warn!(lane = %context.lane, error, "delivery could not be synced");
@@ -317,12 +344,15 @@ async fn settle(context: Arc<LaneContext>, lane: LaneId, group: Vec<Lived>) {
             }
             (Settlement::Delivered { .. }, Ok(())) => {
                 context.metrics.count(Counted::Delivered, 1);
-                context.destination.metrics.latency.observe(now.since(received_at));
+                if replayed.is_none() {
+                    context.destination.metrics.latency.observe(now.since(received_at));
+                }
             }
             (Settlement::Superseded { .. }, _) => context.metrics.count(Counted::Superseded, 1),
             (Settlement::Dead { .. }, _) => context.metrics.count(Counted::Dead, 1),
             _ => {}
         }
+        context.ended(&settlement, replayed, now.since(received_at));
         context.bus.settle(lane, seq, settlement);
     }
 }
@@ -342,7 +372,8 @@ async fn live(context: Arc<LaneContext>, lane: LaneId, delivery: Delivery) -> Li
         None => attempted(&context, &bay, &delivery).await,
     };
     let steer = bay.steer(context.world.clock.now());
-    Lived { seq, settlement, received_at, bay, steer, bytes: InHand::cost(&delivery.event) }
+    let (bytes, replayed) = (InHand::cost(&delivery.event), delivery.event.replayed);
+    Lived { seq, settlement, received_at, replayed, bay, steer, bytes }
 }
 
 /// Where a newer revision was delivered before.
@@ -370,7 +401,7 @@ pub(super) fn superseded(
 async fn attempted(context: &LaneContext, bay: &Arc<Bay>, delivery: &Delivery) -> Settlement {
     let route = context.rollout.route(&context.lane, &context.destination, &delivery.event);
     let (destination, bay) = (route.destination(&context.destination), &route.bay(bay, delivery));
-    let outcome = outcome(context, &route, bay, delivery).await;
+    let (outcome, document) = outcome(context, &route, bay, delivery).await;
     destination.count(&outcome);
     let now = context.world.clock.now();
     let delivered = matches!(outcome, Outcome::Delivered { .. });
@@ -382,7 +413,11 @@ async fn attempted(context: &LaneContext, bay: &Arc<Bay>, delivery: &Delivery) -
     };
     let next = deliver::decide(&retry, *attempts, *first_attempt_at, outcome, now, jitter);
     let next = route.judged(next, delivery.event.received_at, now);
-    carry_out(context, &route, delivery, next, now).await
+    let mut settlement = carry_out(context, &route, delivery, next, now).await;
+    if let Settlement::Delivered { sent, .. } = &mut settlement {
+        *sent = document;
+    }
+    settlement
 }
 
 /// Map and schema; an outcome where the event does not get through them. Shadows get a copy.
@@ -408,35 +443,38 @@ pub(super) fn prepared(
     }
 }
 
-/// Map, schema, attempt. Whatever panics on the way is this event's poison and nobody else's.
+/// Map, schema, attempt, and the hash of what was attempted. Whatever panics on the way is this event's
+/// poison and nobody else's.
 async fn outcome(
     context: &LaneContext,
     route: &Route,
     bay: &Arc<Bay>,
     delivery: &Delivery,
-) -> Outcome {
+) -> (Outcome, Option<u64>) {
     let event = &delivery.event;
     if let Some(refused) = route.refused(context.world.clock.now()) {
-        return refused;
+        return (refused, None);
     }
     let out = match prepared(context, route, delivery) {
         Ok(out) => out,
-        Err(outcome) => return outcome,
+        Err(outcome) => return (outcome, None),
     };
+    let sent = Some(document_hash(out.bytes()));
     let destination = route.destination(&context.destination);
     if destination.is_immediate() {
-        return route.synced(guarded(context, route, event, &out).await.outcome).await;
+        return (route.synced(guarded(context, route, event, &out).await.outcome).await, sent);
     }
     let clock = &context.world.clock;
     let attempt = match bay.enter(|| clock.now()).await {
         Ok(attempt) => attempt,
         Err(until) => {
             let retry_after = Some(until.since(clock.now()));
-            return Outcome::Deferred { message: "left in peace".to_owned(), retry_after };
+            return (Outcome::Deferred { message: "left in peace".to_owned(), retry_after }, None);
         }
     };
     let Ok(_permit) = destination.permits.acquire().await else {
-        return Outcome::Deferred { message: "shutting down".to_owned(), retry_after: None };
+        let message = "shutting down".to_owned();
+        return (Outcome::Deferred { message, retry_after: None }, None);
     };
     let Attempted { outcome, spent_until } = guarded(context, route, event, &out).await;
     let left = attempt.leave(end(&outcome, spent_until), clock.now());
@@ -444,7 +482,7 @@ async fn outcome(
         route.tripped(&change, clock.now());
         destination.changed(bay, change).await;
     }
-    outcome
+    (outcome, sent)
 }
 
 /// An attempt whose panic is an outcome.
@@ -493,7 +531,7 @@ pub(super) async fn carry_out(
         Next::Settle { attempts, status } => {
             tracing::debug!(event = %event.id, connector = &*lane.connector, stream = &*lane.stream,
                 destination = &*lane.destination, attempt = attempts, "delivered");
-            Settlement::Delivered { attempts, status }
+            Settlement::Delivered { attempts, status, sent: None }
         }
         Next::Retry { due, attempts, first_attempt_at, error } => {
             tracing::debug!(event = %event.id, connector = &*lane.connector, stream = &*lane.stream,

@@ -86,6 +86,9 @@ impl Solo {
             told,
             tenants,
             in_hand,
+            replays: super::replay::Jobs::default(),
+            ended: Arc::default(),
+            objectives: super::objectives::Objectives::default(),
             rollouts: super::rollout::Rollouts::default(),
         };
         // A test shows what the file does, wherever it is tried first.

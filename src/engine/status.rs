@@ -15,7 +15,7 @@ use super::{
 use crate::{
     bus::Backlog,
     ingest::poll::{Journey, Waiting, cursor_key, cursor_text, journey_key, waiting},
-    observe::StreamMetrics,
+    observe::{StreamMetrics, slo::Kept},
     plan::{DestinationKind, RolloutMode},
     world::Timestamp,
 };
@@ -69,6 +69,9 @@ pub struct ConnectorStatus {
     /// How it is rolled out, where it is not simply live.
     #[serde(default)]
     pub rollout: Option<RolloutStatus>,
+    /// How what `[slo]` promises is kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slo: Vec<Kept>,
 }
 
 /// One stream at a glance.
@@ -297,6 +300,9 @@ impl Engine {
             streams,
             destinations,
             rollout,
+            slo: plan.slo.as_ref().map_or_else(Vec::new, |promised| {
+                self.shared.objectives.kept(&plan.name, promised, self.now())
+            }),
         }
     }
 

@@ -145,6 +145,7 @@ fn unread(
         record: record.clone(),
         with: None,
         traceparent: None,
+        replayed: None,
     };
     NewEvent { event: Arc::new(event), claim: claim_of(stream) }
 }
@@ -188,6 +189,7 @@ pub fn name_event(
         record,
         with: with_of(stream, &env)?,
         traceparent,
+        replayed: None,
     };
     Ok(Some(NewEvent { event: Arc::new(event), claim: claim_of(stream) }))
 }

@@ -17,7 +17,7 @@ use parking_lot::RwLock;
 
 use super::reconcile::{self, Ears, Reconciled};
 use crate::{
-    bus::{Backlog, BusHealth},
+    bus::{Backlog, BusHealth, Settlement},
     world::{Skew, Timestamp},
 };
 
@@ -139,6 +139,8 @@ impl Histogram {
 #[derive(Debug, Default)]
 pub struct StreamMetrics {
     outcomes: [AtomicU64; Outcome::ALL.len()],
+    /// Replayed events that were delivered, superseded, dead.
+    replays: [AtomicU64; 3],
     /// Poll runs that ended well.
     pub polls: AtomicU64,
     /// Poll runs that did not.
@@ -159,6 +161,17 @@ impl StreamMetrics {
     /// Counts `count` events.
     pub fn count(&self, outcome: Outcome, count: u64) {
         self.outcomes[outcome as usize].fetch_add(count, Relaxed);
+    }
+
+    /// Counts how a replay's copy of an event ended.
+    pub fn replay_ended(&self, settlement: &Settlement) {
+        let at = match settlement {
+            Settlement::Delivered { .. } => 0,
+            Settlement::Superseded { .. } => 1,
+            Settlement::Dead { .. } => 2,
+            Settlement::Retry { .. } | Settlement::Defer { .. } => return,
+        };
+        self.replays[at].fetch_add(1, Relaxed);
     }
 
     /// How many were counted.
@@ -383,6 +396,16 @@ fn write_streams(out: &mut String, connectors: &Connectors) {
         let count = stream.total(Outcome::FoundByPoll);
         if count > 0 {
             let _ = writeln!(out, "{name}{{{labels}}} {count}");
+        }
+    });
+    let name = "tenon_replay_events_total";
+    header(out, name, "counter", "Replayed events by how they ended.");
+    each_stream(connectors, |labels, stream| {
+        for (outcome, count) in ["delivered", "superseded", "dead"].iter().zip(&stream.replays) {
+            let count = count.load(Relaxed);
+            if count > 0 {
+                let _ = writeln!(out, "{name}{{{labels},outcome=\"{outcome}\"}} {count}");
+            }
         }
     });
     let name = "tenon_polls_total";

@@ -1,7 +1,9 @@
-//! What the operator sees: metrics and logs.
+//! What the operator sees: metrics, objectives and logs.
 
+pub mod fields;
 pub mod log;
 pub mod redact;
+pub mod slo;
 
 mod metrics;
 mod reconcile;

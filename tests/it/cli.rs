@@ -87,6 +87,11 @@ fn every_verb_explains_itself() {
         "dlq replay",
         "dlq discard",
         "replay",
+        "replay list",
+        "replay show",
+        "replay pause",
+        "replay resume",
+        "replay cancel",
         "backfill",
         "state",
         "state show",
@@ -489,6 +494,7 @@ fn state_folder(path: &Path) {
         record: Record::from_bytes(br#"{"id": 1, "note": "find me"}"#.as_slice().into()),
         with: None,
         traceparent: None,
+        replayed: None,
     };
     let options = EmbeddedOptions {
         folder: path.to_owned(),

@@ -13,7 +13,7 @@ use std::{
 
 use serde_json::{Value, json};
 use tenon::{
-    engine::{ConnectorStatus, Engine, EngineOptions, ReplayRequest},
+    engine::{ConnectorStatus, Engine, EngineOptions},
     plan::{BusKind, Settings},
     world::{ScriptedClock, ScriptedEntropy, Secret, Secrets, Timestamp, World},
 };
@@ -27,11 +27,11 @@ use crate::support::{MockServer, Reply, Seen};
 mod batches;
 
 /// 2026-11-22T10:00:00Z.
-const START: Timestamp = Timestamp(1_795_341_600_000);
+pub const START: Timestamp = Timestamp(1_795_341_600_000);
 
 /// A running engine on a folder of its own.
 pub struct Stage {
-    folder: tempfile::TempDir,
+    pub folder: tempfile::TempDir,
     pub engine: Arc<Engine>,
 }
 
@@ -55,7 +55,7 @@ impl Secrets for Vault {
 }
 
 impl Stage {
-    async fn with(files: &[(&str, &str)]) -> Self {
+    pub async fn with(files: &[(&str, &str)]) -> Self {
         Self::with_secrets(files, Arc::new(Vault::default())).await
     }
 
@@ -168,7 +168,7 @@ impl Stage {
 }
 
 /// A connector that takes webhooks and delivers to `sink`, with more TOML behind it.
-fn connector(name: &str, sink: &MockServer, more: &str) -> String {
+pub fn connector(name: &str, sink: &MockServer, more: &str) -> String {
     let url = sink.url("/in");
     format!(
         r#"
@@ -202,7 +202,7 @@ fn ids(seen: &[Seen]) -> Vec<String> {
     seen.iter().map(|s| s.json()["id"].as_str().unwrap().to_owned()).collect()
 }
 
-fn keys(seen: &[Seen]) -> Vec<String> {
+pub fn keys(seen: &[Seen]) -> Vec<String> {
     seen.iter().map(|s| s.header("idempotency-key").unwrap().to_owned()).collect()
 }
 
@@ -711,34 +711,6 @@ async fn a_held_poll_has_a_gauge() {
     stage.settled().await;
     assert_eq!(stage.metric(gauge), 0);
     assert!(stage.engine.metrics_text().contains(&format!("{gauge} 0")));
-}
-
-#[tokio::test(start_paused = true)]
-async fn history_is_replayed_dry_first_then_under_the_old_keys() {
-    let sink = MockServer::start(|_| Reply::status(200)).await;
-    let stage = Stage::with(&[("a.toml", &connector("a", &sink, ""))]).await;
-    stage.send_all("/a", (0..3).map(|n| json!({"id": n.to_string()}))).await;
-    stage.settled().await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
-    let request = ReplayRequest {
-        connector: Some("a".to_owned()),
-        from: START,
-        to: START.plus(Duration::from_secs(30)),
-        dry_run: true,
-        ..ReplayRequest::default()
-    };
-    let dry = stage.engine.replay(request.clone(), &|_| {}).await.unwrap();
-    assert_eq!((dry.matched, dry.replayed, dry.samples.len()), (3, 0, 3));
-    assert_eq!(sink.seen().len(), 3);
-    let report =
-        stage.engine.replay(ReplayRequest { dry_run: false, ..request }, &|_| {}).await.unwrap();
-    assert_eq!((report.matched, report.replayed), (3, 3));
-    stage.settled().await;
-    let mut keys = keys(&sink.seen());
-    assert_eq!(keys.len(), 6);
-    keys.sort();
-    keys.dedup();
-    assert_eq!(keys.len(), 3);
 }
 
 #[tokio::test(start_paused = true)]

@@ -26,6 +26,7 @@ mod new;
 mod poll;
 mod reconcile;
 mod recording;
+mod replay;
 mod rollout;
 mod state;
 mod storm;

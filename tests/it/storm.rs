@@ -70,6 +70,7 @@ fn event(stage: &Stage, tenant: &str, key: &str, n: u64) -> Event {
         record: Record::from_bytes(record.into_bytes().into()),
         with: None,
         traceparent: None,
+        replayed: None,
     }
 }
 

@@ -135,8 +135,8 @@ impl Committer {
                     group.push(op);
                 }
                 Op::Bury { letter, reply } => letter_ops.push(LetterOp::Bury { letter, reply }),
-                Op::Discard { id, now, reply } => {
-                    letter_ops.push(LetterOp::Discard { id, now, reply });
+                Op::Discard { id, died_at, now, reply } => {
+                    letter_ops.push(LetterOp::Discard { id, died_at, now, reply });
                 }
                 Op::Flush(done) => flushed.push(done),
                 Op::Known { events, now, reply } => asked.push((events, now, reply)),

@@ -1,7 +1,7 @@
 //! The state folder: one process at a time, for its owner only, in a version that is known.
 //!
 //! ```text
-//! FORMAT       tenon-state 1
+//! FORMAT       tenon-state 2
 //! LOCK         held by the process that uses the folder
 //! journal/     events and settlements, one file a segment
 //! dead/        dead letters, the same
@@ -98,11 +98,25 @@ impl Folder {
     pub fn open_existing(path: &Path) -> Result<Self, OpenError> {
         let format = path.join("FORMAT");
         fs::metadata(&format).map_err(trying(format!("looking for {}", format.display())))?;
-        Self::open(path)
+        Self::lock(path)
+    }
+
+    /// Makes the folder where there is none, locks it, and makes one of an earlier version one of this
+    /// version: from now on records are written to it that an earlier program cannot read.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let folder = Self::lock(path)?;
+        let format = path.join("FORMAT");
+        let known = format!("{FORMAT_NAME} {FORMAT_VERSION}");
+        if fs::read_to_string(&format).is_ok_and(|text| text.trim() == known) {
+            return Ok(folder);
+        }
+        write_format(path, &format, &known)
+            .map_err(trying(format!("writing {}", format.display())))?;
+        Ok(folder)
     }
 
     /// Makes the folder where there is none, locks it and checks its version.
-    pub fn open(path: &Path) -> Result<Self, OpenError> {
+    fn lock(path: &Path) -> Result<Self, OpenError> {
         let shown = path.display();
         DirBuilder::new()
             .recursive(true)
@@ -145,18 +159,22 @@ fn lock_within(lock: &File, within: Duration) -> Result<(), TryLockError> {
     }
 }
 
+/// Whether what is there can be read: nothing yet, or this version, or an earlier one.
 fn check_format(folder: &Path) -> Result<(), OpenError> {
     let path = folder.join("FORMAT");
     let known = format!("{FORMAT_NAME} {FORMAT_VERSION}");
     match fs::read_to_string(&path) {
-        Ok(text) if text.trim() == known => Ok(()),
-        Ok(text) => Err(OpenError::Format { path, found: text.trim().to_owned(), known }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            write_format(folder, &path, &known)
-                .map_err(trying(format!("writing {}", path.display())))
+        Ok(text) if version_of(&text).is_some_and(|it| (1..=FORMAT_VERSION).contains(&it)) => {
+            Ok(())
         }
+        Ok(text) => Err(OpenError::Format { path, found: text.trim().to_owned(), known }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(trying(format!("reading {}", path.display()))(error)),
     }
+}
+
+fn version_of(text: &str) -> Option<u16> {
+    text.trim().strip_prefix(FORMAT_NAME)?.trim_start().parse().ok()
 }
 
 fn write_format(folder: &Path, path: &Path, text: &str) -> io::Result<()> {
@@ -181,10 +199,17 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
         assert!(matches!(Folder::open(&path), Err(OpenError::Locked(_))));
         drop(folder);
-        fs::write(path.join("FORMAT"), "tenon-state 2\n").unwrap();
+        fs::write(path.join("FORMAT"), "tenon-state 3\n").unwrap();
         let refused = Folder::open(&path).map(drop).unwrap_err().to_string();
         assert!(refused.ends_with(
-            "says `tenon-state 2`, this version knows `tenon-state 1`: use the tenon that wrote it"
+            "says `tenon-state 3`, this version knows `tenon-state 2`: use the tenon that wrote it"
         ));
+        // One of an earlier version is read, and becomes one of this version before it is written to.
+        fs::write(path.join("FORMAT"), "tenon-state 1\n").unwrap();
+        drop(Folder::open_existing(&path).unwrap());
+        let format = || fs::read_to_string(path.join("FORMAT")).unwrap();
+        assert_eq!(format(), "tenon-state 1\n");
+        drop(Folder::open(&path).unwrap());
+        assert_eq!(format(), "tenon-state 2\n");
     }
 }

@@ -14,13 +14,13 @@ use super::{
         append::{self, Part},
         claims::BlockKey,
         segment::{FRAME_BYTES, HEADER_BYTES, Kind},
-        settlement,
+        settlement::{self, Settled},
     },
     index::{Index, Shelf},
     segments::{Segments, place_of, seq_at},
 };
 use crate::{
-    bus::{HISTORY_PAGE_EVENTS, HistoryPage, Seq, StoreError, Trace, steps},
+    bus::{Endings, HISTORY_PAGE_EVENTS, HistoryPage, Seq, StoreError, Trace, steps},
     event::EventId,
     world::Timestamp,
 };
@@ -111,6 +111,40 @@ fn candidates(
     });
     read.map_err(StoreError)?;
     Ok(found)
+}
+
+/// Reads one segment, the first that may matter or the one after `after`, for what became of events.
+pub(super) fn endings(
+    segments: &Segments,
+    asked: &mut Endings,
+    after: Option<u64>,
+) -> Result<Option<Seq>, StoreError> {
+    let Some(first) = asked.first() else { return Ok(None) };
+    let from = after.map_or(place_of(first.0).0, |seq| place_of(seq).0 + 1);
+    let mut left = segments.all().into_iter().map(|facts| facts.number).filter(|n| *n >= from);
+    let Some(number) = left.next() else { return Ok(None) };
+    unless_gone(segments.scan(number, HEADER_BYTES, |at, kind, body| {
+        // What cannot be read was counted when the folder was opened.
+        match kind {
+            Kind::Append => {
+                let record = at as u32 + FRAME_BYTES as u32;
+                let _ = append::decode(body, |part| {
+                    let Part::Slot(slot) = part else { return };
+                    let seq = seq_at(number, record + slot.offset as u32);
+                    asked.appended(seq, slot.event.id, slot.event.to());
+                });
+            }
+            Kind::Settlements => {
+                let _ = settlement::decode(body, |settled| {
+                    let Settled { seq, at, destination, settlement, .. } = settled;
+                    asked.settled(seq, &destination, &settlement, at);
+                });
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }))?;
+    Ok(left.next().map(|_| Seq(seq_at(number, 0))))
 }
 
 /// Everything the journal has of an event.

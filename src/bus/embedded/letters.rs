@@ -74,8 +74,17 @@ impl Letters {
 
 /// One request for the journal's thread.
 pub(super) enum LetterOp {
-    Bury { letter: DeadLetter, reply: oneshot::Sender<Result<DeadId, StoreError>> },
-    Discard { id: DeadId, now: Timestamp, reply: oneshot::Sender<Result<bool, StoreError>> },
+    Bury {
+        letter: DeadLetter,
+        reply: oneshot::Sender<Result<DeadId, StoreError>>,
+    },
+    Discard {
+        id: DeadId,
+        /// Only the letter that died then; one that replaced it stays.
+        died_at: Option<Timestamp>,
+        now: Timestamp,
+        reply: oneshot::Sender<Result<bool, StoreError>>,
+    },
 }
 
 /// What a request comes to, once its frames are durable.
@@ -88,6 +97,8 @@ enum Outcome {
     },
     Discarded {
         id: DeadId,
+        /// Whether it is the letter that was meant.
+        meant: bool,
         reply: oneshot::Sender<Result<bool, StoreError>>,
     },
 }
@@ -142,14 +153,17 @@ fn encode(
             end_frame(frames, at);
             Outcome::Buried { id: DeadId(id), letter, at: at as u32, reply }
         }
-        LetterOp::Discard { id, now: asked, reply } => {
+        LetterOp::Discard { id, died_at, now: asked, reply } => {
             *now = asked.max(*now);
-            if letters.by_id.contains_key(&id.0) || in_group.values().any(|g| *g == id.0) {
+            let buried_just_now = in_group.values().any(|g| *g == id.0);
+            let kept = letters.by_id.get(&id.0).map(|kept| kept.summary.died_at);
+            let meant = died_at.is_none_or(|at| !buried_just_now && kept == Some(at));
+            if meant && (kept.is_some() || buried_just_now) {
                 let at = begin_frame(frames, Kind::Discard);
                 letter::encode_discard(id, frames);
                 end_frame(frames, at);
             }
-            Outcome::Discarded { id, reply }
+            Outcome::Discarded { id, meant, reply }
         }
     };
     ops.into_iter().map(each).collect()
@@ -170,8 +184,8 @@ fn answer_all(
                 }
                 drop(reply.send(result.clone().map(|()| id)));
             }
-            Outcome::Discarded { id, reply } => {
-                let removed = result.clone().map(|()| letters.remove(id));
+            Outcome::Discarded { id, meant, reply } => {
+                let removed = result.clone().map(|()| meant && letters.remove(id));
                 drop(reply.send(removed));
             }
         }

@@ -70,9 +70,9 @@ use self::{
 };
 use super::{
     Accepted, Append, AppendError, Backlog, Bus, BusHealth, Claim, DeadId, DeadLetter, DeadSummary,
-    Delivery, HistoryPage, LaneId, LaneOptions, NewEvent, Seq, Settlement, Steer, StoreError,
-    TenantBacklog, Trace,
-    lanes::{key_hash, revision_slot},
+    Delivery, Endings, HistoryPage, LaneId, LaneOptions, NewEvent, Seq, Settlement, Steer,
+    StoreError, TenantBacklog, Trace,
+    lanes::{key_hash, lane_hash, revision_slot},
 };
 use crate::{
     event::{EventId, Lane},
@@ -400,6 +400,11 @@ impl Bus for EmbeddedBus {
         core.newest.get(&slot).map(|n| n.order)
     }
 
+    fn newest_of(&self, lane: &Lane, key: &str) -> Option<i64> {
+        let slot = revision_slot(lane_hash(lane), key_hash(key));
+        self.shared.core.lock().newest.get(&slot).map(|n| n.order)
+    }
+
     fn backlog(&self) -> Vec<Backlog> {
         let fills = self.shared.core.lock().lanes.fills();
         let received = |seq: u64| {
@@ -442,7 +447,17 @@ impl Bus for EmbeddedBus {
     fn discard(&self, id: DeadId) -> BoxFuture<'_, Result<bool, StoreError>> {
         let (reply, answer) = oneshot::channel();
         let now = self.shared.clock.now();
-        Box::pin(self.ask(Op::Discard { id, now, reply }, answer))
+        Box::pin(self.ask(Op::Discard { id, died_at: None, now, reply }, answer))
+    }
+
+    fn discard_if(
+        &self,
+        id: DeadId,
+        died_at: Timestamp,
+    ) -> BoxFuture<'_, Result<bool, StoreError>> {
+        let (reply, answer) = oneshot::channel();
+        let now = self.shared.clock.now();
+        Box::pin(self.ask(Op::Discard { id, died_at: Some(died_at), now, reply }, answer))
     }
 
     fn state(&self, key: &str) -> Option<Vec<u8>> {
@@ -482,6 +497,13 @@ impl Bus for EmbeddedBus {
         self.flush();
         let checkpointed = self.shared.kept.segment.load(Ordering::Acquire);
         history::trace(&self.shared.segments, &self.index, checkpointed, id)
+    }
+
+    fn endings(&self, asked: &mut Endings, after: Option<Seq>) -> Result<Option<Seq>, StoreError> {
+        if after.is_none() {
+            self.flush();
+        }
+        history::endings(&self.shared.segments, asked, after.map(|seq| seq.0))
     }
 
     fn health(&self) -> BusHealth {

@@ -83,6 +83,8 @@ pub(super) enum Op {
     },
     Discard {
         id: DeadId,
+        /// Only the letter that died then.
+        died_at: Option<Timestamp>,
         now: Timestamp,
         reply: oneshot::Sender<Result<bool, StoreError>>,
     },

@@ -11,9 +11,10 @@ use super::{
 use crate::{
     cli::{
         diff::{Compared, Report},
-        rerun::{Difference, Field},
+        rerun::Difference,
     },
     diagnostic::{Diagnostic, Severity, render_human, to_github, to_json},
+    observe::fields::Field,
     review::{Change, Class, Spot, Whom},
 };
 

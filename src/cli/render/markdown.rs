@@ -7,9 +7,10 @@ use super::diff::{class_of, exact, heading, lines_of, place, summary};
 use crate::{
     cli::{
         diff::{Compared, Report},
-        rerun::{Difference, Field},
+        rerun::Difference,
     },
     diagnostic::{Diagnostic, render_human},
+    observe::fields::Field,
     review::{Change, Class},
 };
 

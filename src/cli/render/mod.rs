@@ -7,6 +7,7 @@ mod diff;
 mod markdown;
 mod page;
 mod reconciled;
+mod replay;
 mod rollouts;
 mod schema;
 mod table;
@@ -19,13 +20,14 @@ pub use diff::{
 };
 pub use markdown::of as diff_as_markdown;
 pub use page::page;
+pub use replay::{replay_report, replays};
 pub use rollouts::{flags, rollout_log, rollouts, versions};
 pub use schema::schema_diff;
 pub use table::Style;
 pub use tried::tried;
 pub use views::{
-    backfills, bulk, connectors_in_detail, dead_letter, dead_list, doctor, reload, replay, rewound,
-    states, status, trace,
+    backfills, bulk, connectors_in_detail, dead_letter, dead_list, doctor, reload, rewound, states,
+    status, trace,
 };
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};

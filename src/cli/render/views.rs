@@ -16,9 +16,10 @@ use crate::{
     diagnostic::counted,
     engine::{
         BackfillStatus, ConnectorStatus, DestinationStatus, PartitionStatus, ReloadReport,
-        ReplayReport, StreamStatus,
+        StreamStatus,
     },
     ingest::poll::state::{Rewind, Rewound, StreamState},
+    observe::slo::Kept,
     world::Timestamp,
 };
 
@@ -71,9 +72,21 @@ pub fn status(view: &StatusView, now: Timestamp, style: Style) -> String {
     let troubled = view.status.connectors.iter().filter_map(|connector| {
         connector.problem.as_ref().map(|problem| (&connector.name, problem))
     });
-    for (index, (name, problem)) in troubled.enumerate() {
+    let troubled = troubled.map(|(name, problem)| format!("{name}: {}", indented(problem)));
+    let burning = view.status.connectors.iter().flat_map(|connector| {
+        let pages = connector.slo.iter().filter(|kept| kept.pages());
+        pages.map(|kept| {
+            let left = match kept.budget_left {
+                left if left > 0.0 => percent(left),
+                _ => "nothing".to_owned(),
+            };
+            let (name, goal) = (&connector.name, kept.goal.word());
+            format!("{name}: the error budget of {goal} burns, {left} of it is left")
+        })
+    });
+    for (index, line) in troubled.chain(burning).enumerate() {
         let gap = if index == 0 { "\n" } else { "" };
-        let _ = writeln!(out, "{gap}{name}: {}", indented(problem));
+        let _ = writeln!(out, "{gap}{line}");
     }
     out
 }
@@ -177,7 +190,52 @@ fn detail(view: &StatusView, connector: &ConnectorStatus, now: Timestamp) -> Str
         let _ =
             write!(out, "\n{}", table(&headings, &["BACKLOG", "OLDEST"], &rows, Style::default()));
     }
+    if !connector.slo.is_empty() {
+        let rows: Vec<_> = connector.slo.iter().map(promise_row).collect();
+        let headings = ["OBJECTIVE", "KEPT", "EVENTS", "BAD", "BUDGET LEFT", "BURN RATE", "ALERT"];
+        let right = ["KEPT", "EVENTS", "BAD", "BUDGET LEFT", "BURN RATE"];
+        let _ = write!(out, "\n{}", table(&headings, &right, &rows, Style::default()));
+    }
     out
+}
+
+/// How a promise of `[slo]` is kept. The burn rate is that of the shortest long span.
+fn promise_row(kept: &Kept) -> Vec<Cell> {
+    let within = kept.bound_ms.map(|ms| format!(" within {}", span(Duration::from_millis(ms))));
+    let promised = format!(
+        "{} {}{} over {}",
+        kept.goal.word(),
+        percent(kept.target),
+        within.unwrap_or_default(),
+        span(Duration::from_secs(kept.window_s))
+    );
+    let rate = kept.burns.first().map(|burn| format!("{:.1}", burn.long_rate));
+    let mut on: Vec<&str> =
+        kept.burns.iter().filter(|burn| burn.is_on).map(|burn| burn.severity.word()).collect();
+    on.dedup();
+    vec![
+        promised.into(),
+        kept.ratio.map(percent).unwrap_or_default().into(),
+        kept.events.to_string().into(),
+        kept.bad.to_string().into(),
+        percent(kept.budget_left).into(),
+        rate.unwrap_or_default().into(),
+        on.join(", ").into(),
+    ]
+}
+
+/// `99.9%`, with as many digits as it takes and no more than four.
+fn percent(share: f64) -> String {
+    let text = format!("{:.4}", share * 100.0);
+    format!("{}%", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+/// A time in the largest unit that it is whole in.
+fn span(time: Duration) -> String {
+    let ms = time.as_millis();
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
+    let unit = units.into_iter().find(|(size, _)| ms >= *size && ms.is_multiple_of(*size));
+    unit.map_or_else(|| format!("{ms}ms"), |(size, name)| format!("{}{name}", ms / size))
 }
 
 fn stream_row(stream: &StreamStatus, now: Timestamp) -> Vec<Cell> {
@@ -397,35 +455,6 @@ pub fn reload(report: &ReloadReport, style: Style) -> String {
         out = table(&["CONNECTOR", "RELOAD", "GENERATION"], &["GENERATION"], &rows, style);
     }
     let _ = writeln!(out, "{} unchanged, {} ms", report.unchanged, report.took_ms);
-    out
-}
-
-/// What a replay did, or would do.
-pub fn replay(report: &ReplayReport, is_dry_run: bool) -> String {
-    let matched = counted(report.matched, "event");
-    let mut out = if is_dry_run {
-        format!("{matched} would be replayed\n")
-    } else {
-        format!("replayed {} of {matched}\n", report.replayed)
-    };
-    for (event, output) in &report.samples {
-        let _ = writeln!(out, "\n{event} would be sent as\n{output:#}");
-    }
-    if report.failing_total > 0 {
-        let failing = counted(report.failing_total, "event");
-        let _ = writeln!(out, "\n{failing} would fail the current map or schema:");
-    }
-    for (event, message) in &report.failing {
-        let _ = writeln!(out, "  {event}: {}", indented(message));
-    }
-    let hidden = report.failing_total.saturating_sub(report.failing.len() as u64);
-    if hidden > 0 {
-        let _ = writeln!(out, "  … and {hidden} more");
-    }
-    if report.without_plan > 0 {
-        let gone = counted(report.without_plan, "event");
-        let _ = writeln!(out, "\n{gone} left out: their connector, stream or destination is gone");
-    }
     out
 }
 

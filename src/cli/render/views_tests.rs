@@ -9,6 +9,7 @@ use crate::{
     admin::api::{BulkFailure, DeadLine, StepView},
     bus::embedded::doctor::Finding,
     engine::{JobStatus, ReconcileStatus, SkewStatus, Status, WebhookStatus},
+    observe::slo::{Burn, Goal, Severity},
 };
 
 const NOW: Timestamp = Timestamp(1_795_341_600_000);
@@ -67,6 +68,7 @@ fn some_status() -> StatusView {
             breaker: None,
         }],
         rollout: None,
+        slo: Vec::new(),
     };
     let crm = ConnectorStatus {
         name: "crm-eu".to_owned(),
@@ -321,32 +323,6 @@ fn a_reload_names_what_moved() {
 }
 
 #[test]
-fn a_replay_shows_samples_and_failures() {
-    let report = ReplayReport {
-        matched: 120,
-        replayed: 0,
-        failing: vec![("evt_b".to_owned(), "map_failed: no `$.total`".to_owned())],
-        failing_total: 3,
-        samples: vec![("evt_a".to_owned(), json!({"id": 1}))],
-        ..ReplayReport::default()
-    };
-    insta::assert_snapshot!(replay(&report, true), @r#"
-    120 events would be replayed
-
-    evt_a would be sent as
-    {
-      "id": 1
-    }
-
-    3 events would fail the current map or schema:
-      evt_b: map_failed: no `$.total`
-      … and 2 more
-    "#);
-    let report = ReplayReport { matched: 1, replayed: 1, ..ReplayReport::default() };
-    assert_eq!(replay(&report, false), "replayed 1 of 1 event\n");
-}
-
-#[test]
 fn a_state_folder_is_whole_or_what_is_wrong_with_it() {
     let mut report = DoctorReport {
         segments: 2,
@@ -380,4 +356,43 @@ fn sizes_have_the_unit_that_fits() {
     assert_eq!(bytes(1023), "1023 B");
     assert_eq!(bytes(1536), "1.5 KiB");
     assert_eq!(bytes(10 << 30), "10.0 GiB");
+}
+
+#[test]
+fn promises_are_shown_in_detail_and_a_burning_one_at_a_glance() {
+    let mut view = some_status();
+    view.status.connectors.remove(0);
+    let burn = |severity, long_s, factor, long_rate| Burn {
+        severity,
+        long_s,
+        short_s: long_s / 12,
+        factor,
+        long_rate,
+        short_rate: long_rate,
+        is_on: long_rate >= factor,
+    };
+    let kept = |goal, target, bound_ms, bad, budget_left, rate| Kept {
+        goal,
+        target,
+        bound_ms,
+        window_s: 30 * 86_400,
+        events: 12_000,
+        bad,
+        ratio: Some(1.0 - bad as f64 / 12_000.0),
+        budget_left,
+        burns: vec![
+            burn(Severity::Page, 3600, 14.4, rate),
+            burn(Severity::Ticket, 259_200, 1.0, rate),
+        ],
+    };
+    view.status.connectors[0].slo = vec![
+        kept(Goal::Success, 0.999, None, 24, -1.0, 16.0),
+        kept(Goal::Latency, 0.99, Some(2500), 30, 0.75, 0.25),
+    ];
+    let detail = connectors_in_detail(&view, NOW);
+    let table = detail.split("\n\n").last().unwrap_or_default();
+    insta::assert_snapshot!(table);
+    let glance = status(&view, NOW, Style::default());
+    let last = glance.lines().last();
+    assert_eq!(last, Some("shop: the error budget of success burns, nothing of it is left"));
 }

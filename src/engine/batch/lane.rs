@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Batch, Grouper, Ready, stored};
 use crate::{
-    bus::{Delivery, LaneId, LaneOptions, Seq, Settlement, Steer},
+    bus::{Delivery, LaneId, LaneOptions, Seq, Settlement, Steer, document_hash},
     deliver::{self, AttemptedBatch, BatchOutcome, Member, Next, Outcome},
     engine::{
         bay::Bay,
@@ -242,7 +242,8 @@ impl<'a> Loop<'a> {
             let tenant = delivery.event.tenant.clone();
             *self.under_way.entry(tenant.clone()).or_default() += 1;
             let ended = async move {
-                settle(&context, id, vec![(delivery, unfit)], now).await;
+                settle(&context, id, vec![Decided { delivery, next: unfit, sent: None }], now)
+                    .await;
                 Sent { tenant, after: After::Over { kept: None }, bytes }
             };
             self.in_hand.push(ended.boxed());
@@ -435,9 +436,9 @@ async fn conclude(
         let Delivery { attempts, first_attempt_at, crowd, .. } = member.delivery;
         let retry = deliver::widened(&plan.retry, crowd, at_once);
         let next = deliver::decide(&retry, attempts, first_attempt_at, outcome, now, jitter);
-        (member.delivery, next)
+        Decided { delivery: member.delivery, next, sent: Some(document_hash(member.out.bytes())) }
     });
-    let mut decided: Vec<(Delivery, Next)> = decided.collect();
+    let mut decided: Vec<Decided> = decided.collect();
     let together = is_whole && meet(&mut decided);
     if together && !is_kept {
         let key = stored::key(&context.lane, id);
@@ -447,7 +448,7 @@ async fn conclude(
         }
     }
     let is_put_off = |next: &Next| matches!(next, Next::Defer { .. } | Next::Hold { .. });
-    let waits = is_whole && decided.iter().all(|(_, next)| is_put_off(next));
+    let waits = is_whole && decided.iter().all(|it| is_put_off(&it.next));
     settle(context, lane, decided, now).await;
     match (together, is_kept) {
         (true, _) => After::Together(seqs),
@@ -458,15 +459,15 @@ async fn conclude(
 }
 
 /// Lets events that are all attempted again be due at one moment, the latest. Whether they are.
-fn meet(decided: &mut [(Delivery, Next)]) -> bool {
-    let due = decided.iter().map(|(_, next)| match next {
+fn meet(decided: &mut [Decided]) -> bool {
+    let due = decided.iter().map(|it| match &it.next {
         Next::Retry { due, .. } => Some(*due),
         _ => None,
     });
     let Some(latest) = due.collect::<Option<Vec<_>>>().and_then(|due| due.into_iter().max()) else {
         return false;
     };
-    for (_, next) in decided {
+    for Decided { next, .. } in decided {
         if let Next::Retry { due, .. } = next {
             *due = latest;
         }
@@ -479,22 +480,31 @@ fn route(context: &LaneContext, delivery: &Delivery) -> Route {
     context.rollout.route(&context.lane, &context.destination, &delivery.event).together()
 }
 
+/// What becomes of one event of a batch.
+struct Decided {
+    delivery: Delivery,
+    next: Next,
+    /// The hash of the document that was sent.
+    sent: Option<u64>,
+}
+
 /// Does what was decided and ends the leases. What takes batches has nothing to sync.
-async fn settle(
-    context: &LaneContext,
-    lane: LaneId,
-    decided: Vec<(Delivery, Next)>,
-    now: Timestamp,
-) {
-    for (delivery, next) in decided {
+async fn settle(context: &LaneContext, lane: LaneId, decided: Vec<Decided>, now: Timestamp) {
+    for Decided { delivery, next, sent: document } in decided {
         let route = route(context, &delivery);
         let next = route.judged(next, delivery.event.received_at, now);
-        let settlement = carry_out(context, &route, &delivery, next, now).await;
+        let mut settlement = carry_out(context, &route, &delivery, next, now).await;
+        let (replayed, took) = (delivery.event.replayed, now.since(delivery.event.received_at));
+        if let Settlement::Delivered { sent, .. } = &mut settlement {
+            *sent = document;
+        }
+        context.ended(&settlement, replayed, took);
         match &settlement {
             Settlement::Delivered { .. } => {
                 context.metrics.count(Counted::Delivered, 1);
-                let took = now.since(delivery.event.received_at);
-                context.destination.metrics.latency.observe(took);
+                if replayed.is_none() {
+                    context.destination.metrics.latency.observe(took);
+                }
             }
             Settlement::Superseded { .. } => context.metrics.count(Counted::Superseded, 1),
             Settlement::Dead { .. } => context.metrics.count(Counted::Dead, 1),

@@ -37,6 +37,7 @@ fn ready(given: &Given) -> Ready {
         record: Record::from_value(json!({})),
         with: None,
         traceparent: None,
+        replayed: None,
     };
     let delivery = Delivery {
         seq: Seq(given.seq),

@@ -227,7 +227,7 @@ impl Pair {
         let in_seconds = |s: u8| now.plus(Duration::from_secs(u64::from(s)));
         Some(match end {
             End::Keep => return None,
-            End::Delivered => Settlement::Delivered { attempts, status: None },
+            End::Delivered => Settlement::Delivered { attempts, status: None, sent: None },
             End::Superseded => Settlement::Superseded { by: Some(7) },
             End::Dead => Settlement::Dead { reason: "rejected".into() },
             End::Defer(seconds) => Settlement::Defer { due: in_seconds(seconds) },

@@ -6,7 +6,7 @@ use http::Method;
 use serde_json::json;
 use tenon::{
     deliver::{BatchOutcome, Member, Outcome},
-    event::{batch_key, idempotency_key},
+    event::{Event, ReplayId, Replayed, batch_key, idempotency_key},
     map::{Env, Tree},
     plan::{AuthKind, BatchPlan},
 };
@@ -45,7 +45,7 @@ async fn records_go_byte_for_byte_in_one_list_under_the_key_of_all_of_them() {
         assert_eq!(outcome, BatchOutcome::Whole(delivered));
         let seen = server.seen().pop().unwrap();
         assert_eq!(seen.text(), sent);
-        let key = batch_key(members.iter().map(|member| member.event.id), "erp");
+        let key = batch_key(members.iter().map(|member| &*member.event), "erp");
         assert_eq!(seen.header("idempotency-key"), Some(&*key));
         assert_eq!(seen.header("x-tenon-event"), None);
         assert_eq!(seen.header("traceparent"), None);
@@ -55,14 +55,21 @@ async fn records_go_byte_for_byte_in_one_list_under_the_key_of_all_of_them() {
 
 #[test]
 fn the_key_follows_from_the_events_and_their_order_and_of_one_it_is_its_own() {
-    let ids: Vec<_> = members(&["1", "2", "3"]).iter().map(|member| member.event.id).collect();
-    let key = |ids: &[_], name| batch_key(ids.iter().copied(), name);
-    assert_eq!(key(&ids[..1], "erp"), idempotency_key(ids[0], "erp"));
+    let members = members(&["1", "2", "3"]);
+    let ids: Vec<&Event> = members.iter().map(|member| &*member.event).collect();
+    let key = |ids: &[&Event], name| batch_key(ids.iter().copied(), name);
+    assert_eq!(key(&ids[..1], "erp"), idempotency_key(ids[0].id, "erp"));
     assert_eq!(key(&ids, "erp"), key(&ids, "erp"));
     let reversed: Vec<_> = ids.iter().rev().copied().collect();
     for other in [key(&reversed, "erp"), key(&ids[..2], "erp"), key(&ids, "crm")] {
         assert_ne!(key(&ids, "erp"), other);
     }
+    // A replay that was asked for new keys has its own, for one event and for many.
+    let by = ReplayId::new(tenon::world::Timestamp(1), 1);
+    let mut again = Event::clone(ids[1]);
+    again.replayed = Some(Replayed { by, keys: Some(by) });
+    assert_eq!(key(&[&again], "erp"), again.idempotency_key("erp"));
+    assert_ne!(key(&[ids[0], &again, ids[2]], "erp"), key(&ids, "erp"));
 }
 
 #[tokio::test]

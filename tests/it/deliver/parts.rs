@@ -215,6 +215,7 @@ pub fn event(key: &str, record: &str) -> Arc<Event> {
         record: Record::from_bytes(Bytes::copy_from_slice(record.as_bytes())),
         with: None,
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
+        replayed: None,
     })
 }
 

@@ -87,6 +87,10 @@ impl Bus for GatedBus {
         self.inner.newest(lane, key)
     }
 
+    fn newest_of(&self, lane: &Lane, key: &str) -> Option<i64> {
+        self.inner.newest_of(lane, key)
+    }
+
     fn backlog(&self) -> Vec<Backlog> {
         self.inner.backlog()
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use crate::{
-    event::{Event, EventId, Origin, Record},
+    event::{Event, EventId, Origin, Record, ReplayId, Replayed},
     world::Timestamp,
 };
 
@@ -18,6 +18,7 @@ pub(in crate::bus) fn event() -> impl Strategy<Value = Event> {
         prop::option::of("[a-z]{0,6}"),
         prop::option::of("[0-9a-f-]{0,55}"),
         prop::option::of(".{0,6}"),
+        prop::option::of((0..1_u64 << 60, prop::option::of(0..1_u64 << 60))),
     );
     let rest = (
         any::<[u8; 16]>(),
@@ -28,7 +29,7 @@ pub(in crate::bus) fn event() -> impl Strategy<Value = Event> {
     );
     (names, options, rest).prop_map(|(names, options, rest)| {
         let (connector, stream, key, revision) = names;
-        let (order, tenant, traceparent, with) = options;
+        let (order, tenant, traceparent, with, replayed) = options;
         let (id, at, (polled, delete), to, record) = rest;
         Event {
             id: EventId(id),
@@ -45,6 +46,10 @@ pub(in crate::bus) fn event() -> impl Strategy<Value = Event> {
             record: Record::from_bytes(Bytes::from(record)),
             with: with.map(|w| Record::from_value(serde_json::json!({ "of": w }))),
             traceparent,
+            replayed: replayed.and_then(|(by, keys)| {
+                let by = ReplayId::from_number(by)?;
+                Some(Replayed { by, keys: keys.and_then(ReplayId::from_number) })
+            }),
         }
     })
 }

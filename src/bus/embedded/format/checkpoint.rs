@@ -9,7 +9,7 @@
 //! then the CRC-32 of all (u32). A flow's name stands under its number: the three texts of its lane, and its
 //! tenant, if it has one, as a fourth.
 //!
-//! Stable within [`FORMAT_VERSION`](super::FORMAT_VERSION) 1.
+//! [`FORMAT_VERSION`](super::FORMAT_VERSION) 1 has no tenants of flows; else they are the same.
 
 use super::{Malformed, Reader, put_text, put_uint};
 use crate::{

@@ -3,11 +3,13 @@
 //! Layout: id (16 bytes) · received at (i64, ms) · flags (u8) · connector (text) · stream (text) ·
 //! key (text) · revision (text) · count of destinations (uint) and as many texts · order (i64, where
 //! flagged) · tenant (text, where flagged) · traceparent (text, where flagged) · `with` (bytes of
-//! JSON, where flagged) · record (bytes).
+//! JSON, where flagged) · the replay that appended it and the one its idempotency keys belong to (u64
+//! and u64, `u64::MAX` where they are the original's; where flagged) · record (bytes).
 //!
-//! Flags: 1 polled · 2 delete · 4 order · 8 tenant · 16 traceparent · 32 `with`; others are zero.
+//! Flags: 1 polled · 2 delete · 4 order · 8 tenant · 16 traceparent · 32 `with` · 64 replayed; others
+//! are zero.
 //!
-//! Stable within [`FORMAT_VERSION`](super::FORMAT_VERSION) 1.
+//! [`FORMAT_VERSION`](super::FORMAT_VERSION) 1 has no flag 64; else they are the same.
 
 use std::sync::Arc;
 
@@ -15,7 +17,7 @@ use bytes::Bytes;
 
 use super::{Malformed, Reader, put_bytes, put_text, put_uint};
 use crate::{
-    event::{Event, EventId, Origin, Record},
+    event::{Event, EventId, Origin, Record, ReplayId, Replayed},
     world::Timestamp,
 };
 
@@ -25,7 +27,11 @@ const ORDER: u8 = 4;
 const TENANT: u8 = 8;
 const TRACEPARENT: u8 = 16;
 const WITH: u8 = 32;
-const KNOWN: u8 = 63;
+const REPLAYED: u8 = 64;
+const KNOWN: u8 = 127;
+
+/// Stands for a copy whose idempotency keys are those of the original.
+const OWN_KEYS: u64 = u64::MAX;
 
 /// Appends `event` to `out`.
 pub(in crate::bus) fn encode(event: &Event, out: &mut Vec<u8>) {
@@ -49,6 +55,10 @@ pub(in crate::bus) fn encode(event: &Event, out: &mut Vec<u8>) {
     if let Some(with) = &event.with {
         put_bytes(out, with.bytes());
     }
+    if let Some(Replayed { by, keys }) = event.replayed {
+        out.extend_from_slice(&by.number().to_le_bytes());
+        out.extend_from_slice(&keys.map_or(OWN_KEYS, ReplayId::number).to_le_bytes());
+    }
     put_bytes(out, event.record.bytes());
 }
 
@@ -60,6 +70,23 @@ fn flags_of(event: &Event) -> u8 {
         | flag(event.tenant.is_some(), TENANT)
         | flag(event.traceparent.is_some(), TRACEPARENT)
         | flag(event.with.is_some(), WITH)
+        | flag(event.replayed.is_some(), REPLAYED)
+}
+
+/// The sixteen bytes of a copy's mark, as they stand in a buffer.
+fn replayed_of(mark: &[u8; 16]) -> Result<Replayed, Malformed> {
+    let mut reader = Reader::new(mark);
+    let by = ReplayId::from_number(reader.u64()?).ok_or(Malformed)?;
+    let keys = match reader.u64()? {
+        OWN_KEYS => None,
+        number => Some(ReplayId::from_number(number).ok_or(Malformed)?),
+    };
+    Ok(Replayed { by, keys })
+}
+
+fn read_mark<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8; 16], Malformed> {
+    let mark = reader.take(16)?.first_chunk().ok_or(Malformed)?;
+    replayed_of(mark).map(|_| mark)
 }
 
 /// An event as it stands in a buffer, for scans that want a few of its fields.
@@ -76,6 +103,8 @@ pub(in crate::bus) struct EventRef<'a> {
     pub tenant: Option<&'a str>,
     traceparent: Option<&'a str>,
     with: Option<&'a [u8]>,
+    /// Checked, see [`replayed_of`].
+    mark: Option<&'a [u8; 16]>,
     record: &'a [u8],
     flags: u8,
 }
@@ -126,6 +155,7 @@ impl<'a> EventRef<'a> {
             tenant: has(TENANT).then(|| reader.text()).transpose()?,
             traceparent: has(TRACEPARENT).then(|| reader.text()).transpose()?,
             with: has(WITH).then(|| reader.bytes()).transpose()?,
+            mark: has(REPLAYED).then(|| read_mark(&mut reader)).transpose()?,
             record: reader.bytes()?,
             flags,
         };
@@ -156,6 +186,7 @@ impl<'a> EventRef<'a> {
             record: Record::from_bytes(Bytes::copy_from_slice(self.record)),
             with,
             traceparent: self.traceparent.map(str::to_owned),
+            replayed: self.mark.and_then(|mark| replayed_of(mark).ok()),
         }
     }
 }

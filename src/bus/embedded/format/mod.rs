@@ -6,7 +6,11 @@
 //!
 //! Stability: every kind belongs to [`FORMAT_VERSION`], which stands in each segment's header and
 //! in the state folder's `FORMAT` file. A change to any layout raises it, and the opener of a
-//! folder refuses a version that it does not know.
+//! folder refuses a version that it does not know. What a later version can hold and an earlier one
+//! cannot has a mark of its own in the bytes (a flag, a kind), so one decoder reads them all.
+//!
+//! - 1: the first.
+//! - 2: events that a replay appended, the hash of what was delivered, tenants of what is unsettled.
 
 pub(super) mod append;
 pub(super) mod checkpoint;
@@ -23,5 +27,5 @@ pub(super) mod arbitrary;
 
 pub(super) use codec::{Malformed, Reader, put_bytes, put_text, put_uint};
 
-/// The version of everything in the state folder.
-pub(super) const FORMAT_VERSION: u16 = 1;
+/// The version in which everything in the state folder is written; those before it are read.
+pub(super) const FORMAT_VERSION: u16 = 2;

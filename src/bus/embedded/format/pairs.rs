@@ -5,7 +5,7 @@
 //! Value: day since 1970 on which the pairs were written (u32; 0 for pairs that never expire) · pairs
 //! (u64 and u64 each) · CRC-32 of all before (u32).
 //!
-//! Stable within [`FORMAT_VERSION`](super::FORMAT_VERSION) 1.
+//! The same in [`FORMAT_VERSION`](super::FORMAT_VERSION) 1 and 2.
 
 use super::{Malformed, Reader};
 

@@ -13,7 +13,7 @@
 //! payload that imitates a frame from being taken for one when a reader looks for the next record
 //! behind a damaged one.
 //!
-//! Stable within [`FORMAT_VERSION`] 1.
+//! The same in [`FORMAT_VERSION`] 1 and 2.
 
 use super::{FORMAT_VERSION, Malformed, Reader};
 use crate::world::Timestamp;
@@ -110,7 +110,7 @@ impl Header {
             return Err(Malformed);
         }
         let mut reader = Reader::new(body);
-        if reader.array::<8>()? != *MAGIC || reader.u16()? != FORMAT_VERSION {
+        if reader.array::<8>()? != *MAGIC || !(1..=FORMAT_VERSION).contains(&reader.u16()?) {
             return Err(Malformed);
         }
         let journal = match reader.u8()? {
@@ -211,6 +211,17 @@ mod tests {
             prop_assert_eq!(bytes.len() as u64, HEADER_BYTES);
             bytes[at] ^= 1 << bit;
             prop_assert_eq!(Header::decode(&bytes), Ok(header));
+        }
+
+        #[test]
+        fn a_header_of_version_1_is_read_and_one_of_a_later_version_is_not(header in header()) {
+            for (version, expected) in [(1_u16, Ok(header)), (FORMAT_VERSION + 1, Err(Malformed))] {
+                let mut bytes = header.encode()[..HEADER_COPY_BYTES].to_vec();
+                bytes[8..10].copy_from_slice(&version.to_le_bytes());
+                let crc = crc32fast::hash(&bytes[..HEADER_USED_BYTES]);
+                bytes[HEADER_USED_BYTES..][..4].copy_from_slice(&crc.to_le_bytes());
+                prop_assert_eq!(Header::decode(&bytes), expected);
+            }
         }
 
         #[test]

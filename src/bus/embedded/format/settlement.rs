@@ -9,8 +9,9 @@
 //! - 3 dead: reason (text)
 //! - 4 retry: due (i64, ms) · attempts (uint) · end of the first attempt (i64, ms) · error (text)
 //! - 5 superseded: order of the newer revision (i64)
+//! - 6 delivered, and what was sent is known: as 1, then the document's hash (u64, XXH3)
 //!
-//! Stable within [`FORMAT_VERSION`](super::FORMAT_VERSION) 1.
+//! [`FORMAT_VERSION`](super::FORMAT_VERSION) 1 has no kinds 5 and 6; else they are the same.
 
 use std::sync::Arc;
 
@@ -35,14 +36,17 @@ pub(in crate::bus) fn encode(settled: &Settled, out: &mut Vec<u8>) {
     out.extend_from_slice(&settled.at.0.to_le_bytes());
     put_text(out, &settled.destination);
     match &settled.settlement {
-        Settlement::Delivered { attempts, status } => {
-            out.push(1);
+        Settlement::Delivered { attempts, status, sent } => {
+            out.push(if sent.is_some() { 6 } else { 1 });
             put_uint(out, u64::from(*attempts));
             out.extend_from_slice(&status.unwrap_or(0).to_le_bytes());
             out.push(u8::from(settled.revision.is_some()));
             if let Some((slot, order)) = settled.revision {
                 out.extend_from_slice(&slot.to_le_bytes());
                 out.extend_from_slice(&order.to_le_bytes());
+            }
+            if let Some(hash) = sent {
+                out.extend_from_slice(&hash.to_le_bytes());
             }
         }
         // A deferral is kept in memory only; were one to come here, it would say nothing.
@@ -80,13 +84,14 @@ fn read(reader: &mut Reader<'_>) -> Result<Settled, Malformed> {
     let destination = reader.text()?.into();
     let mut revision = None;
     let settlement = match reader.u8()? {
-        1 => {
+        kind @ (1 | 6) => {
             let attempts = reader.small()?;
             let status = Some(reader.u16()?).filter(|s| *s != 0);
             if reader.u8()? == 1 {
                 revision = Some((reader.u64()?, reader.i64()?));
             }
-            Settlement::Delivered { attempts, status }
+            let sent = (kind == 6).then(|| reader.u64()).transpose()?;
+            Settlement::Delivered { attempts, status, sent }
         }
         2 => Settlement::Superseded { by: None },
         3 => Settlement::Dead { reason: reader.text()?.to_owned() },
@@ -111,8 +116,9 @@ mod tests {
     fn settlement() -> impl Strategy<Value = Settlement> {
         let status = prop::option::of(1..u16::MAX);
         prop_oneof![
-            (any::<u32>(), status)
-                .prop_map(|(attempts, status)| Settlement::Delivered { attempts, status }),
+            (any::<u32>(), status, any::<Option<u64>>()).prop_map(|(attempts, status, sent)| {
+                Settlement::Delivered { attempts, status, sent }
+            }),
             any::<Option<i64>>().prop_map(|by| Settlement::Superseded { by }),
             ".{0,9}".prop_map(|reason| Settlement::Dead { reason }),
             (any::<i64>(), any::<u32>(), any::<i64>(), ".{0,9}").prop_map(
