@@ -181,9 +181,10 @@ impl Asking {
     }
 
     fn tables(&self, size: usize, concurrency: usize) -> String {
-        let mut page = match self.by_offset {
-            true => "by = \"offset\", param = \"offset\"".to_owned(),
-            false => "by = \"page\", param = \"page\"".to_owned(),
+        let mut page = if self.by_offset {
+            "by = \"offset\", param = \"offset\"".to_owned()
+        } else {
+            "by = \"page\", param = \"page\"".to_owned()
         };
         if self.says_size {
             page += &format!(", size = {size}");
