@@ -28,6 +28,7 @@ pub struct Adaptive {
     /// Mean and variance of round trips, in milliseconds.
     usual: Option<(f64, f64)>,
     slow_start: bool,
+    is_fixed: bool,
     /// What the time since the last decision had.
     since: Option<Timestamp>,
     sum_ms: f64,
@@ -45,12 +46,18 @@ impl Adaptive {
             lost: 0,
             usual: None,
             slow_start: true,
+            is_fixed: false,
             since: None,
             sum_ms: 0.0,
             round_trips: 0,
             reached: false,
             refused: false,
         }
+    }
+
+    /// Always so many at once: what asks no peer has nothing to find out.
+    pub fn fixed(attempts: usize) -> Self {
+        Self { limit: attempts.max(1), is_fixed: true, ..Self::new(attempts) }
     }
 
     /// Attempts at once.
@@ -60,7 +67,9 @@ impl Adaptive {
 
     /// Begins anew, as after an outage.
     pub fn restart(&mut self) {
-        *self = Self::new(self.ceiling);
+        if !self.is_fixed {
+            *self = Self::new(self.ceiling);
+        }
     }
 
     /// Notes that so many attempts are in flight, before one ends.
@@ -71,6 +80,9 @@ impl Adaptive {
     /// Takes in how an attempt ended: how long the answer took, and whether it was a refusal (429,
     /// 503, no answer). Whether the limit is another one now.
     pub fn ended(&mut self, took: Duration, refused: bool, now: Timestamp) -> bool {
+        if self.is_fixed {
+            return false;
+        }
         let before = self.limit();
         self.refused |= refused;
         if refused {
@@ -140,6 +152,17 @@ mod tests {
                 adaptive.ended(took, false, Timestamp(*now));
             }
         }
+    }
+
+    #[test]
+    fn a_fixed_one_stays() {
+        let mut fixed = Adaptive::fixed(4_096);
+        for ms in 1..50 {
+            fixed.in_flight(1);
+            fixed.ended(Duration::from_millis(900), true, Timestamp(ms * 1_000));
+        }
+        fixed.restart();
+        assert_eq!(fixed.limit(), 4_096);
     }
 
     #[test]

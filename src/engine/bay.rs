@@ -60,18 +60,17 @@ pub struct Left {
 }
 
 impl Bay {
-    /// A bay with room for up to `ceiling` attempts, its breaker as it was stored.
+    /// A bay with room for that many attempts, its breaker as it was stored.
     pub fn new(
         tenant: Option<Arc<str>>,
         weight: u32,
         plan: Option<BreakerPlan>,
-        ceiling: usize,
+        adaptive: Adaptive,
         stored: Option<StoredBreaker>,
         limits: Arc<AtomicU64>,
     ) -> Self {
         let breaker =
             stored.filter(|_| plan.is_some()).map_or_else(Breaker::default, Breaker::restored);
-        let adaptive = Adaptive::new(ceiling);
         limits.fetch_add(adaptive.limit() as u64, Relaxed);
         let inner = Inner { breaker, adaptive, in_flight: 0, paused_until: None };
         Self { tenant, weight, plan, inner: Mutex::new(inner), room: Notify::new(), limits }

@@ -16,7 +16,9 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{Shared, bay::Bay};
 use crate::{
     bus::Bus,
-    deliver::{BatchOutcome, Change, Destination, Limiter, Outcome, StoredBreaker, Tenants},
+    deliver::{
+        Adaptive, BatchOutcome, Change, Destination, Limiter, Outcome, StoredBreaker, Tenants,
+    },
     egress::Peer,
     observe::{BatchResult, DestinationMetrics},
     plan::{ConnectorPlan, DestinationKind, DestinationPlan},
@@ -79,7 +81,7 @@ impl DestinationRuntime {
         if stored.is_some() && plan.breaker.is_some() {
             metrics.breakers_open.store(1, Relaxed);
         }
-        let common = Bay::new(None, 1, plan.breaker, window, stored, limits);
+        let common = Bay::new(None, 1, plan.breaker, adaptive(plan), stored, limits);
         Ok(Self {
             connector: Arc::clone(&connector.name),
             common: Arc::new(common),
@@ -167,11 +169,17 @@ impl DestinationRuntime {
         if stored.is_some() && self.plan.breaker.is_some() {
             self.metrics.breakers_open.fetch_add(1, Relaxed);
         }
-        let (weight, ceiling) = (self.tenants.weight(tenant), self.window());
+        let (weight, adaptive) = (self.tenants.weight(tenant), adaptive(&self.plan));
         let limits = Arc::clone(&self.metrics.concurrency);
         let tenant: Arc<str> = Arc::from(tenant);
-        let bay =
-            Bay::new(Some(Arc::clone(&tenant)), weight, self.plan.breaker, ceiling, stored, limits);
+        let bay = Bay::new(
+            Some(Arc::clone(&tenant)),
+            weight,
+            self.plan.breaker,
+            adaptive,
+            stored,
+            limits,
+        );
         let bay = Arc::new(bay);
         bays.insert(tenant, Arc::clone(&bay));
         bay
@@ -364,6 +372,14 @@ fn breaker_key(connector: &str, destination: &str, tenant: Option<&str>) -> Stri
 
 fn stored_breaker(bus: &dyn Bus, key: &str) -> Option<StoredBreaker> {
     bus.state(key).and_then(|bytes| serde_json::from_slice(&bytes).ok())
+}
+
+/// Only a peer has a pace of its own.
+fn adaptive(plan: &DestinationPlan) -> Adaptive {
+    match plan.kind {
+        DestinationKind::Http { .. } => Adaptive::new(window(plan)),
+        DestinationKind::File { .. } | DestinationKind::Stdout => Adaptive::fixed(window(plan)),
+    }
 }
 
 fn window(plan: &DestinationPlan) -> usize {
