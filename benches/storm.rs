@@ -343,7 +343,7 @@ fn flood(storm: Duration) {
     let sink = Sink::start(began);
     let keys = format!("rate = \"{CAPACITY}/s\"");
     let (_folder, connectors, state) = project(&connector(sink.server.address, &keys));
-    let settings = "[bus]\nmax_disk = \"192MiB\"\nsegment = \"16MiB\"\n";
+    let settings = "[bus]\nmax_disk = \"128MiB\"\nsegment = \"16MiB\"\n";
     let mut running = daemon(&connectors, &state, settings);
     let (mut answers, mut most_kib) = (Answers::default(), 0);
     for part in 0..2u64 {

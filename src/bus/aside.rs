@@ -96,6 +96,10 @@ impl Bus for Aside {
         self.inner.take(lane, max)
     }
 
+    fn hurry(&self, lane: LaneId, tenant: Option<&str>) {
+        self.inner.hurry(lane, tenant);
+    }
+
     fn steer(&self, lane: LaneId, tenant: Option<&str>, steer: Steer) {
         self.inner.steer(lane, tenant, steer);
     }

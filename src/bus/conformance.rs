@@ -41,6 +41,7 @@ pub const CHECKS: &[Check] = &[
     ("a strict lane leases one event at a time", |s| Box::pin(strict(s))),
     ("tenants take turns, and none takes all places", |s| Box::pin(fair(s))),
     ("a tenant can be paused and held to so many", |s| Box::pin(steering(s))),
+    ("what waits can be told that it need not", |s| Box::pin(hurrying(s))),
     ("what a tenant has waiting is known", |s| Box::pin(tenants(s))),
     ("a retry is due again with its count, a deferral without", |s| Box::pin(retries(s))),
     ("reopening a lane gives its leases back", |s| Box::pin(reopening(s))),
@@ -364,6 +365,27 @@ async fn steering(subject: &Subject) {
     assert!(subject.due(erp, 10).is_empty());
     bus.steer(erp, Some("a"), Steer::default());
     assert_eq!(subject.due(erp, 10).len(), 1, "a pause can be taken back");
+}
+
+async fn hurrying(subject: &Subject) {
+    let bus = &subject.bus;
+    subject.append_of("a", 2).await;
+    subject.append_of("b", 1).await;
+    let erp = bus.open(&lane("erp"), LaneOptions::default());
+    let now = subject.clock.now();
+    let (due, error) = (now.plus(Duration::from_hours(9)), "503".to_owned());
+    for taken in bus.take(erp, 10).await {
+        let error = error.clone();
+        let again = Settlement::Retry { due, attempts: 3, first_attempt_at: now, error };
+        bus.settle(erp, taken.seq, again);
+    }
+    assert!(subject.due(erp, 10).is_empty());
+    bus.hurry(erp, Some("a"));
+    let hurried = subject.due(erp, 10);
+    assert_eq!((keys(&hurried), hurried[0].attempts), (vec!["a0", "a1"], 3));
+    bus.settle(erp, hurried[0].seq, DELIVERED);
+    assert!(subject.due(erp, 10).is_empty(), "the other tenant's waits");
+    bus.hurry(erp, Some("nobody"));
 }
 
 async fn tenants(subject: &Subject) {

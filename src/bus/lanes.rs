@@ -237,6 +237,15 @@ impl Lanes {
         }
     }
 
+    /// Lets what of a tenant's events in a lane waits for its time be due now.
+    pub fn hurry(&mut self, id: LaneId, tenant: Option<&str>) {
+        let Some(queue) = self.queue(id) else { return };
+        let is = |flow: &Flow| flow.tenant.as_deref() == tenant;
+        if let Some(flow) = queue.flows.iter().position(is) {
+            queue.hurry(flow as u32);
+        }
+    }
+
     /// Notes the order of a leased event, so that its delivery can raise the newest revision.
     pub fn note_order(&mut self, id: LaneId, seq: u64, order: i64) {
         if let Some(queue) = self.queue(id) {

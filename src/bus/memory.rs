@@ -318,6 +318,10 @@ impl Bus for MemoryBus {
         })
     }
 
+    fn hurry(&self, lane: LaneId, tenant: Option<&str>) {
+        self.inner.lock().lanes.hurry(lane, tenant);
+    }
+
     fn steer(&self, lane: LaneId, tenant: Option<&str>, steer: Steer) {
         self.inner.lock().lanes.steer(lane, tenant, steer);
     }

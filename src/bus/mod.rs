@@ -410,6 +410,10 @@ pub trait Bus: Send + Sync + 'static {
     /// it is changed again or the lane is opened anew. What is leased stays leased.
     fn steer(&self, lane: LaneId, tenant: Option<&str>, steer: Steer);
 
+    /// Lets those of a tenant's events in this lane that wait for their next attempt be due now: what kept
+    /// them waiting is over. Their counts stay.
+    fn hurry(&self, lane: LaneId, tenant: Option<&str>);
+
     /// Ends a lease. Does not wait: a settlement rides with the next group commit.
     fn settle(&self, lane: LaneId, seq: Seq, settlement: Settlement);
 

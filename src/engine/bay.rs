@@ -42,6 +42,8 @@ struct Inner {
     adaptive: Adaptive,
     in_flight: usize,
     paused_until: Option<Timestamp>,
+    /// How often its breaker closed.
+    closings: u64,
 }
 
 /// An attempt that is under way; dropped without [`Bay::leave`] it told nothing.
@@ -72,7 +74,7 @@ impl Bay {
         let breaker =
             stored.filter(|_| plan.is_some()).map_or_else(Breaker::default, Breaker::restored);
         limits.fetch_add(adaptive.limit() as u64, Relaxed);
-        let inner = Inner { breaker, adaptive, in_flight: 0, paused_until: None };
+        let inner = Inner { breaker, adaptive, in_flight: 0, paused_until: None, closings: 0 };
         Self { tenant, weight, plan, inner: Mutex::new(inner), room: Notify::new(), limits }
     }
 
@@ -128,6 +130,11 @@ impl Bay {
         Steer { not_before: inner.breaker.open_until(now).max(paused), most, weight: self.weight }
     }
 
+    /// How often its breaker closed: what waits because the destination was down need not any longer.
+    pub fn closings(&self) -> u64 {
+        self.inner.lock().closings
+    }
+
     /// Attempts at once, at present.
     pub fn limit(&self) -> usize {
         self.inner.lock().adaptive.limit()
@@ -149,6 +156,7 @@ impl Bay {
         let mut inner = self.inner.lock();
         let was = inner.breaker.word() != "closed";
         inner.breaker = Breaker::default();
+        inner.closings += u64::from(was);
         inner.paused_until = None;
         drop(inner);
         self.room.notify_waiters();
@@ -167,6 +175,7 @@ impl Bay {
         }
         let plan = self.plan.as_ref();
         let change = plan.and_then(|plan| inner.breaker.saw(plan, admission, end.sign, now));
+        inner.closings += u64::from(change == Some(Change::Closed));
         if change.is_some() {
             inner.adaptive.restart();
         }

@@ -144,6 +144,8 @@ struct LaneLoop {
     not_before: Option<Timestamp>,
     /// How the bus was told to hand out each tenant's events.
     steered: HashMap<Option<Arc<str>>, Steer>,
+    /// How often each tenant's breaker had closed when this was last looked at.
+    closings: HashMap<Option<Arc<str>>, u64>,
     /// Bytes of all that is in hand.
     held_bytes: usize,
 }
@@ -160,6 +162,7 @@ impl LaneLoop {
             settling: None,
             not_before: None,
             steered: HashMap::new(),
+            closings: HashMap::new(),
             held_bytes: 0,
         }
     }
@@ -218,6 +221,10 @@ impl LaneLoop {
         if self.steered.get(tenant) != Some(&lived.steer) {
             self.context.bus.steer(self.id, tenant.as_deref(), lived.steer);
             self.steered.insert(tenant.clone(), lived.steer);
+        }
+        let closings = lived.bay.closings();
+        if closings > 0 && self.closings.insert(tenant.clone(), closings) != Some(closings) {
+            self.context.bus.hurry(self.id, tenant.as_deref());
         }
         self.ended.push(lived);
     }

@@ -363,6 +363,10 @@ impl Bus for EmbeddedBus {
         })
     }
 
+    fn hurry(&self, lane: LaneId, tenant: Option<&str>) {
+        self.shared.core.lock().lanes.hurry(lane, tenant);
+    }
+
     fn steer(&self, lane: LaneId, tenant: Option<&str>, steer: Steer) {
         self.shared.core.lock().lanes.steer(lane, tenant, steer);
     }

@@ -302,6 +302,23 @@ impl Queue {
         self.notify.notify_waiters();
     }
 
+    /// Lets what of a flow waits for its time be due now, the oldest first.
+    pub fn hurry(&mut self, flow: u32) {
+        let all = std::mem::take(&mut self.delayed).into_vec();
+        let (mine, others): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|Reverse(delayed)| delayed.flow == flow);
+        self.delayed = others.into();
+        let mut mine: Vec<Delayed> = mine.into_iter().map(|Reverse(delayed)| delayed).collect();
+        mine.sort_unstable_by_key(|delayed| Reverse(delayed.seq));
+        let of = self.flow(flow);
+        of.delayed = 0;
+        for Delayed { seq, key, .. } in mine {
+            of.ready.push_front(Entry { seq, key });
+        }
+        self.line_up(flow);
+        self.notify.notify_waiters();
+    }
+
     /// Notes the order of a leased event, so that its delivery can raise the newest revision.
     pub fn note_order(&mut self, seq: u64, order: i64) {
         if let Some(lease) = self.leased.get_mut(&seq) {

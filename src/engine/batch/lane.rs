@@ -91,6 +91,8 @@ struct Loop<'a> {
     under_way: HashMap<Option<String>, usize>,
     /// How the bus was told to hand out each tenant's events.
     steered: HashMap<Option<String>, Steer>,
+    /// How often each tenant's breaker had closed when this was last looked at.
+    closings: HashMap<Option<String>, u64>,
     /// Bytes of all that is in hand.
     held_bytes: usize,
 }
@@ -116,6 +118,7 @@ impl<'a> Loop<'a> {
             in_hand: FuturesUnordered::new(),
             under_way: HashMap::new(),
             steered: HashMap::new(),
+            closings: HashMap::new(),
             held_bytes: 0,
         }
     }
@@ -200,7 +203,11 @@ impl<'a> Loop<'a> {
         let tenant = bay.tenant.as_deref().map(str::to_owned);
         if self.steered.get(&tenant) != Some(&steer) {
             self.context.bus.steer(self.id, tenant.as_deref(), steer);
-            self.steered.insert(tenant, steer);
+            self.steered.insert(tenant.clone(), steer);
+        }
+        let closings = bay.closings();
+        if closings > 0 && self.closings.insert(tenant.clone(), closings) != Some(closings) {
+            self.context.bus.hurry(self.id, tenant.as_deref());
         }
     }
 

@@ -67,6 +67,10 @@ impl Bus for GatedBus {
         self.inner.take(lane, max)
     }
 
+    fn hurry(&self, lane: LaneId, tenant: Option<&str>) {
+        self.inner.hurry(lane, tenant);
+    }
+
     fn steer(&self, lane: LaneId, tenant: Option<&str>, steer: Steer) {
         self.inner.steer(lane, tenant, steer);
     }
