@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -46,8 +46,8 @@ pub struct DestinationRuntime {
     resumed: Notify,
     /// Its last attempt is to be repeated: said once, when it begins and when it ends.
     failing: AtomicBool,
-    /// The bay of what has no tenant, which is most.
-    common: Arc<Bay>,
+    /// The bay of what has no tenant, which is most; made when it is needed.
+    common: OnceLock<Arc<Bay>>,
     bays: RwLock<HashMap<Arc<str>, Arc<Bay>>>,
     bus: Arc<dyn Bus>,
     world: World,
@@ -75,18 +75,11 @@ impl DestinationRuntime {
         metrics.parked.store(0, Relaxed);
         metrics.breakers_open.store(0, Relaxed);
         let window = window(plan);
-        let bus = Arc::clone(&shared.bus);
-        let stored = stored_breaker(&*bus, &breaker_key(&connector.name, &plan.name, None));
-        let limits = Arc::clone(&metrics.concurrency);
-        if stored.is_some() && plan.breaker.is_some() {
-            metrics.breakers_open.store(1, Relaxed);
-        }
-        let common = Bay::new(None, 1, plan.breaker, adaptive(plan), stored, limits);
-        Ok(Self {
+        let runtime = Self {
             connector: Arc::clone(&connector.name),
-            common: Arc::new(common),
+            common: OnceLock::new(),
             bays: RwLock::default(),
-            bus,
+            bus: Arc::clone(&shared.bus),
             world: shared.world.clone(),
             tenants: Arc::clone(&shared.tenants),
             secrets: connector.secrets_used.clone(),
@@ -98,7 +91,12 @@ impl DestinationRuntime {
             held: Mutex::default(),
             resumed: Notify::new(),
             failing: AtomicBool::new(false),
-        })
+        };
+        // One that is open shows before anything is attempted.
+        if runtime.stored(None).is_some() {
+            runtime.bay(None);
+        }
+        Ok(runtime)
     }
 
     /// Most events one lane has in hand at once.
@@ -119,6 +117,13 @@ impl DestinationRuntime {
     /// Completes when it is no longer parked. A changed secret of its connector un-parks it: that is what
     /// a refusal asks for.
     pub async fn resumed(&self) {
+        if self.is_held() {
+            // On the heap: a lane that waits for events is to be small.
+            Box::pin(self.wait_for_resume()).await;
+        }
+    }
+
+    async fn wait_for_resume(&self) {
         loop {
             // Made before looking: what is resumed after the look completes it.
             let resumed = self.resumed.notified();
@@ -153,7 +158,7 @@ impl DestinationRuntime {
     /// The bay of a tenant, made where there is none yet, with its breaker as it was stored.
     pub fn bay(&self, tenant: Option<&str>) -> Arc<Bay> {
         let Some(tenant) = tenant else {
-            return Arc::clone(&self.common);
+            return Arc::clone(self.common.get_or_init(|| self.new_bay(None)));
         };
         if let Some(bay) = self.bays.read().get(tenant) {
             return Arc::clone(bay);
@@ -162,33 +167,33 @@ impl DestinationRuntime {
         if let Some(bay) = bays.get(tenant) {
             return Arc::clone(bay);
         }
-        let stored = stored_breaker(
-            &*self.bus,
-            &breaker_key(&self.connector, &self.plan.name, Some(tenant)),
-        );
-        if stored.is_some() && self.plan.breaker.is_some() {
-            self.metrics.breakers_open.fetch_add(1, Relaxed);
-        }
-        let (weight, adaptive) = (self.tenants.weight(tenant), adaptive(&self.plan));
-        let limits = Arc::clone(&self.metrics.concurrency);
         let tenant: Arc<str> = Arc::from(tenant);
-        let bay = Bay::new(
-            Some(Arc::clone(&tenant)),
-            weight,
-            self.plan.breaker,
-            adaptive,
-            stored,
-            limits,
-        );
-        let bay = Arc::new(bay);
+        let bay = self.new_bay(Some(Arc::clone(&tenant)));
         bays.insert(tenant, Arc::clone(&bay));
         bay
+    }
+
+    fn stored(&self, tenant: Option<&str>) -> Option<StoredBreaker> {
+        self.plan.breaker?;
+        let key = breaker_key(&self.connector, &self.plan.name, tenant);
+        self.bus.state(&key).and_then(|bytes| serde_json::from_slice(&bytes).ok())
+    }
+
+    fn new_bay(&self, tenant: Option<Arc<str>>) -> Arc<Bay> {
+        let stored = self.stored(tenant.as_deref());
+        if stored.is_some() {
+            self.metrics.breakers_open.fetch_add(1, Relaxed);
+        }
+        let weight = tenant.as_deref().map_or(1, |tenant| self.tenants.weight(tenant));
+        let limits = Arc::clone(&self.metrics.concurrency);
+        let adaptive = adaptive(&self.plan);
+        Arc::new(Bay::new(tenant, weight, self.plan.breaker, adaptive, stored, limits))
     }
 
     /// All bays that there are.
     pub fn all_bays(&self) -> Vec<Arc<Bay>> {
         let bays = self.bays.read();
-        std::iter::once(&self.common).chain(bays.values()).map(Arc::clone).collect()
+        self.common.get().into_iter().chain(bays.values()).map(Arc::clone).collect()
     }
 
     /// Says that a bay's breaker opened or closed, and makes it durable: a restart is no reason to ask
@@ -368,10 +373,6 @@ struct Held {
 fn breaker_key(connector: &str, destination: &str, tenant: Option<&str>) -> String {
     let tenant = tenant.map_or_else(String::new, |tenant| format!("/{tenant}"));
     format!("breaker/{connector}/{destination}{tenant}")
-}
-
-fn stored_breaker(bus: &dyn Bus, key: &str) -> Option<StoredBreaker> {
-    bus.state(key).and_then(|bytes| serde_json::from_slice(&bytes).ok())
 }
 
 /// Only a peer has a pace of its own.

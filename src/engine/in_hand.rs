@@ -47,6 +47,13 @@ impl InHand {
 
     /// Completes once there is room for more.
     pub async fn room(&self) {
+        if self.bytes.load(Relaxed) > self.limit_bytes {
+            // On the heap: a lane that waits for events is to be small.
+            Box::pin(self.freed()).await;
+        }
+    }
+
+    async fn freed(&self) {
         loop {
             let mut freed = std::pin::pin!(self.freed.notified());
             freed.as_mut().enable();

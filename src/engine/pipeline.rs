@@ -109,7 +109,8 @@ struct Waiting {
 /// made when there are some.
 pub async fn run(context: Arc<LaneContext>, stop: CancellationToken) {
     if context.destination.plan.batch.is_some() {
-        return batch::lane::run(context, stop).await;
+        // On the heap: most lanes send single events.
+        return Box::pin(batch::lane::run(context, stop)).await;
     }
     let order = context.destination.plan.order;
     let id = context
