@@ -63,7 +63,7 @@ use self::{
     lease::Leased,
     letters::Letters,
     quarantine::Quarantine,
-    queue::{AppendOp, NotQueued, Op, Pending, Queue, SettleOp, Stop},
+    queue::{Answer, AppendOp, NotQueued, Op, Pending, Queue, SettleOp, Stop},
     recover::Recovered,
     segments::Segments,
     state::State,
@@ -242,7 +242,7 @@ impl EmbeddedBus {
     }
 }
 
-type AnswerReceiver = oneshot::Receiver<Result<Vec<Accepted>, AppendError>>;
+type AnswerReceiver = oneshot::Receiver<Answer>;
 
 /// Opens sled and the journal behind its checkpoint; builds sled anew where it cannot be used.
 fn open_events(
@@ -308,7 +308,7 @@ impl Bus for EmbeddedBus {
                     retry_after: QUEUE_RETRY_AFTER,
                 },
             })?;
-            answer.await.unwrap_or(Err(AppendError::Closed))
+            answer.await.map_or(Err(AppendError::Closed), |answer| answer.result)
         })
     }
 

@@ -50,14 +50,23 @@ pub(super) struct AppendOp {
     pub state: StateWrites,
     pub now: Timestamp,
     /// Nobody waits where state is carried over from a segment that goes.
-    pub reply: Option<oneshot::Sender<Result<Vec<Accepted>, AppendError>>>,
+    pub reply: Option<oneshot::Sender<Answer>>,
+}
+
+/// What came of an append, and what it was made of: memory goes back to the threads that it came from,
+/// since freeing it is the dearer the further it went.
+pub(super) struct Answer {
+    pub result: Result<Vec<Accepted>, AppendError>,
+    _spent: (Vec<u8>, Vec<Pending>),
 }
 
 impl AppendOp {
-    pub fn answer(&mut self, answer: Result<Vec<Accepted>, AppendError>) {
+    /// Answers, and gives back what it was made of.
+    pub fn answer(&mut self, result: Result<Vec<Accepted>, AppendError>) {
         if let Some(reply) = self.reply.take() {
+            let spent = (std::mem::take(&mut self.slots), std::mem::take(&mut self.events));
             // The asker may have gone; what is durable stays so.
-            drop(reply.send(answer));
+            drop(reply.send(Answer { result, _spent: spent }));
         }
     }
 
