@@ -220,6 +220,8 @@ impl<'a> Loop<'a> {
                 continue;
             }
             if let Some(settlement) = superseded(&context, self.id, &delivery) {
+                let event = &delivery.event;
+                context.ended(&settlement, event.replayed, now.since(event.received_at));
                 context.metrics.count(Counted::Superseded, 1);
                 self.grouper.leaves(delivery.seq, now);
                 context.bus.settle(self.id, delivery.seq, settlement);
