@@ -32,6 +32,10 @@ const LOOK_AT_SECRETS: Duration = Duration::from_secs(5);
 /// are written meanwhile.
 const FILE_GROUP: usize = 4096;
 
+/// So many tenants' bays are kept. Beyond it those go that have nothing to remember: names come from
+/// payloads, and memory must not.
+const BAYS: usize = 4096;
+
 /// One destination of a running connector, shared by its lanes.
 pub struct DestinationRuntime {
     connector: Arc<str>,
@@ -197,6 +201,10 @@ impl DestinationRuntime {
         let (connector, destination) = (&*self.connector, &*self.plan.name);
         let tenant = bay.tenant.as_deref();
         match change {
+        if bays.len() >= BAYS && bays.len().is_power_of_two() {
+            let now = self.world.clock.now();
+            bays.retain(|_, bay| Arc::strong_count(bay) > 1 || !bay.is_plain(now));
+        }
             Change::Opened(until) => {
                 let until = until.rfc3339();
                 if bay.stored().is_some_and(|stored| stored.trips == 1) {
