@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::{Shared, bay::Bay};
 use crate::{
-    bus::Bus,
+    bus::{Bus, LaneId, Steer},
     deliver::{
         Adaptive, BatchOutcome, Change, Destination, Limiter, Outcome, StoredBreaker, Tenants,
     },
@@ -53,11 +53,15 @@ pub struct DestinationRuntime {
     /// The bay of what has no tenant, which is most.
     common: Arc<Bay>,
     bays: RwLock<HashMap<Arc<str>, Arc<Bay>>>,
+    /// Who was told how to hand out events.
+    lanes: Mutex<Vec<LaneId>>,
     bus: Arc<dyn Bus>,
     world: World,
     tenants: Arc<Tenants>,
     /// The secrets of its connector, by the name that is looked up.
     secrets: Vec<String>,
+    /// What they were when it was opened or last un-parked: attempts since then may have gone with those.
+    secrets_then: AtomicU64,
 }
 
 impl DestinationRuntime {
@@ -86,14 +90,16 @@ impl DestinationRuntime {
             metrics.breakers_open.store(1, Relaxed);
         }
         let common = Bay::new(None, 1, plan.breaker, adaptive(plan), stored, limits);
-        Ok(Self {
+        let destination = Self {
             connector: Arc::clone(&connector.name),
             common: Arc::new(common),
             bays: RwLock::default(),
+            lanes: Mutex::default(),
             bus,
             world: shared.world.clone(),
             tenants: Arc::clone(&shared.tenants),
             secrets: connector.secrets_used.clone(),
+            secrets_then: AtomicU64::new(0),
             limiter: Limiter::new(&plan.rate),
             permits: Semaphore::new(window),
             plan: Arc::clone(plan),
@@ -102,7 +108,17 @@ impl DestinationRuntime {
             held: Mutex::default(),
             resumed: Notify::new(),
             failing: AtomicBool::new(false),
-        })
+        };
+        destination.secrets_then.store(destination.fingerprint(), Relaxed);
+        Ok(destination)
+    }
+
+    /// Notes a lane that hands out its events.
+    pub fn serves(&self, lane: LaneId) {
+        let mut lanes = self.lanes.lock();
+        if !lanes.contains(&lane) {
+            lanes.push(lane);
+        }
     }
 
     /// Most events one lane has in hand at once.
@@ -185,6 +201,10 @@ impl DestinationRuntime {
             limits,
         );
         let bay = Arc::new(bay);
+        if bays.len() >= BAYS && bays.len().is_power_of_two() {
+            let now = self.world.clock.now();
+            bays.retain(|_, bay| Arc::strong_count(bay) > 1 || !bay.is_plain(now));
+        }
         bays.insert(tenant, Arc::clone(&bay));
         bay
     }
@@ -201,10 +221,6 @@ impl DestinationRuntime {
         let (connector, destination) = (&*self.connector, &*self.plan.name);
         let tenant = bay.tenant.as_deref();
         match change {
-        if bays.len() >= BAYS && bays.len().is_power_of_two() {
-            let now = self.world.clock.now();
-            bays.retain(|_, bay| Arc::strong_count(bay) > 1 || !bay.is_plain(now));
-        }
             Change::Opened(until) => {
                 let until = until.rfc3339();
                 if bay.stored().is_some_and(|stored| stored.trips == 1) {
@@ -239,6 +255,12 @@ impl DestinationRuntime {
                 reset += 1;
                 self.changed(&bay, Change::Closed).await;
             }
+            // The lanes would learn of it from the next attempt, and make none before the old time.
+            let steer = bay.steer(self.world.clock.now());
+            let steer = Steer { most: usize::MAX, ..steer };
+            for lane in self.lanes.lock().iter() {
+                self.bus.steer(*lane, bay.tenant.as_deref(), steer);
+            }
         }
         reset
     }
@@ -268,7 +290,8 @@ impl DestinationRuntime {
 
     /// Parks it, and says so once.
     pub fn hold(&self, message: &str) {
-        let (connector, secrets) = (&*self.connector, self.fingerprint());
+        // What was refused went with the secrets of then: they may have been changed since.
+        let (connector, secrets) = (&*self.connector, self.secrets_then.load(Relaxed));
         let held = Held { message: Arc::from(message), secrets };
         if self.held.lock().replace(held).is_some() {
             return;
@@ -284,6 +307,7 @@ impl DestinationRuntime {
         if self.held.lock().take().is_none() {
             return false;
         }
+        self.secrets_then.store(self.fingerprint(), Relaxed);
         self.resumed.notify_waiters();
         self.metrics.parked.store(0, Relaxed);
         let destination = &*self.plan.name;
