@@ -230,10 +230,12 @@ impl Lanes {
 
     /// Changes how a tenant's events in a lane are handed out.
     pub fn steer(&mut self, id: LaneId, tenant: Option<&str>, steer: Steer) {
-        let Some(queue) = self.queue(id) else { return };
-        let is = |flow: &Flow| flow.tenant.as_deref() == tenant;
-        if let Some(flow) = queue.flows.iter().position(is) {
-            queue.steer(flow as u32, steer);
+        let Some(queue) = self.queues.get(id.0 as usize) else { return };
+        let Lane { connector, stream, destination } = &queue.lane;
+        let name = FlowRef { connector, stream, destination, tenant };
+        let at = self.numbers.get(&name).map(|number| self.flows[number.0 as usize]);
+        if let (Some(at), Some(queue)) = (at, self.queue(id)) {
+            queue.steer(at.flow, steer);
         }
     }
 

@@ -116,12 +116,19 @@ impl Breaker {
         }
     }
 
-    /// Until when nothing is attempted, where that is so.
-    pub fn open_until(&self, now: Timestamp) -> Option<Timestamp> {
+    /// Until when nothing is attempted, where that is so. A clock that was set back, or a shorter `open`
+    /// in a new plan, must not keep it open for longer than it is meant to be.
+    pub fn open_until(&self, plan: &BreakerPlan, now: Timestamp) -> Option<Timestamp> {
         match self.state {
-            State::Open { until } if until > now => Some(until),
+            State::Open { until } if until > now && until <= now.plus(plan.open) => Some(until),
             _ => None,
         }
+    }
+
+    /// Whether its probes are all under way or well, so that nothing else is let through yet.
+    pub fn is_probing(&self, plan: &BreakerPlan) -> bool {
+        matches!(self.state, State::HalfOpen { under_way, succeeded }
+            if under_way + succeeded >= plan.probes)
     }
 
     /// How often in a row it opened: probes that fail open it again.
@@ -132,12 +139,10 @@ impl Breaker {
     /// Asks for one attempt. Whoever gets [`Admission::Go`] or [`Admission::Probe`] reports back by
     /// [`Breaker::saw`]. `patience` is what the others wait for while probes are under way.
     pub fn admit(&mut self, plan: &BreakerPlan, now: Timestamp, patience: Duration) -> Admission {
-        if let State::Open { until } = self.state {
-            // A clock that was set back must not keep it open for longer than it was meant to be.
-            let latest = now.plus(plan.open);
-            if now < until && until <= latest {
-                return Admission::Wait(until);
-            }
+        if let Some(until) = self.open_until(plan, now) {
+            return Admission::Wait(until);
+        }
+        if matches!(self.state, State::Open { .. }) {
             self.state = State::HalfOpen { under_way: 0, succeeded: 0 };
         }
         match &mut self.state {
@@ -366,7 +371,7 @@ mod tests {
             for (pause, sign) in steps {
                 now += pause;
                 let sign = [Sign::Alive, Sign::Failing, Sign::Nothing][usize::from(sign)];
-                let until = breaker.open_until(Timestamp(now));
+                let until = breaker.open_until(&PLAN, Timestamp(now));
                 let (admission, _) = attempt(&mut breaker, now, sign);
                 match until {
                     Some(until) => prop_assert_eq!(admission, Admission::Wait(until)),

@@ -22,6 +22,9 @@ use crate::{
 
 /// How long events wait while probes are under way.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// An event that found no admission comes back after so long at most. Its lane holds it back for as long
+/// as it takes, and can be told to let it go; what the bus was told of one event cannot be taken back.
+const PUT_OFF: Duration = Duration::from_secs(30);
 
 /// See the module's text.
 pub struct Bay {
@@ -93,13 +96,18 @@ impl Bay {
         }
     }
 
+    /// How long an event waits in the bus that was not admitted before `until`.
+    pub fn put_off(until: Timestamp, now: Timestamp) -> Duration {
+        until.since(now).min(PUT_OFF)
+    }
+
     /// `None` where there is no room at present.
     fn try_enter(self: &Arc<Self>, now: Timestamp) -> Option<Result<Attempt, Timestamp>> {
         let mut inner = self.inner.lock();
         if let Some(until) = inner.paused_until.filter(|until| *until > now) {
             return Some(Err(until));
         }
-        if let Some(until) = inner.breaker.open_until(now) {
+        if let Some(until) = self.open_until(&inner, now) {
             return Some(Err(until));
         }
         if inner.in_flight >= inner.adaptive.limit() {
@@ -127,7 +135,19 @@ impl Bay {
             (Some(plan), "open" | "half_open") => plan.probes as usize,
             _ => inner.adaptive.limit(),
         };
-        Steer { not_before: inner.breaker.open_until(now).max(paused), most, weight: self.weight }
+        // Lanes that have none of the probes would try one event after the other in vain.
+        let probing = self.plan.as_ref().filter(|plan| inner.breaker.is_probing(plan));
+        let probing = probing.map(|_| now.plus(PATIENCE));
+        let not_before = self.open_until(&inner, now).max(paused).max(probing);
+        Steer { not_before, most, weight: self.weight }
+    }
+
+    /// Whether it has nothing that another in its place would not have.
+    pub fn is_plain(&self, now: Timestamp) -> bool {
+        let inner = self.inner.lock();
+        inner.in_flight == 0
+            && inner.breaker.word() == "closed"
+            && inner.paused_until.is_none_or(|until| until <= now)
     }
 
     /// How often its breaker closed: what waits because the destination was down need not any longer.
@@ -142,8 +162,12 @@ impl Bay {
 
     /// What its breaker is: `closed`, `open` or `half_open`, and until when it is open.
     pub fn breaker(&self, now: Timestamp) -> (&'static str, Option<Timestamp>) {
-        let breaker = &self.inner.lock().breaker;
-        (breaker.word(), breaker.open_until(now))
+        let inner = self.inner.lock();
+        (inner.breaker.word(), self.open_until(&inner, now))
+    }
+
+    fn open_until(&self, inner: &Inner, now: Timestamp) -> Option<Timestamp> {
+        inner.breaker.open_until(self.plan.as_ref()?, now)
     }
 
     /// What has to be stored of its breaker.
@@ -224,5 +248,51 @@ impl Drop for Attempt {
             let end = End { sign: Sign::Nothing, tells: false, refused: false, spent_until: None };
             self.bay.ended(self.admission, Duration::ZERO, end, self.began);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    const PLAN: BreakerPlan = BreakerPlan {
+        failures: 0.5,
+        of: 4,
+        within: Duration::from_secs(10),
+        open: Duration::from_secs(30),
+        probes: 1,
+    };
+
+    #[test]
+    fn while_the_probes_are_under_way_other_lanes_are_told_to_wait() {
+        let stored = StoredBreaker { until: Timestamp(0), trips: 1 };
+        let bay = Bay::new(None, 1, Some(PLAN), Adaptive::new(8), Some(stored), Arc::default());
+        let (bay, now) = (Arc::new(bay), Timestamp(1_000));
+        assert_eq!(bay.steer(now).not_before, None);
+        let probe = bay.enter(|| now).now_or_never().unwrap().unwrap();
+        assert_eq!(bay.steer(now).not_before, Some(now.plus(PATIENCE)));
+        assert!(!bay.is_plain(now));
+        let end = End { sign: Sign::Alive, tells: true, refused: false, spent_until: None };
+        assert_eq!(probe.leave(end, now).change, Some(Change::Closed));
+        assert_eq!(bay.steer(now).not_before, None);
+        assert!(bay.is_plain(now));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_does_not_keep_it_shut() {
+        let stored = StoredBreaker { until: Timestamp(10_000_000), trips: 1 };
+        let bay = Bay::new(None, 1, Some(PLAN), Adaptive::new(8), Some(stored), Arc::default());
+        let bay = Arc::new(bay);
+        assert!(bay.enter(|| Timestamp(9_990_000)).now_or_never().unwrap().is_err());
+        assert!(bay.enter(|| Timestamp(0)).now_or_never().unwrap().is_ok());
+    }
+
+    #[test]
+    fn what_is_left_in_peace_for_long_comes_back_sooner() {
+        let now = Timestamp(1_000);
+        assert_eq!(Bay::put_off(now.plus(PATIENCE), now), PATIENCE);
+        assert_eq!(Bay::put_off(now.plus(Duration::from_hours(1)), now), PUT_OFF);
     }
 }

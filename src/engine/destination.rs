@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::{Shared, bay::Bay};
 use crate::{
-    bus::Bus,
+    bus::{Bus, LaneId, Steer},
     deliver::{
         Adaptive, BatchOutcome, Change, Destination, Limiter, Outcome, StoredBreaker, Tenants,
     },
@@ -31,6 +31,10 @@ const LOOK_AT_SECRETS: Duration = Duration::from_secs(5);
 /// Events written to a file and not settled: those of the sync that is under way, and those that
 /// are written meanwhile.
 const FILE_GROUP: usize = 4096;
+
+/// So many tenants' bays are kept. Beyond it those go that have nothing to remember: names come from
+/// payloads, and memory must not.
+const BAYS: usize = 4096;
 
 /// One destination of a running connector, shared by its lanes.
 pub struct DestinationRuntime {
@@ -49,11 +53,15 @@ pub struct DestinationRuntime {
     /// The bay of what has no tenant, which is most; made when it is needed.
     common: OnceLock<Arc<Bay>>,
     bays: RwLock<HashMap<Arc<str>, Arc<Bay>>>,
+    /// Who was told how to hand out events.
+    lanes: Mutex<Vec<LaneId>>,
     bus: Arc<dyn Bus>,
     world: World,
     tenants: Arc<Tenants>,
     /// The secrets of its connector, by the name that is looked up.
     secrets: Vec<String>,
+    /// What they were when it was opened or last un-parked: attempts since then may have gone with those.
+    secrets_then: AtomicU64,
 }
 
 impl DestinationRuntime {
@@ -79,10 +87,12 @@ impl DestinationRuntime {
             connector: Arc::clone(&connector.name),
             common: OnceLock::new(),
             bays: RwLock::default(),
+            lanes: Mutex::default(),
             bus: Arc::clone(&shared.bus),
             world: shared.world.clone(),
             tenants: Arc::clone(&shared.tenants),
             secrets: connector.secrets_used.clone(),
+            secrets_then: AtomicU64::new(0),
             limiter: Limiter::new(&plan.rate),
             permits: Semaphore::new(window),
             plan: Arc::clone(plan),
@@ -96,7 +106,16 @@ impl DestinationRuntime {
         if runtime.stored(None).is_some() {
             runtime.bay(None);
         }
+        runtime.secrets_then.store(runtime.fingerprint(), Relaxed);
         Ok(runtime)
+    }
+
+    /// Notes a lane that hands out its events.
+    pub fn serves(&self, lane: LaneId) {
+        let mut lanes = self.lanes.lock();
+        if !lanes.contains(&lane) {
+            lanes.push(lane);
+        }
     }
 
     /// Most events one lane has in hand at once.
@@ -169,6 +188,10 @@ impl DestinationRuntime {
         }
         let tenant: Arc<str> = Arc::from(tenant);
         let bay = self.new_bay(Some(Arc::clone(&tenant)));
+        if bays.len() >= BAYS && bays.len().is_power_of_two() {
+            let now = self.world.clock.now();
+            bays.retain(|_, bay| Arc::strong_count(bay) > 1 || !bay.is_plain(now));
+        }
         bays.insert(tenant, Arc::clone(&bay));
         bay
     }
@@ -236,6 +259,13 @@ impl DestinationRuntime {
                 reset += 1;
                 self.changed(&bay, Change::Closed).await;
             }
+            // The lanes would learn of it from the next attempt, and make none before the old time.
+            let steer = bay.steer(self.world.clock.now());
+            let steer = Steer { most: usize::MAX, ..steer };
+            for lane in self.lanes.lock().iter() {
+                self.bus.steer(*lane, bay.tenant.as_deref(), steer);
+                self.bus.hurry(*lane, bay.tenant.as_deref());
+            }
         }
         reset
     }
@@ -265,7 +295,8 @@ impl DestinationRuntime {
 
     /// Parks it, and says so once.
     pub fn hold(&self, message: &str) {
-        let (connector, secrets) = (&*self.connector, self.fingerprint());
+        // What was refused went with the secrets of then: they may have been changed since.
+        let (connector, secrets) = (&*self.connector, self.secrets_then.load(Relaxed));
         let held = Held { message: Arc::from(message), secrets };
         if self.held.lock().replace(held).is_some() {
             return;
@@ -281,6 +312,7 @@ impl DestinationRuntime {
         if self.held.lock().take().is_none() {
             return false;
         }
+        self.secrets_then.store(self.fingerprint(), Relaxed);
         self.resumed.notify_waiters();
         self.metrics.parked.store(0, Relaxed);
         let destination = &*self.plan.name;

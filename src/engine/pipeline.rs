@@ -116,6 +116,7 @@ pub async fn run(context: Arc<LaneContext>, stop: CancellationToken) {
     let id = context
         .bus
         .open(&context.lane, LaneOptions { order, window: context.destination.window() });
+    context.destination.serves(id);
     while let Some(taken) = stop.run_until_cancelled(next(&context, id)).await {
         Box::pin(LaneLoop::new(&context, id, taken).run(&stop)).await;
     }
@@ -476,7 +477,7 @@ async fn outcome(
     let attempt = match bay.enter(|| clock.now()).await {
         Ok(attempt) => attempt,
         Err(until) => {
-            let retry_after = Some(until.since(clock.now()));
+            let retry_after = Some(Bay::put_off(until, clock.now()));
             return (Outcome::Deferred { message: "left in peace".to_owned(), retry_after }, None);
         }
     };

@@ -34,6 +34,10 @@ pub(super) struct Flow {
     pub steer: Steer,
     /// It stands in the ring.
     pub in_turn: bool,
+    /// Its weight, as far as it is in the sum of the active flows' weights.
+    pub weighed: u32,
+    /// Until when it stands among the resting.
+    pub rests: Option<Timestamp>,
 }
 
 impl Flow {
@@ -48,6 +52,8 @@ impl Flow {
             bytes: 0,
             steer: Steer::default(),
             in_turn: false,
+            weighed: 0,
+            rests: None,
         }
     }
 

@@ -56,6 +56,8 @@ pub(super) struct Queue {
     ring: VecDeque<u32>,
     /// What the first of the ring got in its turn so far.
     given: u32,
+    /// The weights of all active flows together.
+    weights: u64,
     /// Paused flows that have something ready, and until when. One that was steered since is looked at
     /// in vain.
     resting: BinaryHeap<Reverse<(Timestamp, u32)>>,
@@ -83,6 +85,7 @@ impl Queue {
             flows: Vec::new(),
             ring: VecDeque::new(),
             given: 0,
+            weights: 0,
             resting: BinaryHeap::new(),
             delayed: BinaryHeap::new(),
             leased: HashMap::new(),
@@ -147,7 +150,17 @@ impl Queue {
         if !of.in_turn && !of.ready.is_empty() {
             of.in_turn = true;
             self.ring.push_back(flow);
+            self.weigh(flow);
         }
+    }
+
+    /// Takes into the sum of weights whether a flow is active, and what it weighs. To be called where
+    /// either may have changed: a sum over all flows for each lease would be their square.
+    fn weigh(&mut self, flow: u32) {
+        let of = &mut self.flows[flow as usize];
+        let weight = if of.is_active() { of.steer.weight } else { 0 };
+        self.weights = self.weights + u64::from(weight) - u64::from(of.weighed);
+        of.weighed = weight;
     }
 
     /// Lets the next entry of a chain go on after the one before it ended.
@@ -169,10 +182,11 @@ impl Queue {
     pub fn reopen(&mut self, options: LaneOptions) {
         let changed = options.order != self.options.order;
         self.options = options;
-        for flow in &mut self.flows {
-            flow.steer = Steer::default();
+        for flow in 0..self.flows.len() as u32 {
+            self.flow(flow).steer = Steer::default();
+            self.weigh(flow);
+            self.line_up(flow);
         }
-        (0..self.flows.len() as u32).for_each(|flow| self.line_up(flow));
         if !changed && self.leased.is_empty() {
             return;
         }
@@ -188,7 +202,9 @@ impl Queue {
                 ready.filter(|e| !gone.contains(&e.seq)).map(|entry| (flow as u32, entry, None)),
             );
             (of.leased, of.delayed, of.in_turn) = (0, 0, false);
+            (of.weighed, of.rests) = (0, None);
         }
+        self.weights = 0;
         for Reverse(Delayed { due, seq, key, flow }) in std::mem::take(&mut self.delayed) {
             all.push((flow, Entry { seq, key }, Some(due)));
         }
@@ -222,6 +238,7 @@ impl Queue {
             && until <= now
         {
             self.resting.pop();
+            self.flow(flow).rests.take_if(|rests| *rests == until);
             self.line_up(flow);
         }
     }
@@ -242,7 +259,8 @@ impl Queue {
                 of.in_turn = false;
                 self.ring.pop_front();
                 self.given = 0;
-                self.resting.extend(rests.map(|until| Reverse((until, flow))));
+                self.weigh(flow);
+                self.rest(flow, rests);
                 continue;
             }
             if !self
@@ -264,6 +282,18 @@ impl Queue {
         taken
     }
 
+    /// Lets a paused flow come again at that time. It stands there once, however often it is looked at.
+    fn rest(&mut self, flow: u32, until: Option<Timestamp>) {
+        let of = &mut self.flows[flow as usize];
+        if let Some(until) = until
+            && !of.ready.is_empty()
+            && of.rests != Some(until)
+        {
+            of.rests = Some(until);
+            self.resting.push(Reverse((until, flow)));
+        }
+    }
+
     fn lease_next(&mut self, flow: u32) -> Option<Taken> {
         let of = self.flow(flow);
         let Entry { seq, key } = of.ready.pop_front()?;
@@ -283,9 +313,7 @@ impl Queue {
         if alone || places == 0 {
             return Window { places, taken: 0, weights: 1, alone };
         }
-        let active = self.flows.iter().filter(|flow| flow.is_active());
-        let weights = active.map(|flow| u64::from(flow.steer.weight)).sum();
-        Window { places, taken: self.leased.len(), weights, alone }
+        Window { places, taken: self.leased.len(), weights: self.weights, alone }
     }
 
     /// When something is due that is not now, without anybody settling anything.
@@ -298,6 +326,7 @@ impl Queue {
     /// Changes how a flow is handed out.
     pub fn steer(&mut self, flow: u32, steer: Steer) {
         self.flow(flow).steer = steer;
+        self.weigh(flow);
         self.line_up(flow);
         self.notify.notify_waiters();
     }
@@ -333,6 +362,7 @@ impl Queue {
                 let of = self.flow(flow);
                 of.leased -= 1;
                 of.ready.push_front(Entry { seq, key });
+                self.weigh(flow);
                 self.line_up(flow);
             }
         }
@@ -355,6 +385,7 @@ impl Queue {
             return Some(Ended { terminal, key, order, flow: self.flow(flow).number });
         };
         self.flow(flow).leased -= 1;
+        self.weigh(flow);
         if let Settlement::Retry { due, attempts, first_attempt_at, .. } = settlement {
             let (due, attempts, first_attempt_at) = (*due, *attempts, *first_attempt_at);
             self.retried.insert(seq, Retried { due, attempts, first_attempt_at });
@@ -401,5 +432,81 @@ impl Queue {
         let delayed = self.delayed.peek().map(|Reverse(d)| d.seq);
         let leased = self.leased.keys().copied().min();
         [ready, delayed, leased].into_iter().flatten().min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(0);
+
+    fn queue(tenants: u32, window: usize) -> Queue {
+        let name = || Arc::from("a");
+        let lane = Lane { connector: name(), stream: name(), destination: name() };
+        let mut queue = Queue::new(lane);
+        queue.reopen(LaneOptions { order: Order::None, window });
+        queue
+            .flows
+            .extend((0..tenants).map(|flow| Flow::new(flow, Some(Arc::from(format!("{flow}"))))));
+        queue
+    }
+
+    fn push(queue: &mut Queue, flow: u32, seq: u64) {
+        queue.push(flow, Entry { seq, key: seq }, 1, None);
+    }
+
+    /// The sum that is kept is the sum there is, whatever happened.
+    #[test]
+    fn the_weights_are_those_of_the_active_flows() {
+        let mut queue = queue(7, 16);
+        let mut held: Vec<u64> = Vec::new();
+        for step in 0..4_000u64 {
+            let flow = (step * 5 % 7) as u32;
+            match step % 9 {
+                0..=3 => push(&mut queue, flow, step + 1),
+                4 => held.extend(queue.take(5, Timestamp(step as i64)).iter().map(|t| t.seq)),
+                5 => {
+                    let (most, weight) = (1 + (step % 3) as usize, 1 + flow);
+                    let not_before = (step % 2 == 0).then_some(Timestamp(step as i64 + 20));
+                    queue.steer(flow, Steer { not_before, most, weight });
+                }
+                other => {
+                    let Some(seq) = held.pop() else { continue };
+                    let due = Timestamp(step as i64 + 3);
+                    let done = Settlement::Dead { reason: "no".to_owned() };
+                    match other {
+                        6 => queue.give_back([seq].into_iter()),
+                        7 => assert!(queue.settle(seq, &Settlement::Defer { due }).is_some()),
+                        _ => assert!(queue.settle(seq, &done).is_some()),
+                    }
+                }
+            }
+            if step % 1_000 == 999 {
+                held.clear();
+                let order = if step < 2_000 { Order::Key } else { Order::None };
+                queue.reopen(LaneOptions { order, window: 16 });
+            }
+            let active = queue.flows.iter().filter(|flow| flow.is_active());
+            let sum: u64 = active.map(|flow| u64::from(flow.steer.weight)).sum();
+            assert_eq!(queue.weights, sum, "after step {step}");
+        }
+    }
+
+    #[test]
+    fn a_paused_flow_rests_in_one_place_however_much_comes_in() {
+        let mut queue = queue(2, 4);
+        let until = Some(Timestamp(1_000));
+        queue.steer(0, Steer { not_before: until, ..Steer::default() });
+        for seq in 1..=100 {
+            push(&mut queue, 0, seq);
+            assert!(queue.take(4, NOW).is_empty());
+        }
+        assert_eq!(queue.resting.len(), 1);
+        assert_eq!(queue.next_due(), until);
+        assert_eq!(queue.take(1, Timestamp(1_000)).len(), 1);
+        queue.steer(0, Steer { not_before: until, ..Steer::default() });
+        assert!(queue.take(1, NOW).is_empty());
+        assert_eq!(queue.next_due(), until, "it rests again");
     }
 }

@@ -58,6 +58,7 @@ pub async fn run(context: Arc<LaneContext>, stop: CancellationToken) {
     let window = plan.max.saturating_mul(destination.plan.concurrency.max(1)).min(MOST_IN_HAND);
     let options = LaneOptions { order: destination.plan.order, window };
     let id = context.bus.open(&context.lane, options);
+    destination.serves(id);
     let kept = context.bus.state_under(&stored::prefix(&context.lane));
     let kept = kept.iter().filter_map(|(_, value)| stored::decode(value));
     let mut grouper = Grouper::new(plan, kept, context.world.clock.now());
@@ -227,6 +228,8 @@ impl<'a> Loop<'a> {
                 continue;
             }
             if let Some(settlement) = superseded(&context, self.id, &delivery) {
+                let event = &delivery.event;
+                context.ended(&settlement, event.replayed, now.since(event.received_at));
                 context.metrics.count(Counted::Superseded, 1);
                 self.grouper.leaves(delivery.seq, now);
                 context.bus.settle(self.id, delivery.seq, settlement);
@@ -401,7 +404,7 @@ async fn request(context: &LaneContext, bay: &Arc<Bay>, batch: &Batch) -> BatchO
     let attempt = match bay.enter(|| clock.now()).await {
         Ok(attempt) => attempt,
         Err(until) => {
-            let outcome = deferred("left in peace", Some(until.since(clock.now())));
+            let outcome = deferred("left in peace", Some(Bay::put_off(until, clock.now())));
             context.destination.count_batch(batch.members.len(), &outcome);
             return outcome;
         }
