@@ -25,7 +25,7 @@ use std::sync::Arc;
 use self::{job::Verdict, request::Source};
 use super::{Engine, Shared};
 use crate::{
-    bus::{Append, AppendError, Claim, DeadId, NewEvent, StoreError, write_state},
+    bus::{Append, AppendError, Claim, DeadId, DeadSummary, NewEvent, StoreError, write_state},
     event::{EventId, ReplayId},
     observe::Outcome as Counted,
 };
@@ -188,7 +188,20 @@ impl Engine {
     }
 
     /// Appends a dead letter's event again for its destination, and removes the letter.
+    /// Errors: what stands against it; the letter stays.
     pub async fn replay_dead(&self, id: DeadId) -> Result<EventId, String> {
+        let found = self.shared.bus.dead_letters().into_iter().find(|letter| letter.id == id);
+        if let Some(DeadSummary { lane, .. }) = found {
+            let goes_there =
+                self.running.read().connectors.get(&lane.connector).is_some_and(|it| {
+                    let streams = || it.plan.streams.iter();
+                    let to = streams().find(|stream| stream.name == lane.stream).map(|it| &it.to);
+                    !it.plan.is_variant() && to.is_some_and(|to| to.contains(&lane.destination))
+                });
+            if !goes_there {
+                return Err(format!("nothing delivers to {lane} now: {id} stays"));
+            }
+        }
         replay_letter(&self.shared, id).await
     }
 }
