@@ -515,6 +515,9 @@ async fn what_cannot_be_flagged_is_said() {
     stage.flag("shop-other.mode", Some("off")).await.unwrap();
     std::fs::remove_file(stage.path("other.toml")).unwrap();
     stage.engine.reload().await;
+    // What is left behind can be taken away.
+    stage.flag("shop-other.mode", None).await.unwrap();
+    assert!(stage.engine.flags().iter().all(|flag| !flag.flag.starts_with("shop-other")));
     // The original's name stands for its only variant; a shadow becomes a canary while it runs.
     stage.flag("shop.share", Some("100%")).await.unwrap();
     stage.flag("shop-next.mode", Some("canary")).await.unwrap();
