@@ -84,6 +84,12 @@ impl Engine {
     }
 
     /// The same where a file changed since the last load.
+    /// The generation of each connector that runs.
+    pub fn generations(&self) -> BTreeMap<String, u64> {
+        let running = self.running.read();
+        running.connectors.iter().map(|(name, it)| (name.to_string(), it.generation)).collect()
+    }
+
     pub(super) async fn reload_if_changed(&self, look: Look) {
         self.reload_where(look, false).await;
     }
