@@ -193,7 +193,13 @@ fn replay(found: Result<ReplayStatus, ReplayError>) -> Result<Response<Body>, Ap
 
 /// A client that goes away must not leave a reload half done, so it is not this request's own.
 async fn reload(engine: &Arc<Engine>) -> Result<ReloadReport, ApiError> {
-    to_its_end(engine, "reload", |engine| async move { engine.reload().await }).await
+    let work = |engine: Arc<Engine>| async move {
+        let mut report = engine.reload().await;
+        // Also of what had not changed: a file watcher may have been quicker than who asks.
+        report.generations = engine.generations();
+        report
+    };
+    to_its_end(engine, "reload", work).await
 }
 
 /// A client that goes away must not leave a reload half done, so it is not this request's own.

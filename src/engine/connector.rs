@@ -102,6 +102,11 @@ impl Connector {
         self.health.lock().clone()
     }
 
+    /// Whether it panicked too often to be started again by itself.
+    pub fn is_quarantined(&self) -> bool {
+        matches!(*self.health.lock(), Health::Quarantined(_))
+    }
+
     /// Starts its parts under a supervisor.
     pub fn start(self: &Arc<Self>, shared: &Arc<Shared>) {
         let name = format!("connector {}", self.plan.name);

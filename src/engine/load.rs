@@ -14,7 +14,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     ffi::OsStr,
-    io, mem,
+    io, iter, mem,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -88,7 +88,8 @@ pub struct Loader {
     compiled: usize,
     /// What was found in those, rendered.
     news: Vec<String>,
-    /// The texts of those that compiled, by name, until somebody takes them.
+    /// The texts of those that compiled, by name, until somebody takes them; not where they are many,
+    /// which are better read again one by one.
     fresh: HashMap<Arc<str>, CompiledFrom>,
 }
 
@@ -155,12 +156,25 @@ impl Loader {
         mem::take(&mut self.fresh)
     }
 
-    /// The texts of a plan, read again; `None` where they say something else by now.
+    /// The texts of a plan, read again; `None` where they are others by now, and soon to be looked at.
     pub fn texts(&self, plan: &ConnectorPlan) -> Option<CompiledFrom> {
+        let file = &self.files[self.position(&plan.file).ok()?];
+        let known = |path: &Path| match self.inputs.get(path) {
+            Some(known) => *known,
+            None => file.stamp,
+        };
         let sources = FolderSources::new();
-        let compiled = self.compile(&plan.file, &sources);
-        let same = compiled.plan.as_ref().is_some_and(|now| now.content == plan.content);
-        same.then(|| self.texts_of(&compiled, &sources))
+        let inputs = || iter::once(&*file.path).chain(file.inputs.iter().map(|input| &**input));
+        let texts = inputs().filter_map(|path| sources.read(path)).collect();
+        // As they were before they were read, and still are.
+        let is_as_known =
+            |path: &Path| known(path) == sources.stamp(path) && known(path) == stamp(path);
+        let path = file.path.to_path_buf();
+        inputs().all(is_as_known).then(|| CompiledFrom {
+            root: self.root.clone(),
+            file: path,
+            texts,
+        })
     }
 
     fn texts_of(&self, file: &CompiledFile, sources: &FolderSources) -> CompiledFrom {
@@ -355,11 +369,13 @@ impl Loader {
     fn compile_all(&self, paths: &[PathBuf]) -> Vec<Compiled> {
         const WORTH_A_THREAD: usize = 64;
         let sources = FolderSources::new();
+        let with_texts = paths.len() <= WORTH_A_THREAD;
         in_shares(paths, WORTH_A_THREAD, |path| {
             let file = self.compile(path, &sources);
             let inputs = file.inputs.iter().filter(|input| *input != path);
             let inputs = inputs.map(|input| (input.clone(), sources.stamp(input))).collect();
-            let texts = file.plan.is_some().then(|| self.texts_of(&file, &sources));
+            let keeps = with_texts && file.plan.is_some();
+            let texts = keeps.then(|| self.texts_of(&file, &sources));
             (Known::new(path, sources.stamp(path), file), inputs, texts)
         })
     }

@@ -79,8 +79,15 @@ pub fn diff<'a, T: PartialEq>(
 
 impl Engine {
     /// Reads the connector files again and makes what runs what they say.
+    /// What is quarantined begins anew, changed or not.
     pub async fn reload(&self) -> ReloadReport {
         self.reload_where(Look::Everywhere, true).await.unwrap_or_default()
+    }
+
+    /// The generation of each connector that runs.
+    pub fn generations(&self) -> BTreeMap<String, u64> {
+        let running = self.running.read();
+        running.connectors.iter().map(|(name, it)| (name.to_string(), it.generation)).collect()
     }
 
     /// The same where a file changed since the last load.
@@ -97,28 +104,32 @@ impl Engine {
             return Some(ReloadReport { failed, ..ReloadReport::default() });
         }
         let began = self.shared.world.clock.now();
+        let asked_for_all = always && look == Look::Everywhere;
         let load = move || {
             let changed = loader.look(&look);
             (changed.map(|changed| (changed || always).then(|| loader.loaded())), loader)
         };
         let (loaded, mut loader) = blocking(load).await;
-        let _held;
         let mut report = match loaded {
             Ok(None) => return None,
             Ok(Some(mut loaded)) => {
                 tracing::debug!(compiled = loaded.compiled, "connector files read");
-                loaded.news.iter().for_each(|found| tracing::warn!("{found}"));
                 let ledger = Ledger::read(&*self.shared.bus);
                 self.revisit(&mut loaded, &loader, &ledger);
-                self.apply_pins(&mut loaded, &loader, &ledger).await;
+                if asked_for_all {
+                    self.revive(&mut loaded);
+                }
+                let mut waiting = self.apply_pins(&mut loaded, &loader, &ledger).await;
+                loaded.news.iter().for_each(|found| tracing::warn!("{found}"));
                 let (mut report, applied) = self.apply(loaded, &ledger).await;
                 if let Some(unbuilt) = applied {
-                    loader.applied(&unbuilt);
+                    waiting.extend(unbuilt);
+                    loader.applied(&waiting);
                 }
                 self.publish_rollouts().await;
                 report.rolled_back = self.rolled_back();
-                let begun = report.added.iter().chain(&report.changed).cloned().collect();
-                _held = self.keep_versions(loader, begun).await;
+                let begun: Vec<_> = report.added.iter().chain(&report.changed).cloned().collect();
+                self.keep_versions(loader, &begun);
                 report
             }
             Err(error) => {
@@ -144,6 +155,19 @@ impl Engine {
         Some(report)
     }
 
+    /// Adds to a load what is quarantined, if its file still gives a plan.
+    fn revive(&self, loaded: &mut Loaded) {
+        let running = self.running.read();
+        let quarantined = running.connectors.values().filter(|it| it.is_quarantined());
+        for connector in quarantined {
+            let name = &connector.plan.name;
+            if !loaded.gone.contains(name) && !loaded.failed_names.contains(name) {
+                let plan = || Arc::clone(&connector.plan);
+                loaded.plans.entry(Arc::clone(name)).or_insert_with(plan);
+            }
+        }
+    }
+
     /// Makes what runs what was loaded. With the report comes what could not be built and is to be
     /// tried again, or `None` where nothing was applied.
     async fn apply(
@@ -153,9 +177,13 @@ impl Engine {
     ) -> (ReloadReport, Option<BTreeSet<Arc<str>>>) {
         let mut changes = {
             let running = &self.running.read().connectors;
-            let now = |name: &str| running.get(name).map(|it| (it.plan.content, it.mode));
+            let now = |name: &str| {
+                let it = running.get(name)?;
+                Some((it.plan.content, it.mode, it.is_quarantined()))
+            };
             let plans = loaded.plans.iter();
-            let wanted = plans.map(|(name, plan)| (name, (plan.content, ledger.mode(plan).0)));
+            let wanted =
+                plans.map(|(name, plan)| (name, (plan.content, ledger.mode(plan).0, false)));
             diff(now, running.len(), wanted, &loaded.gone, &kept(running, &loaded))
         };
         let mut problems = problems_of(&loaded);

@@ -66,6 +66,7 @@ pub fn differences(before: &Leaves, after: &Leaves, masks: &Masks) -> Vec<Field>
 
 /// What is not to be shown: the fields that either side redacts, and whatever else repeats what they
 /// are made from.
+#[derive(Default)]
 pub struct Masks {
     fields: Vec<String>,
     values: Vec<String>,

@@ -178,10 +178,14 @@ impl History {
             (&COARSE, &mut self.coarse, COARSE.slots(window).min(COARSE.keep)),
         ] {
             let slot = grain.slot(now);
+            let mut tally = tally;
+            // A clock that was set back: what is newer than now would be recent for ever.
+            while let Some((_, newer)) = buckets.pop_back_if(|(newest, _)| *newest > slot) {
+                tally.add(newer);
+            }
             if !tally.is_empty() {
                 match buckets.back_mut() {
-                    // A clock that was set back adds to the newest bucket until it is caught up.
-                    Some((newest, known)) if *newest >= slot => known.add(tally),
+                    Some((newest, known)) if *newest == slot => known.add(tally),
                     _ => buckets.push_back((slot, tally)),
                 }
             }

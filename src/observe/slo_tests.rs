@@ -121,6 +121,19 @@ fn what_is_older_than_the_window_is_forgotten_and_memory_is_bounded() {
 }
 
 #[test]
+fn what_was_counted_by_a_clock_that_was_ahead_ages_all_the_same() {
+    let mut history = History::default();
+    let bad = Tally { events: 10, dead: 10, late: 0 };
+    history.add(NOW.plus(3650 * DAY), bad, MONTH);
+    history.add(NOW, Tally::default(), MONTH);
+    assert_eq!(history.over(NOW, DAY / 24), bad);
+    let later = NOW.plus(2 * DAY);
+    history.add(later, Tally { events: 1, dead: 0, late: 0 }, MONTH);
+    assert!(!success(MONTH, &history, later).pages());
+    assert_eq!(History::decode(&history.encode()), Some(history));
+}
+
+#[test]
 fn what_prometheus_gets() {
     let kept = assess(&plan(MONTH), &filled(&[(60, 0, 20)]), NOW);
     let mut out = String::new();

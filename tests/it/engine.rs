@@ -614,6 +614,14 @@ auth = "api"
     assert_eq!(stage.connector("b").state, "running");
     stage.send_all("/b", [json!({"id": "after"})]).await;
     stage.until("b delivers", |_| sink.seen().iter().any(|s| s.text().contains("after"))).await;
+
+    // A reload is the way out, although no file changed.
+    vault.0.clear_poison();
+    vault.0.lock().unwrap().insert("BOOM".to_owned(), "fine".to_owned());
+    let report = stage.engine.reload().await;
+    assert_eq!((report.changed, report.unchanged), (vec!["a".to_owned()], 1));
+    assert_eq!(stage.connector("a").state, "running");
+    assert_eq!(stage.engine.reload().await.unchanged, 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -497,3 +497,52 @@ async fn a_restart_goes_on_and_the_month_is_not_forgotten() {
     let lines = std::fs::read_to_string(out).unwrap();
     assert_eq!(lines.lines().count(), 24);
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_whose_end_nobody_could_store_is_not_stuck() {
+    let sink = MockServer::start(|_| Reply::status(200)).await;
+    let stage = Stage::with(&[("a.toml", &connector("a", &sink, ""))]).await;
+    stage.send_all("/a", (0..3).map(order)).await;
+    stage.settled().await;
+    let lost = |number: u32| {
+        let id = format!("rp_00000000000{number}");
+        let request = ReplayRequest { to: stage.engine.now(), ..of("a") };
+        let state = "running".to_owned();
+        (id.clone(), ReplayStatus { id, request, state, ..ReplayStatus::default() })
+    };
+    for (id, status) in [lost(1), lost(2)] {
+        let stored = serde_json::to_vec(&status).unwrap();
+        stage.engine.bus().put_state(&format!("replays/{id}"), Some(stored)).await.unwrap();
+    }
+    let (one, other) = (lost(1).0, lost(2).0);
+    assert_eq!(stage.engine.cancel_replay(&other).await.unwrap().state, "cancelled");
+    assert_eq!(stage.engine.pause_replay(&one).await.unwrap().state, "paused");
+    stage.engine.resume_replay(&one).await.unwrap();
+    let state = |engine: &Engine| engine.replay_status(&one).unwrap().state;
+    stage.until("it is done", |engine| state(engine) == "done").await;
+    stage.settled().await;
+    assert_eq!(sink.seen().len(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_delivers_is_not_sent_on_its_way() {
+    let sink = MockServer::start(|_| Reply::status(200)).await;
+    let (a, b) = (connector("a", &sink, MAP), connector("b", &sink, MAP));
+    let stage = Stage::with(&[("a.toml", &a), ("b.toml", &b)]).await;
+    stage.send_all("/a", [json!({"id": "1", "total": "a lot"}), order(2)]).await;
+    stage.settled().await;
+    let letter = stage.engine.bus().dead_letters()[0].id;
+    // From now on it lives the events of another one.
+    let variant = a.replacen("\n[", "\n[rollout]\nmode = \"shadow\"\nof = \"b\"\n\n[", 1);
+    stage.write("a.toml", &variant);
+    assert_eq!(stage.engine.reload().await.changed, ["a"]);
+    let status = done(&stage, of("a")).await;
+    assert_eq!((status.matched, status.replayed, status.without_plan), (2, 0, 2));
+    let told = stage.engine.replay_dead(letter).await.unwrap_err();
+    assert!(told.starts_with("nothing delivers to a"), "{told}");
+    std::fs::remove_file(stage.folder.path().join("a.toml")).unwrap();
+    stage.engine.reload().await;
+    stage.engine.replay_dead(letter).await.unwrap_err();
+    assert_eq!(stage.engine.bus().dead_letters().len(), 1);
+    assert_eq!(stage.engine.status().unsettled, 0);
+}

@@ -515,6 +515,9 @@ async fn what_cannot_be_flagged_is_said() {
     stage.flag("shop-other.mode", Some("off")).await.unwrap();
     std::fs::remove_file(stage.path("other.toml")).unwrap();
     stage.engine.reload().await;
+    // What is left behind can be taken away.
+    stage.flag("shop-other.mode", None).await.unwrap();
+    assert!(stage.engine.flags().iter().all(|flag| !flag.flag.starts_with("shop-other")));
     // The original's name stands for its only variant; a shadow becomes a canary while it runs.
     stage.flag("shop.share", Some("100%")).await.unwrap();
     stage.flag("shop-next.mode", Some("canary")).await.unwrap();
@@ -657,4 +660,53 @@ async fn a_variant_claims_no_path_and_without_its_original_it_does_not_load() {
     let told = report.diagnostics.join("\n");
     assert!(told.contains("E1202") && told.contains("did you mean `shop`?"), "{told}");
     assert_eq!(stage.connector("shop").state, "running");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_claims_a_path_that_a_kept_version_serves_waits_alone() {
+    let sink = MockServer::start(|_| Reply::status(200)).await;
+    let at = |name: &str, version: &str, path: &str| {
+        file(name, version, &sink, "", &format!("{TOTAL}\nby = \"{name} {version}\""))
+            .replace("\"/shop\"", path)
+    };
+    let stage = Stage::durable(&[("shop.toml", &at("shop", "1.0.0", "\"/shop\""))]).await;
+    stage.write("shop.toml", &at("shop", "1.1.0", "\"/moved\"")).await;
+    assert_eq!(stage.rollback(None, false).await.as_deref(), Ok("1.0.0"));
+    // Its file serves another path, so nothing is wrong between the files.
+    std::fs::write(stage.path("rival.toml"), at("rival", "1.0.0", "\"/shop\"")).unwrap();
+    let report = stage.write("crm.toml", &at("crm", "1.0.0", "\"/crm\"")).await;
+    assert_eq!(report.added, ["crm"], "{report:?}");
+    assert_eq!(report.failed.len(), 1, "{report:?}");
+    assert!(report.diagnostics[0].contains("rival.toml: `/shop` is served by version 1.0.0"));
+
+    let stage = stage.restart().await;
+    assert_eq!(stage.connector("crm").state, "running");
+    stage.orders([1]).await;
+    stage.settled().await;
+    assert_eq!(sink.seen()[0].json()["by"], "shop 1.0.0");
+    // Once the path is free it is taken, although no file changed.
+    stage.rollback(None, true).await.unwrap();
+    stage.orders([2]).await;
+    stage.settled().await;
+    assert_eq!(sink.seen()[1].json()["by"], "rival 1.0.0");
+    assert!(stage.engine.shutdown().await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_redacted_is_not_shown_under_another_name_either() {
+    let sink = MockServer::start(|_| Reply::status(200)).await;
+    let files = pair(&sink, SHADOW, "contact = \"to {{ record.total.amount }}\"");
+    let redacted =
+        |text: &str| text.replace("key = \"$.id\"", "key = \"$.id\"\nredact = [\"total\"]");
+    let stage =
+        Stage::with(&[("shop.toml", &redacted(&files[0].1)), ("next.toml", &files[1].1)]).await;
+    stage.orders([1234]).await;
+    stage.settled().await;
+    let report = |e: &Engine| e.rollouts(Some("shop-next")).pop().unwrap().shadow.unwrap();
+    stage.until("compared", |e| report(e).compared == 1).await;
+    let report = report(&stage.engine);
+    let contact = report.fields.iter().find(|field| field.field == "contact").unwrap();
+    assert_eq!(contact.samples[0].shadow.as_deref(), Some("\"[redacted]\""));
+    let text = serde_json::to_string(&report).unwrap();
+    assert!(!text.contains("1234.50"), "{text}");
 }

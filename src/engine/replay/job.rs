@@ -60,6 +60,11 @@ impl Job {
     pub async fn end(&self, verdict: Verdict) {
         *self.verdict.lock() = Some(verdict);
         self.stop.cancel();
+        self.over().await;
+    }
+
+    /// Waits until it is no longer at work.
+    pub async fn over(&self) {
         self.ended.cancelled().await;
     }
 }

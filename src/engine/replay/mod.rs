@@ -25,7 +25,7 @@ use std::sync::Arc;
 use self::{job::Verdict, request::Source};
 use super::{Engine, Shared};
 use crate::{
-    bus::{Append, AppendError, Claim, DeadId, NewEvent, StoreError, write_state},
+    bus::{Append, AppendError, Claim, DeadId, DeadSummary, NewEvent, StoreError, write_state},
     event::{EventId, ReplayId},
     observe::Outcome as Counted,
 };
@@ -121,12 +121,20 @@ impl Engine {
 
     /// Lets a replay go on that was paused or failed.
     pub async fn resume_replay(self: &Arc<Self>, id: &str) -> Result<ReplayStatus, ReplayError> {
+        let job = self.shared.replays.all.lock().get(id).map(Arc::clone);
+        if let Some(job) = job.filter(|job| !job.status.lock().is_running()) {
+            job.over().await;
+        }
         let status = self.replay_status(id)?;
-        let at_work = self.shared.replays.all.lock().len();
+        let (at_work, is_at_work) = {
+            let all = self.shared.replays.all.lock();
+            (all.len(), all.contains_key(id))
+        };
         match status.state.as_str() {
-            "running" => return Ok(status),
-            "paused" | "failed" if at_work < AT_ONCE => {}
-            "paused" | "failed" => {
+            "running" if is_at_work => return Ok(status),
+            // Nobody could store how it ended.
+            "running" | "paused" | "failed" if at_work < AT_ONCE => {}
+            "running" | "paused" | "failed" => {
                 return Err(ReplayError::Conflict(format!("{AT_ONCE} replays are at work")));
             }
             ended => return Err(ReplayError::Conflict(format!("`{id}` is {ended}"))),
@@ -154,9 +162,15 @@ impl Engine {
             job.end(verdict).await;
         }
         let mut status = self.replay_status(id)?;
+        let is_at_work = self.shared.replays.all.lock().contains_key(id);
         match (verdict, status.state.as_str()) {
             (Verdict::Paused, "paused") | (Verdict::Cancelled, "cancelled") => {}
-            (Verdict::Cancelled, "paused" | "failed") => {
+            // One that is said to run and does not: nobody could store how it ended.
+            (Verdict::Paused, "running") if !is_at_work => {
+                "paused".clone_into(&mut status.state);
+                status.store(&*self.shared.bus).await?;
+            }
+            (Verdict::Cancelled, "running" | "paused" | "failed") if !is_at_work => {
                 "cancelled".clone_into(&mut status.state);
                 status.ended_at = Some(self.shared.world.clock.now());
                 status.store(&*self.shared.bus).await?;
@@ -174,7 +188,20 @@ impl Engine {
     }
 
     /// Appends a dead letter's event again for its destination, and removes the letter.
+    /// Errors: what stands against it; the letter stays.
     pub async fn replay_dead(&self, id: DeadId) -> Result<EventId, String> {
+        let found = self.shared.bus.dead_letters().into_iter().find(|letter| letter.id == id);
+        if let Some(DeadSummary { lane, .. }) = found {
+            let goes_there =
+                self.running.read().connectors.get(&lane.connector).is_some_and(|it| {
+                    let streams = || it.plan.streams.iter();
+                    let to = streams().find(|stream| stream.name == lane.stream).map(|it| &it.to);
+                    !it.plan.is_variant() && to.is_some_and(|to| to.contains(&lane.destination))
+                });
+            if !goes_there {
+                return Err(format!("nothing delivers to {lane} now: {id} stays"));
+            }
+        }
         replay_letter(&self.shared, id).await
     }
 }

@@ -17,10 +17,11 @@ const STRETCH_EVENTS: usize = 100_000;
 /// What runs now.
 pub(super) type Plans = BTreeMap<Arc<str>, Arc<ConnectorPlan>>;
 
-/// The plans of all connectors that run.
+/// The plans of all connectors that deliver, once they are no longer off. Variants have no lanes.
 pub(super) fn plans(engine: &Engine) -> Plans {
     let running = engine.running.read();
-    running.connectors.iter().map(|(name, c)| (Arc::clone(name), Arc::clone(&c.plan))).collect()
+    let own = running.connectors.iter().filter(|(_, connector)| !connector.plan.is_variant());
+    own.map(|(name, c)| (Arc::clone(name), Arc::clone(&c.plan))).collect()
 }
 
 /// The connector and stream of an event, and its stream's destinations that `wanted` names.

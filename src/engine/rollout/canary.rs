@@ -172,7 +172,8 @@ impl Canary {
         stream: &Arc<StreamPlan>,
         original: &DestinationPlan,
     ) -> Option<InHand> {
-        if !share::takes(self.share(), &self.of, &event.key) {
+        // What was stopped long ago is not to wake the keeper with each event that passes by.
+        if self.is_halted() || !share::takes(self.share(), &self.of, &event.key) {
             return None;
         }
         // Counted first and looked at then: a halt waits for all that did not see it.
@@ -268,6 +269,16 @@ impl Canary {
             }
             return Ok(());
         }
+        {
+            // First of all: who lifts the halt meanwhile holds it, and must not be overruled.
+            let _one_at_a_time = shared.rollouts.writing.lock().await;
+            self.keep_halt(shared).await?;
+        }
+        self.redeliver(shared).await
+    }
+
+    /// Makes a halt durable that is not; `writing` is held.
+    async fn keep_halt(&self, shared: &Shared) -> Result<(), StoreError> {
         let pending = self.trial.lock().cause.clone();
         if let Some((at, cause)) = pending {
             let name = &*self.plan.name;
@@ -281,11 +292,10 @@ impl Canary {
                 to: Some("halted".to_owned()),
                 why: Some(halt.why.clone()),
             };
-            let _one_at_a_time = shared.rollouts.writing.lock().await;
             ledger::write(&*shared.bus, &[Write::Halt(name, Some(halt))], &[entry]).await?;
             self.trial.lock().cause = None;
         }
-        self.redeliver(shared).await
+        Ok(())
     }
 
     /// What it buried goes through the original. Letters that come while attempts of its are in hand

@@ -91,7 +91,14 @@ impl Engine {
     /// person; nothing changed.
     pub async fn change_flag(&self, change: &FlagChange) -> Result<FlagStatus, String> {
         let (name, setting) = split(&change.flag)?;
-        let plan = self.flagged(name, setting)?;
+        let plan = match self.flagged(name, setting) {
+            Err(_)
+                if change.value.is_none() && !self.running.read().connectors.contains_key(name) =>
+            {
+                return self.forget_flag(name, setting, change).await;
+            }
+            found => found?,
+        };
         let value = match &change.value {
             Some(text) => Some(setting.read(&plan, text)?),
             None => None,
@@ -109,6 +116,37 @@ impl Engine {
             self.reload_where(Look::At([].into()), true).await;
         }
         Ok(status)
+    }
+
+    /// Unsets a flag of a connector that does not run: it would hold again once one of that name does.
+    async fn forget_flag(
+        &self,
+        name: &str,
+        setting: Setting,
+        change: &FlagChange,
+    ) -> Result<FlagStatus, String> {
+        let _one_at_a_time = self.shared.rollouts.writing.lock().await;
+        let mut flags = Ledger::read(self.bus().as_ref()).flags.remove(name).unwrap_or_default();
+        let flag = match setting {
+            Setting::Share => flags.share.take(),
+            Setting::Mode => flags.mode.take(),
+        };
+        let Some(flag) = flag else { return Err(format!("no connector named `{name}` runs")) };
+        let entry = Entry {
+            at: self.now(),
+            by: cut(&change.by),
+            connector: name.to_owned(),
+            what: setting.word().to_owned(),
+            from: Some(flag.value),
+            to: None,
+            why: change.why.as_deref().map(cut),
+        };
+        let decisions = [Write::Flags(name, flags.clone())];
+        ledger::write(self.bus().as_ref(), &decisions, &[entry])
+            .await
+            .map_err(|error| error.to_string())?;
+        tracing::info!(connector = name, flag = setting.word(), by = change.by, "flag unset");
+        Ok(status(name, setting, None, &flags))
     }
 
     /// A key has two sides, not three.

@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::compare::{Difference, Kind, Step, compare, value_at};
-use crate::{observe::redact, world::Timestamp};
+use crate::{
+    observe::{fields::Masks, redact},
+    world::Timestamp,
+};
 
 /// Fields that are told apart.
 const MOST_FIELDS: usize = 200;
@@ -31,6 +34,8 @@ pub struct Pair<'p> {
     pub shadow: Mapped<'p>,
     /// Field paths that must not be shown: both plans'.
     pub redact: &'p [String],
+    /// What must not be shown under another name either. Asked for where samples are taken.
+    pub masks: &'p dyn Fn() -> Masks,
     pub at: Timestamp,
 }
 
@@ -170,16 +175,15 @@ impl ShadowReport {
                 Kind::Changed => field.changed += 1,
             }
             if field.samples.len() < SAMPLES {
-                let (original, shadow) = masked.get_or_insert_with(|| {
-                    [original, shadow]
-                        .map(|document| {
-                            let mut document = document.clone();
-                            redact::mask(&mut document, pair.redact);
-                            document
-                        })
-                        .into()
+                let (original, shadow, masks) = masked.get_or_insert_with(|| {
+                    let [original, shadow] = [original, shadow].map(|document| {
+                        let mut document = document.clone();
+                        redact::mask(&mut document, pair.redact);
+                        document
+                    });
+                    (original, shadow, (pair.masks)())
                 });
-                field.samples.push(sample(pair, difference, original, shadow));
+                field.samples.push(sample(pair, difference, original, shadow, masks));
             }
         }
         self.fields.sort_by_key(|field| std::cmp::Reverse(field.events()));
@@ -221,9 +225,11 @@ fn sample(
     difference: &Difference,
     original: &Value,
     shadow: &Value,
+    masks: &Masks,
 ) -> FieldSample {
-    let shown =
-        |document: &Value, is_there: bool| is_there.then(|| shown(document, &difference.way));
+    let shown = |document: &Value, is_there: bool| {
+        is_there.then(|| shown(document, &difference.way, &difference.field, masks))
+    };
     FieldSample {
         event: pair.event.clone(),
         original: shown(original, difference.kind != Kind::Added),
@@ -232,9 +238,9 @@ fn sample(
 }
 
 /// The value in a masked document: where the way no longer leads there, what it is in is masked.
-fn shown(document: &Value, way: &[Step]) -> String {
+fn shown(document: &Value, way: &[Step], field: &str, masks: &Masks) -> String {
     let Some(value) = value_at(document, way) else { return Value::from(redact::MASK).to_string() };
-    let text = value.to_string();
+    let text = masks.shown(field, value).to_string();
     match text.char_indices().nth(VALUE_CHARS) {
         Some((cut, _)) => format!("{}…", &text[..cut]),
         None => text,
@@ -255,6 +261,7 @@ mod tests {
             original: Ok(original),
             shadow: Ok(shadow),
             redact: &["customer.email".to_owned()],
+            masks: &Masks::default,
             at: Timestamp(7),
         });
     }
@@ -298,6 +305,7 @@ mod tests {
                 original,
                 shadow,
                 redact: &[],
+                masks: &Masks::default,
                 at: Timestamp(0),
             });
         }
@@ -326,6 +334,7 @@ mod tests {
                 original: Ok(&document),
                 shadow,
                 redact: &[],
+                masks: &Masks::default,
                 at: Timestamp(0),
             };
             report.add(&pair);

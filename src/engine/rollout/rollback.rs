@@ -1,7 +1,10 @@
 //! Rollback: a kept version runs although the file says otherwise, until the file changes or somebody
 //! undoes it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,14 +12,14 @@ use super::{
     super::{
         Engine,
         connector::Connector,
-        load::{Loaded, Loader, Look},
-        tasks::blocking,
+        load::{Failed, Loaded, Loader, Look},
+        tasks::{TaskKind, blocking},
     },
     flags::cut,
     ledger::{self, Entry, Ledger, Pin, Write, hex},
     versions::{KeptVersion, Stored},
 };
-use crate::plan::ConnectorPlan;
+use crate::plan::{ConnectorPlan, RolloutMode};
 
 /// What somebody wants.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,6 +102,8 @@ impl Engine {
 
     /// The versions that are kept of a connector, newest first.
     pub async fn versions(&self, name: &str) -> Vec<KeptVersion> {
+        // Those that began to run may still be on their way to the disk.
+        drop(self.loader.lock().await);
         let (shared, wanted) = (Arc::clone(&self.shared), name.to_owned());
         let kept = blocking(move || shared.rollouts.versions.list(&wanted)).await;
         let running = self.running.read().connectors.get(name).map(|c| hex(c.plan.content));
@@ -185,10 +190,6 @@ impl Engine {
 
     /// Whether the paths that a version serves are still free. Errors: whose they are.
     fn free_routes(&self, plan: &ConnectorPlan) -> Result<(), String> {
-        let paths = |plan: &ConnectorPlan| -> Vec<String> {
-            let hooks = plan.streams.iter().filter_map(|stream| stream.webhook.as_ref());
-            hooks.map(|hook| hook.path.clone()).collect()
-        };
         if plan.is_variant() {
             return Ok(());
         }
@@ -198,7 +199,7 @@ impl Engine {
             if !is_other {
                 continue;
             }
-            if let Some(path) = paths(&other.plan).iter().find(|path| wanted.contains(path)) {
+            if let Some(path) = paths(&other.plan).into_iter().find(|path| wanted.contains(path)) {
                 return Err(format!(
                     "version {} serves the webhook path `{path}`, which `{}` has now",
                     plan.version, other.plan.name
@@ -240,13 +241,15 @@ impl Engine {
         pins.filter(runs).map(|(name, _)| name).collect()
     }
 
-    /// Puts pinned versions into the place of what their files say; pins whose files changed end.
+    /// Puts pinned versions into the place of what their files say; pins whose files changed end. The
+    /// names of those that have to wait for a path that a pinned version serves.
     pub(in crate::engine) async fn apply_pins(
         &self,
         loaded: &mut Loaded,
         loader: &Loader,
         ledger: &Ledger,
-    ) {
+    ) -> BTreeSet<Arc<str>> {
+        let mut pinned = Vec::new();
         for (name, pin) in &ledger.pins {
             let file = loader.plans().find(|plan| *plan.name == **name);
             let content = file.map(|plan| hex(plan.content));
@@ -255,6 +258,7 @@ impl Engine {
                 if is_kept && let Some(plan) = self.pinned(name, pin).await {
                     loaded.failed_names.remove(&**name);
                     loaded.gone.remove(&**name);
+                    pinned.push(Arc::clone(&plan));
                     loaded.plans.insert(Arc::clone(&plan.name), plan);
                 }
                 continue;
@@ -279,6 +283,7 @@ impl Engine {
                 tracing::warn!(connector = name, %error, "that a rollback ended is not durable");
             }
         }
+        pinned.iter().flat_map(|plan| give_way(loaded, plan, ledger)).collect()
     }
 
     async fn pinned(&self, name: &str, pin: &Pin) -> Option<Arc<ConnectorPlan>> {
@@ -303,26 +308,33 @@ impl Engine {
             .ok()
     }
 
-    /// Keeps the versions that began to run. What cannot be kept is logged and runs all the same.
-    pub(in crate::engine) async fn keep_versions(
+    /// Keeps the versions that began to run, beside them: nothing waits for that but what reads or
+    /// changes them, which the lock on the loader holds back. What cannot be kept is logged and runs all
+    /// the same; what a crash or a shutdown leaves is kept at the next start.
+    pub(in crate::engine) fn keep_versions(
         &self,
         mut loader: tokio::sync::OwnedMutexGuard<Loader>,
-        names: Vec<String>,
-    ) -> tokio::sync::OwnedMutexGuard<Loader> {
+        names: &[String],
+    ) {
+        if names.is_empty() {
+            loader.take_fresh();
+            return;
+        }
         let running: BTreeMap<Arc<str>, Arc<ConnectorPlan>> = {
             let running = self.running.read();
             let plans = names.iter().filter_map(|name| running.connectors.get(&**name));
             plans.map(|it| (Arc::clone(&it.plan.name), Arc::clone(&it.plan))).collect()
         };
-        let (shared, now) = (Arc::clone(&self.shared), self.now());
-        blocking(move || {
+        let (shared, now, stop) = (Arc::clone(&self.shared), self.now(), self.stop.clone());
+        let keep = move || {
             let versions = &shared.rollouts.versions;
             let mut fresh = loader.take_fresh();
             // One that was rolled back to is kept already.
             let is_begun = |plan: &&Arc<ConnectorPlan>| {
                 running.get(&plan.name).is_some_and(|it| it.content == plan.content)
             };
-            for plan in loader.plans().filter(is_begun).filter(|plan| !versions.has(plan)) {
+            let begun = loader.plans().filter(is_begun).take_while(|_| !stop.is_cancelled());
+            for plan in begun.filter(|plan| !versions.has(plan)) {
                 let texts = fresh.remove(&plan.name).or_else(|| loader.texts(plan));
                 let Some(texts) = texts else { continue };
                 if let Err(error) = versions.keep(plan, now, &texts) {
@@ -330,10 +342,48 @@ impl Engine {
                     tracing::warn!(connector, %error, "this version is not kept for a rollback");
                 }
             }
-            loader
-        })
-        .await
+        };
+        self.shared.tasks.spawn(TaskKind::Background, "kept versions", blocking(keep));
     }
+}
+
+fn paths(plan: &ConnectorPlan) -> Vec<&str> {
+    let hooks = plan.streams.iter().filter_map(|stream| stream.webhook.as_ref());
+    hooks.map(|hook| hook.path.as_str()).collect()
+}
+
+/// Between files nobody knows of the paths of a pinned version. Who came to claim one since is a
+/// problem of its own: taken together they could not be served, and nobody's change would be applied.
+fn give_way(loaded: &mut Loaded, pinned: &ConnectorPlan, ledger: &Ledger) -> Vec<Arc<str>> {
+    let serves = |plan: &ConnectorPlan| ledger.mode(plan).0 == RolloutMode::Live;
+    if !serves(pinned) {
+        return Vec::new();
+    }
+    let taken = paths(pinned);
+    let others = loaded.plans.values().filter(|plan| plan.name != pinned.name && serves(plan));
+    let rivals: Vec<_> = others
+        .filter_map(|plan| {
+            let path = paths(plan).into_iter().find(|path| taken.contains(path))?.to_owned();
+            Some((Arc::clone(plan), path))
+        })
+        .collect();
+    let mut names = Vec::new();
+    for (plan, path) in rivals {
+        let problem = format!(
+            "`{path}` is served by version {} of `{}`, which was rolled back to: undo that, or wait \
+             until its file changes",
+            pinned.version, pinned.name
+        );
+        let told = format!("error: {}: {problem}\n", plan.file.display());
+        loaded.news.push(told.clone());
+        loaded.diagnostics.push(told);
+        let before = Some(Arc::clone(&plan.name));
+        loaded.failed_files.insert(plan.file.clone(), Failed { problem, before });
+        loaded.failed_names.insert(Arc::clone(&plan.name));
+        loaded.plans.remove(&plan.name);
+        names.push(Arc::clone(&plan.name));
+    }
+    names
 }
 
 impl Stored {

@@ -28,6 +28,7 @@ use crate::{
     bus::Bus,
     deliver::{self, Limiter},
     event::{Event, Record},
+    observe::fields::Masks,
     plan::{ConnectorPlan, Rate, StreamPlan},
     world::{Timestamp, World},
 };
@@ -155,6 +156,7 @@ impl Shadow {
             original: as_pair(original),
             shadow: as_pair(&mapped),
             redact: &redact,
+            masks: &|| Masks::of([&**stream, &**own], event.record.value()),
             at: now,
         });
     }
