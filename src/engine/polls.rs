@@ -275,7 +275,12 @@ impl PollRuntime {
         let counted = Mutex::new(PollReport::default());
         let count = |so_far: &PollReport| {
             let mut counted = counted.lock();
-            self.count(&so_far.since(&counted));
+            let more = so_far.since(&counted);
+            self.count(&more);
+            // At once: a webhook that comes while the run goes on comes after what was found by then.
+            if let Some(silence) = &self.silence {
+                silence.found(more.accepted, before);
+            }
             *counted = so_far.clone();
         };
         let ended = self.poller.run(&count).await;
@@ -284,9 +289,6 @@ impl PollRuntime {
             Err((report, failure)) => (report, Some(failure)),
         };
         count(&report);
-        if let Some(silence) = &self.silence {
-            silence.found(report.accepted, before);
-        }
         let clock = &self.poller.world.clock;
         let took_ms = clock.now().since(began).as_millis() as u64;
         let (connector, stream) = (&*self.poller.connector.name, &*self.poller.stream.name);
