@@ -277,6 +277,39 @@ async fn what_neither_a_webhook_nor_the_poll_brought_is_found() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_found_is_a_parent_too() {
+    let api = Api::default();
+    for day in 1..=4 {
+        api.add(&format!("{day}"), START.minus(HOUR * 24 * day));
+    }
+    let orders = api.clone();
+    let server = MockServer::start(move |seen| match seen.path() {
+        "/orders" => orders.reply(seen),
+        path => Reply::json(json!([{ "id": path }])),
+    })
+    .await;
+    let sink = MockServer::start(|_| Reply::status(200)).await;
+    let reconcile = "every = \"24h\"\njitter = \"0%\"\nwindow = \"6d\"";
+    let children = "[stream.lines]\nkey = \"$.id\"\n[stream.lines.poll]\n\
+                    path = \"/orders/{{ each.order.id }}/lines\"\neach = { order = \"orders\" }\n";
+    let text = connector(&server, &sink, reconcile, children)
+        .replace("[schedule.reconcile]", "[stream.orders.schedule.reconcile]")
+        .replace("[stream.orders]\n", "[stream.orders]\nto = []\n");
+    let stage = Stage::with(&text).await;
+    stage.pass(MINUTE).await;
+    assert_eq!(delivered(&sink).len(), 4);
+    api.add("late", START.minus(HOUR * 30));
+    stage.pass(HOUR * 23).await;
+    assert_eq!(delivered(&sink).len(), 4, "the poll does not see it");
+    stage.pass(HOUR * 3).await;
+    let done = stage.reconcile();
+    assert_eq!((done.state.as_str(), done.found), ("done", 1), "{done:?}");
+    assert!(delivered(&sink).contains(&"/orders/late/lines".to_owned()));
+    stage.pass(HOUR * 24).await;
+    assert_eq!(stage.reconcile().found, 0, "it is known by then");
+}
+
+#[tokio::test(start_paused = true)]
 async fn webhooks_that_bring_everything_leave_nothing_to_find() {
     let api = Api::default();
     let (server, sink) = (api.serve().await, MockServer::start(|_| Reply::status(200)).await);
