@@ -17,6 +17,8 @@ use crate::{
 const BACKFILL: &str = "backfill/";
 /// Before the keys of a reconciliation, which may run at the same time.
 const RECONCILE: &str = "reconcile/";
+/// Before what is remembered of records for the streams that are read for each of them.
+const PARENT: &str = "parent/";
 /// So many keys are looked at in one go.
 const KEYS_A_PAGE: usize = 512;
 
@@ -35,17 +37,20 @@ impl Aside {
         Arc::new(Self { inner, prefix: BACKFILL, stream: format!("/{connector}/{stream}") })
     }
 
-    /// Over `inner`, for a reconciliation of one stream.
+    /// Over `inner`, for a reconciliation of one stream. What it finds is there for the streams that are
+    /// read for each of its records, too, so what is remembered for those is shared with the live poll.
     pub fn reconciling(inner: Arc<dyn Bus>, connector: &str, stream: &str) -> Arc<Self> {
         Arc::new(Self { inner, prefix: RECONCILE, stream: format!("/{connector}/{stream}") })
     }
 
     /// Where a key of the stream lies aside. Keys are `area/connector/stream`, perhaps with more.
     pub fn key(&self, key: &str) -> String {
-        let is_own = key.find('/').is_some_and(|slash| {
-            let rest = key[slash..].strip_prefix(self.stream.as_str());
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        });
+        let is_shared = self.prefix == RECONCILE && key.starts_with(PARENT);
+        let is_own = !is_shared
+            && key.find('/').is_some_and(|slash| {
+                let rest = key[slash..].strip_prefix(self.stream.as_str());
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            });
         if is_own { format!("{}{key}", self.prefix) } else { key.to_owned() }
     }
 
@@ -235,5 +240,20 @@ mod tests {
         aside.clear().await.unwrap();
         assert!(memory.state_under("backfill/").is_empty());
         assert!(memory.state("cursor/shop/orders2").is_some());
+    }
+
+    #[tokio::test]
+    async fn a_reconciliation_shares_what_it_remembers_for_children() {
+        let memory = MemoryBus::new(Arc::new(SystemClock));
+        let aside = Aside::reconciling(memory.clone(), "shop", "orders");
+        for key in ["cursor/shop/orders", "parent/shop/orders/9"] {
+            aside.put_state(key, Some(b"1".to_vec())).await.unwrap();
+            assert_eq!(aside.state(key).as_deref(), Some(&b"1"[..]), "{key}");
+        }
+        assert_eq!(memory.state("cursor/shop/orders"), None);
+        assert_eq!(aside.state_page("parent/shop/orders/", None, 9).len(), 1);
+        aside.clear().await.unwrap();
+        assert!(memory.state_under("reconcile/").is_empty());
+        assert!(memory.state("parent/shop/orders/9").is_some());
     }
 }

@@ -18,11 +18,14 @@ pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
 }
 
 /// What the peer's clock said when it answered: `Date` (RFC 9110, 6.6.1) in the middle of its second,
-/// and what a cache has added since (`Age`). `None` where it says nothing.
+/// and what caches have added since (`Age`; of several the first, RFC 9111, 5.1). `None` where it says
+/// nothing, or where a cache does not say for how long it kept the answer.
 pub fn date_of(headers: &HeaderMap) -> Option<Timestamp> {
-    let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
-    let date = http_date(text(http::header::DATE)?)?;
-    let age: u64 = text(http::header::AGE).and_then(|age| age.parse().ok()).unwrap_or(0);
+    let date = http_date(headers.get(http::header::DATE)?.to_str().ok()?.trim())?;
+    let age: u64 = match headers.get(http::header::AGE) {
+        Some(age) => age.to_str().ok()?.split(',').next()?.trim().parse().ok()?,
+        None => 0,
+    };
     Some(date.plus(Duration::from_secs(age)).plus(Duration::from_millis(500)))
 }
 
@@ -77,6 +80,10 @@ mod tests {
         assert_eq!(date_of(&headers(&[date])), Some(told));
         let cached = told.plus(Duration::from_secs(90));
         assert_eq!(date_of(&headers(&[date, ("age", "90")])), Some(cached));
+        assert_eq!(date_of(&headers(&[date, ("age", "90, 20")])), Some(cached));
+        for unclear in ["", "long", "-1", "90.5"] {
+            assert_eq!(date_of(&headers(&[date, ("age", unclear)])), None, "{unclear}");
+        }
         assert_eq!(date_of(&headers(&[("date", "yesterday")])), None);
         assert_eq!(date_of(&headers(&[])), None);
     }

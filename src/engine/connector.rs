@@ -324,7 +324,6 @@ fn polls(shared: &Shared, plan: &Arc<ConnectorPlan>) -> Box<[Arc<PollRuntime>]> 
 
 /// Who watches over a stream's webhooks, where the file says after how long they are missing.
 fn silence(poller: &Poller, metrics: &Arc<StreamMetrics>) -> Option<Arc<Silence>> {
-    metrics.ears.watch(false);
     let plan = poller.stream.reconcile.as_ref()?.silence?;
     let stream = (&poller.connector.name, &poller.stream.name);
     Some(Arc::new(Silence::new(stream, plan, &poller.bus, &poller.world, metrics)))

@@ -166,7 +166,6 @@ impl PollRuntime {
         let mut goes_on = stored.not_before.is_none() && self.waits();
         let mut turns = self.silence.as_ref().map(|silence| silence.turns());
         loop {
-            let goes_on = std::mem::take(&mut goes_on);
             let due = if goes_on { self.poller.world.clock.now() } else { self.due(&stored) };
             self.view.lock().next = Some(due);
             self.tell(Phase::Waits(due));
@@ -188,11 +187,17 @@ impl PollRuntime {
             for parent in &self.parents {
                 parent.settled().await;
             }
-            let _busy = self.busy.lock().await;
+            let busy = self.busy.lock().await;
             tokio::select! {
                 // Boxed: a poll that waits for its time is small, a run is not.
-                () = Box::pin(self.turn(&mut stored, &mut failures)) => {}
-                () = self.interrupted.notified() => self.view.lock().held = None,
+                () = Box::pin(self.turn(&mut stored, &mut failures)) => goes_on = false,
+                () = self.interrupted.notified() => {
+                    self.view.lock().held = None;
+                    drop(busy);
+                    // Whoever interrupts the polls of a connector may mean another stream than this one.
+                    drop(self.busy.lock().await);
+                    goes_on = self.waits();
+                }
             }
         }
     }
@@ -275,7 +280,12 @@ impl PollRuntime {
         let counted = Mutex::new(PollReport::default());
         let count = |so_far: &PollReport| {
             let mut counted = counted.lock();
-            self.count(&so_far.since(&counted));
+            let more = so_far.since(&counted);
+            self.count(&more);
+            // At once: a webhook that comes while the run goes on comes after what was found by then.
+            if let Some(silence) = &self.silence {
+                silence.found(more.accepted, before);
+            }
             *counted = so_far.clone();
         };
         let ended = self.poller.run(&count).await;
@@ -284,9 +294,6 @@ impl PollRuntime {
             Err((report, failure)) => (report, Some(failure)),
         };
         count(&report);
-        if let Some(silence) = &self.silence {
-            silence.found(report.accepted, before);
-        }
         let clock = &self.poller.world.clock;
         let took_ms = clock.now().since(began).as_millis() as u64;
         let (connector, stream) = (&*self.poller.connector.name, &*self.poller.stream.name);

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     bus::Bus,
     ingest::poll::next_run,
-    observe::StreamMetrics,
+    observe::{Ears, StreamMetrics},
     plan::{SchedulePlan, ScheduleWhen, SilencePlan},
     world::{Timestamp, World},
 };
@@ -186,7 +186,7 @@ impl Silence {
     /// Watches until `stop`.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut stored = self.heard.lock().clone();
-        self.metrics.ears.watch(true);
+        let _watched = Watched::over(&self.metrics.ears);
         tokio::select! {
             () = stop.cancelled() => {}
             () = self.forever(&mut stored) => {}
@@ -274,6 +274,22 @@ impl Silence {
                 tracing::warn!(connector, stream, %error, "what is heard of webhooks is not durable");
             }
         }
+    }
+}
+
+/// While it lives, silence shows.
+struct Watched<'e>(&'e Ears);
+
+impl<'e> Watched<'e> {
+    fn over(ears: &'e Ears) -> Self {
+        ears.watch(true);
+        Self(ears)
+    }
+}
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        self.0.watch(false);
     }
 }
 

@@ -8,12 +8,13 @@ use tenon::{
     bus::{Bus, MemoryBus},
     diagnostic::{SourceFile, render_human},
     egress::{Egress, EgressConfig},
+    engine::{Engine, EngineOptions},
     ingest::poll::{
         Backfill, PollFailure, PollReport, Poller, Waiting, cursor_key, cursor_text, partition_key,
         state::{self, Rewind, RewindTo},
         waiting,
     },
-    plan::{CompiledFile, ConnectorPlan, Sources, compile_file},
+    plan::{BusKind, CompiledFile, ConnectorPlan, Settings, Sources, compile_file},
     world::{Clock as _, ScriptedClock, ScriptedEntropy, StaticSecrets, Timestamp, World},
 };
 use tokio::time::timeout;
@@ -33,15 +34,18 @@ impl Sources for OneFile {
 
 /// A connector whose streams are `streams`.
 fn compile(base: &str, streams: &str) -> CompiledFile {
-    let text = format!(
+    let file = SourceFile { path: "crm.toml".into(), text: text(base, streams) };
+    compile_file(Path::new(""), Path::new("crm.toml"), &OneFile(Arc::new(file)))
+}
+
+fn text(base: &str, streams: &str) -> String {
+    format!(
         "name = \"crm\"\n[source]\nbase = \"{base}\"\nauth = \"key\"\nheaders = {{ X-Tenant = \"acme\" }}\n\
          query = {{ version = \"3\" }}\n[auth.key]\ntype = \"bearer\"\ntoken = \"{{{{ secret.KEY }}}}\"\n\
          [schedule]\nevery = \"5m\"\n\
          [lints]\nmissing_owner = \"allow\"\nmissing_runbook = \"allow\"\nshort_dedupe = \"allow\"\n\
          [destination.log]\ntype = \"stdout\"\n{streams}"
-    );
-    let file = SourceFile { path: "crm.toml".into(), text };
-    compile_file(Path::new(""), Path::new("crm.toml"), &OneFile(Arc::new(file)))
+    )
 }
 
 struct Rig {
@@ -700,4 +704,54 @@ fn what_is_wrong_with_a_job_is_said_at_load() {
     ];
     let all: Vec<String> = cases.iter().map(|(name, said)| format!("== {name}\n{said}")).collect();
     insta::assert_snapshot!(all.join("\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rewind_of_another_stream_does_not_put_a_job_off() {
+    let mut script = api();
+    let server = MockServer::start(move |seen| match seen.path() {
+        "/others" => Reply::json(json!([{ "id": "x", "at": "2026-11-02T00:00:00Z" }])),
+        _ => script(seen),
+    })
+    .await;
+    let others = "[stream.others]\nkey = \"$.id\"\n[stream.others.poll]\npath = \"/others\"\n\
+                  [stream.others.poll.cursor]\nfield = \"$.at\"\nstart = \"2026-11-01T00:00:00Z\"\n\
+                  sorted = \"desc\"\n";
+    let folder = tempfile::tempdir().unwrap();
+    let streams = format!("{CONTACTS}{others}");
+    std::fs::write(folder.path().join("crm.toml"), text(&server.url(""), &streams)).unwrap();
+    let clock = Arc::new(ScriptedClock::starting_at(BEGIN));
+    let mut settings =
+        Settings { listen: "127.0.0.1:0".parse().unwrap(), watch: false, ..Settings::default() };
+    settings.bus.kind = BusKind::Memory;
+    settings.egress.allow = vec!["127.0.0.0/8".parse().unwrap()];
+    let world = World {
+        clock: clock.clone(),
+        entropy: Arc::new(ScriptedEntropy::seeded(7)),
+        secrets: Arc::new(StaticSecrets::new([("KEY", "s3cret")])),
+    };
+    let paths = vec![folder.path().to_owned()];
+    let engine = Engine::start(EngineOptions { paths, settings, world }).await.unwrap();
+    let pass = async |seconds| {
+        let until = clock.now().plus(Duration::from_secs(seconds));
+        while clock.now() < until {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    pass(15).await;
+    let is_waiting = || waiting(&**engine.bus(), "crm", "contacts").is_some();
+    assert!(is_waiting());
+    let rewind = Rewind {
+        connector: "crm".to_owned(),
+        stream: "others".to_owned(),
+        partition: None,
+        to: RewindTo::Start,
+        forward: false,
+    };
+    engine.rewind(&rewind).await.unwrap();
+    assert!(is_waiting());
+    // The next run is due five minutes after the first.
+    pass(60).await;
+    assert!(!is_waiting(), "the job is read");
+    assert_eq!(created(&server), 1);
 }

@@ -146,7 +146,7 @@ url = "{sink}"
 const WEBHOOK: &str = "[stream.orders.webhook]\npath = \"/orders\"\nverify = \"none\"\n";
 
 struct Stage {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     clock: Arc<dyn Clock>,
     engine: Arc<Engine>,
 }
@@ -170,7 +170,7 @@ impl Stage {
         };
         let paths = vec![folder.path().to_owned()];
         let engine = Engine::start(EngineOptions { paths, settings, world }).await.unwrap();
-        Self { _folder: folder, clock, engine }
+        Self { folder, clock, engine }
     }
 
     /// Lets so much virtual time pass.
@@ -277,6 +277,39 @@ async fn what_neither_a_webhook_nor_the_poll_brought_is_found() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_found_is_a_parent_too() {
+    let api = Api::default();
+    for day in 1..=4 {
+        api.add(&format!("{day}"), START.minus(HOUR * 24 * day));
+    }
+    let orders = api.clone();
+    let server = MockServer::start(move |seen| match seen.path() {
+        "/orders" => orders.reply(seen),
+        path => Reply::json(json!([{ "id": path }])),
+    })
+    .await;
+    let sink = MockServer::start(|_| Reply::status(200)).await;
+    let reconcile = "every = \"24h\"\njitter = \"0%\"\nwindow = \"6d\"";
+    let children = "[stream.lines]\nkey = \"$.id\"\n[stream.lines.poll]\n\
+                    path = \"/orders/{{ each.order.id }}/lines\"\neach = { order = \"orders\" }\n";
+    let text = connector(&server, &sink, reconcile, children)
+        .replace("[schedule.reconcile]", "[stream.orders.schedule.reconcile]")
+        .replace("[stream.orders]\n", "[stream.orders]\nto = []\n");
+    let stage = Stage::with(&text).await;
+    stage.pass(MINUTE).await;
+    assert_eq!(delivered(&sink).len(), 4);
+    api.add("late", START.minus(HOUR * 30));
+    stage.pass(HOUR * 23).await;
+    assert_eq!(delivered(&sink).len(), 4, "the poll does not see it");
+    stage.pass(HOUR * 3).await;
+    let done = stage.reconcile();
+    assert_eq!((done.state.as_str(), done.found), ("done", 1), "{done:?}");
+    assert!(delivered(&sink).contains(&"/orders/late/lines".to_owned()));
+    stage.pass(HOUR * 24).await;
+    assert_eq!(stage.reconcile().found, 0, "it is known by then");
+}
+
+#[tokio::test(start_paused = true)]
 async fn webhooks_that_bring_everything_leave_nothing_to_find() {
     let api = Api::default();
     let (server, sink) = (api.serve().await, MockServer::start(|_| Reply::status(200)).await);
@@ -350,6 +383,55 @@ async fn missing_webhooks_are_an_alert_and_are_polled_for_until_one_comes() {
     let polls = server.seen().len() - before;
     assert!(polls <= 1, "{polls} polls in an hour");
     assert_eq!(stage.metric("tenon_events_found_by_poll_total", ""), Some(9.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_webhook_that_comes_while_the_poll_still_runs_is_heard() {
+    let (mut runs, mut refused) = (0, false);
+    let server = MockServer::start(move |seen| {
+        if seen.param("page").as_deref() == Some("1") {
+            runs += 1;
+            let (id, at) = if runs == 1 { ("o0", START) } else { ("o1", START.plus(MINUTE * 30)) };
+            return Reply::json(json!([{ "id": id, "at": at.0 / 1000 }]));
+        }
+        // The end of the second run is late.
+        if runs == 2 && !std::mem::replace(&mut refused, true) {
+            return Reply::text(429, "").header("retry-after", "50");
+        }
+        Reply::json(json!([]))
+    })
+    .await;
+    let sink = MockServer::start(|_| Reply::status(200)).await;
+    let text = connector(&server, &sink, "silence = \"3h\"", WEBHOOK);
+    let pages = "path = \"/orders\"\npage = { by = \"page\", param = \"page\", size = 1 }";
+    let stage = Stage::with(&text.replacen("path = \"/orders\"", pages, 1)).await;
+    stage.pass(HOUR + Duration::from_secs(20)).await;
+    assert_eq!(delivered(&sink), ["o0", "o1"]);
+    stage.webhook("o1", START.plus(MINUTE * 30)).await;
+    // A quiet night follows.
+    stage.pass(HOUR * 5).await;
+    let webhooks = stage.stream().webhooks.unwrap();
+    assert_eq!((webhooks.silent, webhooks.missed_since), (false, None), "{webhooks:?}");
+    assert_eq!(stage.metric("tenon_webhook_silent", ""), Some(0.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_that_is_refused_hides_no_silence() {
+    let api = Api::default();
+    let (server, sink) = (api.serve().await, MockServer::start(|_| Reply::status(200)).await);
+    let text = connector(&server, &sink, "silence = \"3h\"", WEBHOOK);
+    let stage = Stage::with(&text).await;
+    stage.pass(MINUTE).await;
+    assert_eq!(stage.metric("tenon_webhook_silent", ""), Some(0.0));
+    let write = |name: &str, text: String| {
+        std::fs::write(stage.folder.path().join(name), text).unwrap();
+    };
+    write("shop.toml", text.replace("1.0.0", "1.0.1"));
+    write("other.toml", text.replace("name = \"shop\"", "name = \"other\""));
+    let report = stage.engine.reload().await;
+    assert!(!report.failed.is_empty(), "{report:?}");
+    stage.pass(MINUTE).await;
+    assert_eq!(stage.metric("tenon_webhook_silent", ""), Some(0.0), "{report:?}");
 }
 
 const SIGNED: &str = r#"

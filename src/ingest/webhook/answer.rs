@@ -134,7 +134,7 @@ impl Refusal {
             Self::NoSecret => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
             }
-            Self::NotAccepted(seconds) => {
+            Self::NotAccepted(seconds) | Self::TooMany(seconds) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(*seconds));
             }
             Self::BadSignature { basic: true, .. } => {
@@ -238,4 +238,26 @@ fn json(status: StatusCode, body: String) -> Answer {
     let kind = HeaderValue::from_static("application/json");
     answer.headers_mut().insert(header::CONTENT_TYPE, kind);
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_sent_away_for_a_while_is_told_for_how_long() {
+        let spent = |millis| AppendError::Budget {
+            tenant: "acme".to_owned(),
+            what: "accept",
+            retry_after: Duration::from_millis(millis),
+        };
+        for (millis, seconds) in [(0, "1"), (400, "1"), (59_001, "60")] {
+            let answer = Refusal::from(&spent(millis)).answer();
+            assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
+            assert_eq!(answer.headers().get(header::RETRY_AFTER).unwrap(), seconds);
+        }
+        for refusal in [Refusal::Busy, Refusal::NoSecret, Refusal::NotAccepted(7)] {
+            assert!(refusal.answer().headers().contains_key(header::RETRY_AFTER), "{refusal:?}");
+        }
+    }
 }
