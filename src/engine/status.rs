@@ -197,7 +197,7 @@ pub struct ReloadReport {
     pub failed: Vec<String>,
     /// Rendered diagnostics, without colour.
     pub diagnostics: Vec<String>,
-    /// Generation by name.
+    /// Generation by name, of what was added, changed or failed; [`Status`] has all.
     pub generations: BTreeMap<String, u64>,
     /// How long it took, in milliseconds.
     pub took_ms: u64,
