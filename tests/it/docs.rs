@@ -284,7 +284,9 @@ fn every_link_to_a_file_leads_somewhere() {
                 file => path.parent().unwrap().join(file),
             };
             let leads = match target.split_once('#') {
-                Some((_, place)) => fs::read_to_string(&to).is_ok_and(|text| has_place(&text, place)),
+                Some((_, place)) => {
+                    fs::read_to_string(&to).is_ok_and(|text| has_place(&text, place))
+                }
                 None => to.exists(),
             };
             if !leads {
@@ -333,7 +335,10 @@ fn every_series_and_every_route_is_in_the_operators_page() {
     // What Prometheus makes of a histogram.
     made.retain(|name| !name.ends_with("_bucket"));
     let missing: Vec<&String> = made.difference(&shown).collect();
-    assert!(made.len() > 40 && missing.is_empty(), "series that docs/operations.md lacks: {missing:?}");
+    assert!(
+        made.len() > 40 && missing.is_empty(),
+        "series that docs/operations.md lacks: {missing:?}"
+    );
     let unknown: Vec<&String> =
         shown.iter().filter(|name| !made.contains(*name) && !name.ends_with('_')).collect();
     assert!(unknown.is_empty(), "series that only docs/operations.md has: {unknown:?}");
@@ -345,7 +350,8 @@ fn every_series_and_every_route_is_in_the_operators_page() {
         for path in words_after(routes, &format!("`{verb} "), |c| c != '`') {
             // `/api/v1/replays/{id}/resume` stands there as `…/resume`.
             let last = path.rsplit('/').next().unwrap();
-            if !page.contains(&format!("`{verb} {path}`")) && !page.contains(&format!("`…/{last}`")) {
+            if !page.contains(&format!("`{verb} {path}`")) && !page.contains(&format!("`…/{last}`"))
+            {
                 missing.push(format!("{verb} {path}"));
             }
         }
