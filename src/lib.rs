@@ -6,11 +6,17 @@
 //! 1. [`ingest`] takes it in: a webhook is limited, verified over its raw bytes and decoded; a poll
 //!    fetches pages. Both name it (key, revision, tenant) the same way.
 //! 2. [`bus`] claims its id and makes event, claim and cursor durable in one atomic record. Only
-//!    then is the producer answered, or the cursor moved.
-//! 3. [`map`] turns the raw record into what a destination gets.
-//! 4. [`deliver`] attempts it; what an outcome means is decided by a pure function.
-//! 5. The [`engine`]'s pipeline settles it: delivered, superseded or dead, exactly one of them for
-//!    each destination.
+//!    then is the producer answered, or the cursor moved. For each destination the event waits in its
+//!    tenant's flow of the lane, and flows take turns.
+//! 3. The [`engine`] leases it once its tenant's bay at the destination has room: no open breaker, a
+//!    budget left, fewer attempts under way than the destination takes. A canary may be whose map and
+//!    destination it gets; a shadow gets a copy, and delivers nothing.
+//! 4. [`map`] turns the raw record into what a destination gets; with a batch, several wait there for
+//!    each other.
+//! 5. [`deliver`] attempts it; what an outcome means is decided by a pure function, for a batch event
+//!    by event.
+//! 6. The [`engine`]'s pipeline settles it: delivered, superseded or dead, exactly one of them for
+//!    each destination. That counts for the connector's objective.
 //!
 //! # Invariants
 //!

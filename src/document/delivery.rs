@@ -214,12 +214,16 @@ fn bridged(plan: &DestinationPlan) -> String {
     }
     let bridge = bridge(plan);
     let longest = words::time(rounded(bridge.longest));
+    // An open breaker makes no attempts, and what is not attempted spends nothing.
+    let longer = if plan.breaker.is_some() { "; longer while the breaker is open" } else { "" };
     if bridge.is_by_time {
-        return format!("an outage of up to {longest}; what fails for longer is a dead letter");
+        return format!(
+            "an outage of up to {longest}; what fails for longer is a dead letter{longer}"
+        );
     }
     let usual = words::time(rounded(bridge.usual));
     format!(
-        "an outage of about {usual}, {longest} at the most: then the attempts are spent, and the event is a dead letter"
+        "an outage of about {usual}, {longest} at the most: then the attempts are spent, and the event is a dead letter{longer}"
     )
 }
 

@@ -227,6 +227,13 @@ fn down(subject: &Subject<'_>, plan: &DestinationPlan) -> Vec<Block> {
             Line::from("A replay leaves out what a newer revision has superseded."),
         ),
     };
+    let breaker = match &plan.breaker {
+        Some(_) => {
+            " While the breaker is open nothing is attempted but a few probes, and what is not attempted spends nothing, so where \
+             all fails events wait for longer than that."
+        }
+        None => "",
+    };
     let scope = format!("--connector {connector} --destination {name}");
     let mut lines = vec![format!("tenon dlq list {scope}")];
     for reason in bridge.reasons() {
@@ -236,7 +243,7 @@ fn down(subject: &Subject<'_>, plan: &DestinationPlan) -> Vec<Block> {
     vec![
         Block::Heading(3, Line::from("Destination ").code(&**name).text(what)),
         Block::paragraph(format!(
-            "{again}{order} A shorter outage needs nobody. After a longer one, once the destination is back:"
+            "{again}{breaker}{order} A shorter outage needs nobody. After a longer one, once the destination is back:"
         )),
         Block::Commands(lines),
         Block::Paragraph(repeated),

@@ -2,6 +2,7 @@
 //! file leads somewhere.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -173,7 +174,7 @@ fn the_reference_lists_every_key() {
         .filter_map(|table| Some((table["title"].as_str()?, table)))
         .collect();
     let mut made = String::new();
-    let mut shown = std::collections::BTreeSet::new();
+    let mut shown = BTreeSet::new();
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
         made.push_str(line);
@@ -275,15 +276,87 @@ fn every_link_to_a_file_leads_somewhere() {
         let text = fs::read_to_string(&path).unwrap();
         for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let file = target.split('#').next().unwrap();
-            if !target.starts_with("http")
-                && !file.is_empty()
-                && !path.parent().unwrap().join(file).exists()
-            {
+            if target.starts_with("http") {
+                continue;
+            }
+            let to = match file {
+                "" => path.clone(),
+                file => path.parent().unwrap().join(file),
+            };
+            let leads = match target.split_once('#') {
+                Some((_, place)) => {
+                    fs::read_to_string(&to).is_ok_and(|text| has_place(&text, place))
+                }
+                None => to.exists(),
+            };
+            if !leads {
                 wrong.push(format!("{}: {target}", path.display()));
             }
         }
     }
     assert!(wrong.is_empty(), "dead links:\n{}", wrong.join("\n"));
+}
+
+/// Whether a page has a heading that is linked to as `#place`.
+fn has_place(text: &str, place: &str) -> bool {
+    let anchor = |heading: &str| -> String {
+        let heading = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    };
+    text.lines().filter(|line| line.starts_with('#')).any(|line| anchor(line) == place)
+}
+
+fn sources(folder: &Path, text: &mut String) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, text);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            text.push_str(&fs::read_to_string(&path).unwrap());
+        }
+    }
+}
+
+/// What follows each `mark`, as far as `is_part` takes it.
+fn words_after(text: &str, mark: &str, is_part: impl Fn(char) -> bool) -> BTreeSet<String> {
+    let rests = text.split(mark).skip(1);
+    rests.map(|rest| rest.chars().take_while(|c| is_part(*c)).collect()).collect()
+}
+
+#[test]
+fn every_series_and_every_route_is_in_the_operators_page() {
+    let page = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let mut code = String::new();
+    sources(&root().join("src"), &mut code);
+    let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+    let shown = words_after(&page, "`tenon_", is_name);
+    let mut made = words_after(&code, "\"tenon_", is_name);
+    // What Prometheus makes of a histogram.
+    made.retain(|name| !name.ends_with("_bucket"));
+    let missing: Vec<&String> = made.difference(&shown).collect();
+    assert!(
+        made.len() > 40 && missing.is_empty(),
+        "series that docs/operations.md lacks: {missing:?}"
+    );
+    let unknown: Vec<&String> =
+        shown.iter().filter(|name| !made.contains(*name) && !name.ends_with('_')).collect();
+    assert!(unknown.is_empty(), "series that only docs/operations.md has: {unknown:?}");
+
+    let routes = fs::read_to_string(root().join("src/admin/route.rs")).unwrap();
+    let routes = routes.split("pub fn route").next().unwrap();
+    let mut missing = Vec::new();
+    for verb in ["GET", "POST", "DELETE"] {
+        for path in words_after(routes, &format!("`{verb} "), |c| c != '`') {
+            // `/api/v1/replays/{id}/resume` stands there as `…/resume`.
+            let last = path.rsplit('/').next().unwrap();
+            if !page.contains(&format!("`{verb} {path}`")) && !page.contains(&format!("`…/{last}`"))
+            {
+                missing.push(format!("{verb} {path}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "routes that docs/operations.md lacks: {missing:?}");
 }
 
 #[test]

@@ -13,7 +13,10 @@ use std::{
 
 use serde_json::{Value, json};
 use tenon::{
-    engine::{ConnectorStatus, Engine, EngineOptions, FlagChange, RollbackRequest, RolloutStatus},
+    engine::{
+        ConnectorStatus, Engine, EngineOptions, FlagChange, ReplayRequest, RollbackRequest,
+        RolloutStatus,
+    },
     plan::{BusKind, Settings},
     world::{FolderSecrets, ScriptedClock, ScriptedEntropy, SystemClock, Timestamp, World},
 };
@@ -336,6 +339,12 @@ async fn a_canary_has_its_share_of_the_keys_under_the_same_idempotency_keys() {
     assert!((15..45).contains(&next.len()), "{} of 100", next.len());
     let twice: BTreeSet<_> = seen.iter().map(|s| s.header("idempotency-key")).collect();
     assert_eq!(twice.len(), 100);
+
+    // A dry run maps each event by the side that would deliver it.
+    let wanted = ReplayRequest { connector: Some("shop".to_owned()), ..ReplayRequest::default() };
+    let report = stage.engine.preview_replay(wanted, None, &|_| {}).await.unwrap();
+    let lane = &report.lanes[0];
+    assert_eq!((lane.events, lane.same, lane.differs), (100, 100, 0));
 
     // A share that grows takes keys and gives none back.
     stage.flag("shop.share", Some("60%")).await.unwrap();

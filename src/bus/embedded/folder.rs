@@ -7,6 +7,7 @@
 //! dead/        dead letters, the same
 //! index/       sled: checkpoints; can be rebuilt from the journal
 //! quarantine/  damaged bytes, copied as they were found
+//! versions/    the engine's: connectors as they ran, for a rollback
 //! ```
 
 use std::{

@@ -1,4 +1,5 @@
-//! A replay's dry run: what each event would be sent as, and how that compares with what was delivered.
+//! A replay's dry run: what each event would be sent as, and how that compares with what was delivered. Where a
+//! canary has the key, it maps here as it would there.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -171,6 +172,20 @@ impl Engine {
     }
 }
 
+/// What an event is mapped to, and its hash; or why it is not.
+struct Mapped {
+    output: Result<Record, (&'static str, String)>,
+    hash: Option<u64>,
+}
+
+impl Mapped {
+    fn by(stream: &StreamPlan, vars: &Arc<Value>, event: &Arc<Event>) -> Self {
+        let output = deliver::prepare(stream, vars, event);
+        let hash = output.as_ref().map(|output| document_hash(output.bytes())).ok();
+        Self { output, hash }
+    }
+}
+
 impl Look<'_> {
     /// An event of history.
     fn event(&mut self, plans: &Plans, reader: &Reader, event: &Arc<Event>) {
@@ -235,27 +250,30 @@ impl Look<'_> {
             self.report.beyond_limit = true;
         }
         self.report.matched += 1;
-        let output = deliver::prepare(stream, &connector.vars, event);
-        let hash = output.as_ref().map(|output| document_hash(output.bytes())).ok();
-        let (mut sent, mut was_sent_as, mut fails) = (false, None, false);
+        let slot = self.engine.shared.rollouts.slot(&connector.name);
+        let own = Mapped::by(stream, &connector.vars, event);
+        let (mut sent, mut was_sent_as, mut fails, mut shown) = (false, None, false, None);
         for (ending, destination) in endings {
             let lane = Lane {
                 connector: Arc::clone(&connector.name),
                 stream: Arc::clone(&stream.name),
                 destination: Arc::clone(destination),
             };
+            let canary = slot.mapped_by(&lane, event);
+            let canary = canary.map(|(stream, vars)| (Mapped::by(&stream, &vars, event), stream));
+            let Mapped { output, hash } = canary.as_ref().map_or(&own, |(mapped, _)| mapped);
             let newest =
                 event.order.and_then(|_| self.engine.shared.bus.newest_of(&lane, &event.key));
             let is_old = event.order.zip(newest).is_some_and(|(order, newest)| order < newest);
             let counts = self.lanes.entry(lane).or_default();
             counts.events += 1;
-            let count = match (&output, ending) {
+            let count = match (output, ending) {
                 _ if is_old => &mut counts.superseded,
                 (Err(("schema_failed", _)), _) => &mut counts.schema_failed,
                 (Err(_), _) => &mut counts.map_failed,
                 (Ok(_), Some(Ending::Delivered { sent: Some(as_known) })) => {
                     was_sent_as = Some(*as_known);
-                    if Some(*as_known) == hash {
+                    if Some(*as_known) == *hash {
                         &mut counts.same
                     } else {
                         sent = true;
@@ -273,14 +291,18 @@ impl Look<'_> {
             };
             *count += 1;
             fails |= !is_old;
+            shown = shown.or(canary);
         }
-        match output {
-            Err((reason, message)) if fails => self.failing(event, reason, &message),
+        // A canary maps for all destinations that it has, and those are most often all.
+        let canary = shown.as_ref();
+        let (mapped, by) = canary.map_or((&own, stream), |(mapped, by)| (mapped, &**by));
+        match &mapped.output {
+            Err((reason, message)) if fails => self.failing(event, reason, message),
             Ok(output) => {
                 if sent {
-                    self.sample(stream, event, &output);
+                    self.sample(by, event, output);
                 }
-                self.compare(connector, stream, event, &output, was_sent_as);
+                self.compare(connector, by, event, output, was_sent_as);
             }
             Err(_) => {}
         }

@@ -165,6 +165,11 @@ impl Canary {
         stream.to.iter().any(|name| **name == *destination).then_some(stream)
     }
 
+    /// Whether the next attempt of an event would be the canary's. Only looks.
+    pub fn has(&self, event: &Event) -> bool {
+        !self.is_halted() && share::takes(self.share(), &self.of, &event.key)
+    }
+
     /// The event in the canary's hand, if it is the canary's.
     pub fn take(
         self: &Arc<Self>,

@@ -143,6 +143,14 @@ impl Slot {
         }
     }
 
+    /// The stream and the variables by which a canary would map an event at its next attempt. Only looks.
+    pub fn mapped_by(&self, lane: &Lane, event: &Event) -> Option<(Arc<StreamPlan>, Arc<Value>)> {
+        let variants = self.0.load();
+        let canary = variants.as_ref()?.canary.as_ref()?;
+        let stream = canary.matches(&lane.stream, &lane.destination)?;
+        canary.has(event).then(|| (Arc::clone(stream), Arc::clone(&canary.plan.vars)))
+    }
+
     /// Gives shadows a copy of an event that its own connector has just mapped: on the first attempt,
     /// and for one of its destinations only.
     pub fn copy(
