@@ -13,7 +13,7 @@ use std::{
 use serde_json::{Value, json};
 use tenon::{
     bus::{Append, conformance::claimed},
-    event::{Event, EventId, Origin, Record},
+    event::{Event, EventId, Origin, Record, ReplayId, Replayed},
     plan::{Rate, TenantBudget},
 };
 
@@ -260,6 +260,27 @@ async fn a_held_destination_goes_on_when_its_secret_changes() {
     assert!(stage.engine.bus().dead_letters().is_empty());
 }
 
+/// What is refused went with the secret that was there when it was sent.
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_changes_under_a_request_does_not_park_for_good() {
+    let vault = Arc::new(Vault::default());
+    vault.set("TOKEN", "old");
+    let rotated = Arc::clone(&vault);
+    let sink = MockServer::start(move |seen| {
+        let good = seen.header("authorization") == Some("Bearer new");
+        rotated.set("TOKEN", "new");
+        Reply::status(if good { 200 } else { 403 })
+    })
+    .await;
+    let text = connector(&sink, "auth = \"sink\"")
+        + "[auth.sink]\ntype = \"bearer\"\ntoken = \"{{ secret.TOKEN }}\"\n";
+    let stage = Stage::set(&[("a.toml", &text)], vault, |_| {}).await;
+    append(&stage, vec![event(&stage, "t", "k", 1)]).await;
+    stage.settled().await;
+    assert_eq!(sink.seen().len(), 2);
+    assert_eq!(stage.connector("a").state, "running");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_breaker_stays_open_over_a_reload_and_resume_closes_it() {
     let up = Arc::new(AtomicBool::new(false));
@@ -280,7 +301,25 @@ async fn a_breaker_stays_open_over_a_reload_and_resume_closes_it() {
     up.store(true, SeqCst);
     assert_eq!(stage.engine.resume("a", None).await, Ok(1));
     assert!(!is_open(&stage));
+    let began = tokio::time::Instant::now();
     stage.settled().await;
+    let took = began.elapsed();
+    assert!(took <= Duration::from_mins(1), "{took:?}: what waited for the breaker goes on now");
+}
+
+/// What a batch leaves out because something newer was delivered counts for its replay all the same.
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_is_superseded_before_its_batch_counts_for_its_replay() {
+    let sink = MockServer::start(|_| Reply::status(200)).await;
+    let stage = stage(&sink, "[destination.sink.batch]\nmax = 3\nwithin = \"1s\"").await;
+    append(&stage, vec![event(&stage, "t", "k", 2)]).await;
+    stage.settled().await;
+    let replayed = Some(Replayed { by: ReplayId::new(stage.engine.now(), 1), keys: None });
+    append(&stage, vec![Event { replayed, ..event(&stage, "t", "k", 1) }]).await;
+    stage.settled().await;
+    assert_eq!(sink.seen().len(), 1);
+    let series = r#"tenon_replay_events_total{connector="a",stream="orders",outcome="superseded"}"#;
+    assert_eq!(stage.metric(series), 1);
 }
 
 /// Every event waits for the one before it, whatever its key, also while that one fails.
