@@ -235,6 +235,11 @@ pub struct End {
 }
 
 impl Attempt {
+    /// It goes out now: what it waited for before says nothing of the destination.
+    pub fn goes_out(&mut self, now: Timestamp) {
+        self.began = now;
+    }
+
     /// Ends the attempt and takes in what it told.
     pub fn leave(mut self, end: End, now: Timestamp) -> Left {
         self.ended = true;
