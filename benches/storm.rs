@@ -3,7 +3,7 @@
 //! promises of `docs/operations.md` come to, as ratios where two figures of one run can be compared, and
 //! ends with a panic where something acknowledged is lost.
 //!
-//! `TENON_STORM_SECONDS` (default 10) is how long each part's storm lasts.
+//! `TENON_STORM_SECONDS` (default 10) is how long each part's storm lasts; names (`-- tenants`) pick parts.
 
 mod support;
 
@@ -24,9 +24,14 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 fn main() {
     let seconds = std::env::var("TENON_STORM_SECONDS").ok().and_then(|text| text.parse().ok());
     let storm = Duration::from_secs(seconds.unwrap_or(10));
-    outage(storm);
-    tenants(storm);
-    flood(storm);
+    let named: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let parts: [(&str, fn(Duration)); 3] =
+        [("outage", outage), ("tenants", tenants), ("flood", flood)];
+    for (name, part) in parts {
+        if named.is_empty() || named.iter().any(|it| it == name) {
+            part(storm);
+        }
+    }
 }
 
 /// What arrived, told by the URL: `/in/TENANT/KEY/NUMBER/SENT_US`.
