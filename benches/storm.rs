@@ -25,12 +25,15 @@ fn main() {
     let seconds = std::env::var("TENON_STORM_SECONDS").ok().and_then(|text| text.parse().ok());
     let storm = Duration::from_secs(seconds.unwrap_or(10));
     let named: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let parts: [(&str, fn(Duration)); 3] =
-        [("outage", outage), ("tenants", tenants), ("flood", flood)];
-    for (name, part) in parts {
-        if named.is_empty() || named.iter().any(|it| it == name) {
-            part(storm);
-        }
+    let runs = |name: &str| named.is_empty() || named.iter().any(|it| it == name);
+    if runs("outage") {
+        outage(storm);
+    }
+    if runs("tenants") {
+        tenants(storm);
+    }
+    if runs("flood") {
+        flood(storm);
     }
 }
 
