@@ -29,6 +29,7 @@ mod silence;
 mod solo;
 mod state;
 mod status;
+mod steering;
 mod tasks;
 mod watch;
 

@@ -11,8 +11,6 @@
 
 use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use hashbrown::HashMap;
-
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +22,7 @@ use super::{
     objectives::Objective,
     replay::Ended,
     rollout::{Route, Slot},
+    steering::Steering,
     tasks::panic_message,
 };
 use crate::{
@@ -117,8 +116,9 @@ pub async fn run(context: Arc<LaneContext>, stop: CancellationToken) {
         .bus
         .open(&context.lane, LaneOptions { order, window: context.destination.window() });
     context.destination.serves(id);
+    let mut steering = Steering::default();
     while let Some(taken) = stop.run_until_cancelled(next(&context, id)).await {
-        Box::pin(LaneLoop::new(&context, id, taken).run(&stop)).await;
+        Box::pin(LaneLoop::new(&context, id, taken, &mut steering).run(&stop)).await;
     }
 }
 
@@ -129,7 +129,7 @@ async fn next(context: &LaneContext, id: LaneId) -> Vec<Delivery> {
     context.bus.take(id, context.destination.window()).await
 }
 
-struct LaneLoop {
+struct LaneLoop<'a> {
     context: Arc<LaneContext>,
     id: LaneId,
     /// Most events in hand at once.
@@ -145,15 +145,18 @@ struct LaneLoop {
     /// When the rate allows the next one.
     not_before: Option<Timestamp>,
     /// How the bus was told to hand out each tenant's events.
-    steered: HashMap<Option<Arc<str>>, Steer>,
-    /// How often each tenant's breaker had closed when this was last looked at.
-    closings: HashMap<Option<Arc<str>>, u64>,
+    steering: &'a mut Steering,
     /// Bytes of all that is in hand.
     held_bytes: usize,
 }
 
-impl LaneLoop {
-    fn new(context: &Arc<LaneContext>, id: LaneId, taken: Vec<Delivery>) -> Self {
+impl<'a> LaneLoop<'a> {
+    fn new(
+        context: &Arc<LaneContext>,
+        id: LaneId,
+        taken: Vec<Delivery>,
+        steering: &'a mut Steering,
+    ) -> Self {
         Self {
             context: Arc::clone(context),
             id,
@@ -163,8 +166,7 @@ impl LaneLoop {
             ended: Vec::new(),
             settling: None,
             not_before: None,
-            steered: HashMap::new(),
-            closings: HashMap::new(),
+            steering,
             held_bytes: 0,
         }
     }
@@ -219,15 +221,7 @@ impl LaneLoop {
     fn end(&mut self, lived: Lived) {
         self.context.in_hand.remove(lived.bytes);
         self.held_bytes -= lived.bytes;
-        let tenant = &lived.bay.tenant;
-        if self.steered.get(tenant) != Some(&lived.steer) {
-            self.context.bus.steer(self.id, tenant.as_deref(), lived.steer);
-            self.steered.insert(tenant.clone(), lived.steer);
-        }
-        let closings = lived.bay.closings();
-        if closings > 0 && self.closings.insert(tenant.clone(), closings) != Some(closings) {
-            self.context.bus.hurry(self.id, tenant.as_deref());
-        }
+        self.steering.tell(&*self.context.bus, self.id, &lived.bay, lived.steer);
         self.ended.push(lived);
     }
 
@@ -272,8 +266,7 @@ impl LaneLoop {
         let bay = context.destination.bay(delivery.event.tenant.as_deref());
         let steer = bay.steer(context.world.clock.now());
         let steer = Steer { not_before: steer.not_before.max(Some(due)), ..steer };
-        context.bus.steer(self.id, bay.tenant.as_deref(), steer);
-        self.steered.insert(bay.tenant.clone(), steer);
+        self.steering.tell(&*context.bus, self.id, &bay, steer);
         context.bus.settle(self.id, delivery.seq, Settlement::Defer { due });
     }
 
@@ -318,7 +311,7 @@ impl Waiting {
     }
 }
 
-impl Drop for LaneLoop {
+impl Drop for LaneLoop<'_> {
     /// What is dropped is no longer in hand.
     fn drop(&mut self) {
         self.context.in_hand.remove(self.held_bytes);

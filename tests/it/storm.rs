@@ -393,3 +393,29 @@ async fn attempts_at_once_follow_what_the_destination_can_do() {
     assert!(refused < 400, "{refused} refusals of 2,000: it is found out what it takes");
     assert!(most.load(SeqCst) >= 8, "and that is used");
 }
+
+/// That a breaker closed once is no reason to forget, ever after, how long a repetition waits.
+#[tokio::test(start_paused = true)]
+async fn a_breaker_that_closed_long_ago_hurries_nothing_any_more() {
+    let up = Arc::new(AtomicBool::new(false));
+    let gate = Arc::clone(&up);
+    let sink = MockServer::start(move |seen| {
+        let fails = !gate.load(SeqCst) || seen.json()["key"] == "poison";
+        Reply::status(if fails { 503 } else { 200 })
+    })
+    .await;
+    let keys = "breaker = { of = 5, open = \"10s\" }\n[destination.sink.retry]\n\
+                attempts = 20\nfrom = \"1h\"\nto = \"1h\"\nwithin = \"7d\"";
+    let stage = stage(&sink, keys).await;
+    append(&stage, (0..20).map(|n| event(&stage, "t", &format!("k{n}"), n)).collect()).await;
+    seconds(5).await;
+    up.store(true, SeqCst);
+    stage.settled().await;
+    let attempts = || sink.seen().iter().filter(|s| s.json()["key"] == "poison").count();
+    append(&stage, vec![event(&stage, "t", "poison", 99)]).await;
+    for n in 100..160 {
+        append(&stage, vec![event(&stage, "t", &format!("k{n}"), n)]).await;
+        seconds(1).await;
+    }
+    assert!(attempts() < 5, "{} attempts in a minute that should take hours", attempts());
+}

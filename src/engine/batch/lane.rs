@@ -20,6 +20,7 @@ use crate::{
         in_hand::InHand,
         pipeline::{LaneContext, carry_out, end, panicked, prepared, superseded, take, wait_until},
         rollout::Route,
+        steering::Steering,
         tasks::panic_message,
     },
     observe::Outcome as Counted,
@@ -62,8 +63,10 @@ pub async fn run(context: Arc<LaneContext>, stop: CancellationToken) {
     let kept = context.bus.state_under(&stored::prefix(&context.lane));
     let kept = kept.iter().filter_map(|(_, value)| stored::decode(value));
     let mut grouper = Grouper::new(plan, kept, context.world.clock.now());
+    let mut steering = Steering::default();
     while let Some(taken) = stop.run_until_cancelled(next(&context, id)).await {
-        Box::pin(Loop::new(&context, id, plan, &mut grouper).run(taken, &stop)).await;
+        Box::pin(Loop::new(&context, id, plan, &mut grouper, &mut steering).run(taken, &stop))
+            .await;
     }
 }
 
@@ -91,9 +94,7 @@ struct Loop<'a> {
     /// Requests under way, by tenant.
     under_way: HashMap<Option<String>, usize>,
     /// How the bus was told to hand out each tenant's events.
-    steered: HashMap<Option<String>, Steer>,
-    /// How often each tenant's breaker had closed when this was last looked at.
-    closings: HashMap<Option<String>, u64>,
+    steering: &'a mut Steering,
     /// Bytes of all that is in hand.
     held_bytes: usize,
 }
@@ -104,6 +105,7 @@ impl<'a> Loop<'a> {
         id: LaneId,
         plan: &BatchPlan,
         grouper: &'a mut Grouper,
+        steering: &'a mut Steering,
     ) -> Self {
         let requests = context.destination.plan.concurrency.max(1);
         Self {
@@ -118,8 +120,7 @@ impl<'a> Loop<'a> {
             not_before: None,
             in_hand: FuturesUnordered::new(),
             under_way: HashMap::new(),
-            steered: HashMap::new(),
-            closings: HashMap::new(),
+            steering,
             held_bytes: 0,
         }
     }
@@ -201,15 +202,7 @@ impl<'a> Loop<'a> {
         let steer = bay.steer(self.context.world.clock.now());
         let most = steer.most.saturating_mul(self.max);
         let steer = Steer { most, not_before: steer.not_before.max(not_before), ..steer };
-        let tenant = bay.tenant.as_deref().map(str::to_owned);
-        if self.steered.get(&tenant) != Some(&steer) {
-            self.context.bus.steer(self.id, tenant.as_deref(), steer);
-            self.steered.insert(tenant.clone(), steer);
-        }
-        let closings = bay.closings();
-        if closings > 0 && self.closings.insert(tenant.clone(), closings) != Some(closings) {
-            self.context.bus.hurry(self.id, tenant.as_deref());
-        }
+        self.steering.tell(&*self.context.bus, self.id, bay, steer);
     }
 
     /// Maps what was leased and puts it together. What cannot be sent is settled at once, by itself.
