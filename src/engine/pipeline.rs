@@ -192,6 +192,9 @@ impl<'a> LaneLoop<'a> {
         }
         let is_more = self.begin_what_may_begin();
         self.begin_to_settle();
+        if self.is_idle() {
+            return;
+        }
         let context = Arc::clone(&self.context);
         let held = context.destination.is_held();
         let settling = self.settling.as_ref().map_or(0, |(_, events)| *events);
@@ -215,6 +218,8 @@ impl<'a> LaneLoop<'a> {
             }
             () = tokio::task::yield_now(), if is_more => {}
         }
+        // At once: a lane that has nothing more in hand is to wait as a small one.
+        self.begin_to_settle();
     }
 
     /// Notes that an event's time in hand is over, and steers by what its bay has learned.
