@@ -218,6 +218,12 @@ impl Lanes {
         queue.notify.notify_waiters();
     }
 
+    /// What the records of a flow's entries take in the journal, about.
+    pub fn bytes(&self, id: FlowId) -> u64 {
+        let at = self.flows.get(id.0 as usize);
+        at.map_or(0, |at| self.queues[at.queue as usize].bytes(at.flow))
+    }
+
     /// Leases up to `max` due entries, the tenants in turn.
     pub fn take(&mut self, id: LaneId, max: usize, now: Timestamp) -> Vec<Taken> {
         self.queue(id).map(|queue| queue.take(max, now)).unwrap_or_default()

@@ -296,13 +296,15 @@ impl Committer {
                 continue;
             }
             let key = key_hash(key);
-            core.cache.insert(seq, event);
+            let mut least_before = u64::MAX;
             for destination in &event.to {
                 let tenant = event.tenant.as_deref();
                 let flow = core.lanes.intern(&FlowRef { connector, stream, destination, tenant });
+                least_before = least_before.min(core.lanes.bytes(flow));
                 core.lanes.push(flow, seq, key, slot.len() as u64, None);
                 self.books.ledger.add(seq, flow.0, key);
             }
+            core.cache.offer(seq, event, least_before);
         }
         drop(core);
         for op in &self.carried {

@@ -10,8 +10,10 @@ use crate::{bus::lanes::Lanes, event::Event};
 const EVENT_OVERHEAD_BYTES: usize = 512;
 const LAID_OUT_FACTOR: usize = 2;
 
-/// Recently appended events, so that the fast path does not read back what it just wrote. The
-/// oldest go first once they take more than the limit.
+/// Recently appended events, so that the fast path does not read back what it just wrote.
+///
+/// An event that joins a long queue is not taken: it would be gone before its turn, after it pushed
+/// out those before it. Beyond the limit the oldest go first, so that what nobody takes does not stay.
 #[derive(Default)]
 pub(super) struct Cache {
     events: HashMap<u64, Arc<Event>>,
@@ -33,7 +35,12 @@ impl Cache {
         self.events.get(&seq)
     }
 
-    pub fn insert(&mut self, seq: u64, event: &Arc<Event>) {
+    /// Takes an event unless even in the shortest of its queues `before_bytes` of records wait, and
+    /// laid out would take more than half of the limit.
+    pub fn offer(&mut self, seq: u64, event: &Arc<Event>, before_bytes: u64) {
+        if before_bytes as usize > self.limit_bytes / 2 / LAID_OUT_FACTOR {
+            return;
+        }
         self.bytes += cost(event);
         self.events.insert(seq, Arc::clone(event));
         self.order.push_back(seq);
@@ -100,9 +107,11 @@ mod tests {
         event.to = vec!["erp".into()];
         let event = Arc::new(event);
         let mut cache = Cache::new(cost(&event) * 3);
-        (1..=5).for_each(|seq| cache.insert(seq, &event));
+        (1..=5).for_each(|seq| cache.offer(seq, &event, 0));
         let kept: Vec<bool> = (1..=5).map(|seq| cache.get(seq).is_some()).collect();
         assert_eq!(kept, [false, false, true, true, true]);
+        cache.offer(6, &event, cost(&event) as u64 * 3);
+        assert!(cache.get(6).is_none(), "behind what takes more than half of the limit");
         cache.settled(4);
         assert!(cache.get(4).is_none());
         assert_eq!(cache.bytes, cost(&event) * 2);

@@ -21,6 +21,13 @@ use crate::world::{DiskFile, Timestamp};
 const PROBE_FROM: Duration = Duration::from_millis(100);
 const PROBE_TO: Duration = Duration::from_secs(5);
 
+/// Zeros that are written behind the frames whenever these reach blocks that were never written.
+///
+/// Preallocated blocks are only reserved: the first write to one changes the file's metadata too, so
+/// that its sync has to wait for a second write (and, on a journalling file system, for a commit of
+/// the file system's journal). Blocks that were written once take records, and nothing else.
+const AHEAD_BYTES: u64 = 512 << 10;
+
 /// Where the next frames go.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
@@ -35,6 +42,22 @@ struct Active {
     salt: u32,
     offset: u64,
     room: u64,
+    /// Blocks before this were written once; [`AHEAD_BYTES`].
+    touched: u64,
+}
+
+impl Active {
+    /// Writes frames where the last ones end, and what the next ones need.
+    fn write(&mut self, frames: &[u8]) -> io::Result<()> {
+        self.file.write_at(frames, self.offset)?;
+        let end = self.offset + frames.len() as u64;
+        if end > self.touched {
+            let ahead = (end + AHEAD_BYTES).min(self.room) - end;
+            self.file.write_at(&vec![0; ahead as usize], end)?;
+            self.touched = end + ahead;
+        }
+        Ok(())
+    }
 }
 
 /// Why nothing can be written, and when to try again.
@@ -119,7 +142,10 @@ impl Journal {
             Ok(file)
         });
         match made {
-            Ok(file) => Ok(Active { file, number, salt: header.salt, offset: HEADER_BYTES, room }),
+            Ok(file) => {
+                let (salt, offset) = (header.salt, HEADER_BYTES);
+                Ok(Active { file, number, salt, offset, room, touched: offset })
+            }
             Err(error) => {
                 drop(self.segments.disk.remove(&path));
                 Err(error)
@@ -132,7 +158,7 @@ impl Journal {
         let Some(active) = &mut self.active else {
             return Err("no segment is open".to_owned());
         };
-        let written = active.file.write_at(frames, active.offset).map_err(|e| ("write", e));
+        let written = active.write(frames).map_err(|e| ("write", e));
         let synced = written.and_then(|()| active.file.sync().map_err(|e| ("sync", e)));
         match synced {
             Ok(()) => {

@@ -122,6 +122,11 @@ impl Queue {
         self.place(flow, entry, retried.map(|r| r.due));
     }
 
+    /// What the records of a flow's entries take, about.
+    pub fn bytes(&self, flow: u32) -> u64 {
+        self.flows[flow as usize].bytes
+    }
+
     /// Puts an entry where it belongs: behind the head of its chain, into the heap, or among the ready.
     fn place(&mut self, flow: u32, entry: Entry, due: Option<Timestamp>) {
         if let Some(chain) = self.chain(entry.key)

@@ -35,6 +35,10 @@ struct Content {
     named: bool,
     /// A sync failed: what was not synced is lost, and later syncs say nothing of it.
     poisoned: bool,
+    /// Bytes before this were written once. Preallocated ones behind it were not.
+    touched: usize,
+    /// The next sync has to keep more than bytes that were written before.
+    grew: bool,
 }
 
 #[derive(Default)]
@@ -42,6 +46,8 @@ struct Inside {
     files: BTreeMap<PathBuf, Content>,
     /// Unsynced writes in order: file, offset, bytes.
     unsynced: Vec<(PathBuf, u64, Vec<u8>)>,
+    /// Syncs that kept bytes which were never written before: where a file system writes twice.
+    growing_syncs: usize,
     faults: Faults,
 }
 
@@ -93,12 +99,13 @@ impl SimDisk {
                 bytes: content.bytes.clone(),
                 synced: content.synced.clone(),
                 named: content.named,
-                poisoned: false,
+                touched: content.touched,
+                ..Content::default()
             };
             (path.clone(), content)
         });
         let (files, unsynced) = (files.collect(), inside.unsynced.clone());
-        Self(Arc::new(Mutex::new(Inside { files, unsynced, faults: Faults::default() })))
+        Self(Arc::new(Mutex::new(Inside { files, unsynced, ..Inside::default() })))
     }
 
     /// Flips one bit of the used bytes of all files in `folder`; `at` picks it. In which file, where.
@@ -123,6 +130,11 @@ impl SimDisk {
         content.bytes[bit / 8] ^= 1 << (bit % 8);
         content.synced = content.bytes.clone();
         (path, bit / 8)
+    }
+
+    /// How many syncs had to keep bytes that were never written before.
+    pub fn growing_syncs(&self) -> usize {
+        self.lock().growing_syncs
     }
 
     /// The names in a folder, sorted.
@@ -177,6 +189,9 @@ impl DiskFile for SimFile {
             let written = bytes.len().min(left as usize);
             faults.writes_left_bytes = faults.writes_left_bytes.map(|l| l - written as u64);
             put(&mut content.bytes, offset, &bytes[..written]);
+            let end = offset as usize + written;
+            content.grew |= end > content.touched;
+            content.touched = content.touched.max(end);
             Ok(written)
         })?;
         let kept = (self.path.clone(), offset, bytes[..written].to_vec());
@@ -196,12 +211,14 @@ impl DiskFile for SimFile {
             if !content.poisoned {
                 content.synced.clone_from(&content.bytes);
             }
-            Ok(())
+            Ok(std::mem::take(&mut content.grew))
         });
-        if result.is_ok() {
-            self.disk.lock().unsynced.retain(|(path, _, _)| *path != self.path);
+        if let Ok(grew) = result {
+            let mut inside = self.disk.lock();
+            inside.unsynced.retain(|(path, _, _)| *path != self.path);
+            inside.growing_syncs += usize::from(grew);
         }
-        result
+        result.map(drop)
     }
 
     fn truncate(&self, len_bytes: u64) -> io::Result<()> {

@@ -83,6 +83,20 @@ impl Rig {
     }
 }
 
+#[tokio::test]
+async fn a_sync_seldom_has_to_keep_more_than_what_is_written() {
+    let mut settings = settings();
+    settings.segment_bytes = 1 << 20;
+    let rig = Rig::with(settings);
+    rig.append("first").await;
+    let opened = rig.disk.growing_syncs();
+    for number in 0..600 {
+        rig.append(&format!("key {number}")).await;
+    }
+    let (commits, grew) = (rig.bus.health().commits, rig.disk.growing_syncs() - opened);
+    assert!(commits > 600 && grew < 10, "{grew} of {commits} syncs reached untouched blocks");
+}
+
 /// Leases all that is due to `erp`.
 fn take_all(bus: &EmbeddedBus) -> Vec<Delivery> {
     let erp = bus.open(&lane("erp"), LaneOptions::default());
