@@ -9,6 +9,9 @@ use support::Daemon;
 
 const CONNECTORS: u64 = 10_000;
 
+/// How long processor time is counted.
+const WATCHED: Duration = Duration::from_secs(20);
+
 fn connector(number: u64, version: u64) -> String {
     format!(
         r#"
@@ -75,18 +78,48 @@ fn main() {
         kib as f64 / 1024.0,
         (kib - base_kib) as f64 / CONNECTORS as f64
     );
-    let cpu = all.cpu();
-    std::thread::sleep(Duration::from_secs(20));
-    println!("idle: {:.2} % of a core", all.cpu().saturating_sub(cpu).as_secs_f64() / 20.0 * 100.0);
+    for what in ["at first, while versions are stored", "idle"] {
+        let cpu = all.cpu();
+        std::thread::sleep(WATCHED);
+        let share = all.cpu().saturating_sub(cpu).as_secs_f64() / WATCHED.as_secs_f64();
+        println!("{what}: {:.2} % of a core", share * 100.0);
+    }
 
-    std::fs::write(full.join("c5000.toml"), connector(5000, 1)).unwrap();
-    let began = Instant::now();
-    let (status, report) = all.admin("POST", "/api/v1/reload");
-    let took = began.elapsed();
-    assert_eq!(status, 200, "{report}");
-    println!(
-        "reload of one changed file: {took:?}, {:.2} % of the full load",
-        took.as_secs_f64() / all.started_in.as_secs_f64() * 100.0
-    );
+    let full_load = all.started_in.as_secs_f64();
+    let percent = |took: Duration| took.as_secs_f64() / full_load * 100.0;
+    for version in 1..=3 {
+        std::fs::write(full.join("c5000.toml"), connector(5000, version)).unwrap();
+        let began = Instant::now();
+        let (status, report) = all.admin("POST", "/api/v1/reload");
+        let took = began.elapsed();
+        assert_eq!(status, 200, "{report}");
+        assert!(report.contains(r#""changed":["idle-5000"]"#), "{report}");
+        println!(
+            "reload of one changed file, asked for: {took:?}, {:.2} % of the full load",
+            percent(took)
+        );
+    }
+    for version in 4..=6 {
+        let before = reloads(&all);
+        std::fs::write(full.join("c5000.toml"), connector(5000, version)).unwrap();
+        while reloads(&all) <= before {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let took = Duration::from_secs_f64(metric(&all, "tenon_reload_seconds"));
+        println!(
+            "reload of one changed file, found by the watcher: {took:?}, {:.2} % of the full load",
+            percent(took)
+        );
+    }
     println!("resident after it: {:.0} MiB", all.resident_kib() as f64 / 1024.0);
+}
+
+fn metric(daemon: &Daemon, name: &str) -> f64 {
+    let (_, metrics) = daemon.admin("GET", "/metrics");
+    let line = metrics.lines().find(|line| line.starts_with(name)).unwrap();
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+fn reloads(daemon: &Daemon) -> f64 {
+    metric(daemon, "tenon_reloads_total{result=\"ok\"}")
 }

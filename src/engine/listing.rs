@@ -32,6 +32,8 @@ pub(super) struct Listing {
     folders: Vec<(PathBuf, Sum)>,
     /// What was named outright and is no folder.
     named: Vec<PathBuf>,
+    /// Something that was read leads elsewhere.
+    has_links: bool,
 }
 
 /// Of all that counts of a folder: which folder it is, and its entries in the order of the disk.
@@ -41,7 +43,7 @@ struct Sum(u128);
 impl Listing {
     /// Nothing yet.
     pub fn new(wanted: Wanted) -> Self {
-        Self { wanted, folders: Vec::new(), named: Vec::new() }
+        Self { wanted, folders: Vec::new(), named: Vec::new(), has_links: false }
     }
 
     /// Notes what was named and is no folder.
@@ -56,34 +58,55 @@ impl Listing {
         folder: &Path,
         mut tell: impl FnMut(&str, bool),
     ) -> io::Result<(u64, u64)> {
-        let (is, sum) = list(folder, self.wanted, |name, is_dir| tell(name, is_dir))?;
+        let Listed { is, sum, has_links } =
+            list(folder, self.wanted, |name, is_dir| tell(name, is_dir))?;
         self.folders.push((folder.to_owned(), sum));
+        self.has_links |= has_links;
         Ok(is)
+    }
+
+    /// Whether a place has no part in what is searched for: neither a file or folder that counts, nor
+    /// what a link may lead to.
+    pub fn is_foreign(&self, path: &Path) -> bool {
+        let name = path.file_name().and_then(OsStr::to_str);
+        let counts = name.is_some_and(self.wanted.is_file);
+        // What is gone may have been a folder; whether it was one of these is known.
+        let is_or_was_file = match fs::symlink_metadata(path) {
+            Ok(seen) => seen.is_file(),
+            Err(error) => {
+                error.kind() == io::ErrorKind::NotFound
+                    && !self.folders.iter().any(|(folder, _)| folder.starts_with(path))
+            }
+        };
+        !self.has_links && !counts && is_or_was_file
     }
 
     /// Whether another search would come across the same.
     fn is_current(&self) -> bool {
         let is_file = |path: &PathBuf| fs::metadata(path).is_ok_and(|known| !known.is_dir());
         let is_same = |(folder, known): &(PathBuf, Sum)| {
-            list(folder, self.wanted, |_, _| {}).is_ok_and(|(_, sum)| sum == *known)
+            list(folder, self.wanted, |_, _| {}).is_ok_and(|listed| listed.sum == *known)
         };
         self.named.iter().all(is_file) && self.folders.iter().all(is_same)
     }
 }
 
-/// Reads a folder: which it is, by device and inode, and what its listing comes to.
-fn list(
-    folder: &Path,
-    wanted: Wanted,
-    mut tell: impl FnMut(&str, bool),
-) -> io::Result<((u64, u64), Sum)> {
+/// Of a folder that was read.
+struct Listed {
+    /// Which it is, by device and inode.
+    is: (u64, u64),
+    sum: Sum,
+    has_links: bool,
+}
+
+fn list(folder: &Path, wanted: Wanted, mut tell: impl FnMut(&str, bool)) -> io::Result<Listed> {
     let open = File::open(folder)?;
     let is = open.metadata()?;
     let is = (is.dev(), is.ino());
     let mut sum = Xxh3::new();
     sum.update(&is.0.to_le_bytes());
     sum.update(&is.1.to_le_bytes());
-    let mut line = Vec::with_capacity(64);
+    let (mut line, mut has_links) = (Vec::with_capacity(64), false);
     for entry in Dir::read_from(&open)? {
         let entry = entry?;
         let Ok(name) = entry.file_name().to_str() else { continue };
@@ -92,6 +115,7 @@ fn list(
             // Links, and file systems whose listings do not say. What vanished between listing and
             // looking is an editor at work, not an error.
             FileType::Symlink | FileType::Unknown => {
+                has_links = true;
                 let Ok(seen) = statat(&open, name, AtFlags::empty()) else { continue };
                 FileType::from_raw_mode(seen.st_mode) == FileType::Directory
             }
@@ -106,7 +130,7 @@ fn list(
             tell(name, is_dir);
         }
     }
-    Ok((is, Sum(sum.digest128())))
+    Ok(Listed { is, sum: Sum(sum.digest128()), has_links })
 }
 
 /// What tells one state of a file from another without reading it. `None`: there is no file.
@@ -303,6 +327,29 @@ mod tests {
         fs::create_dir(files.path("inner")).expect("made");
         fs::write(files.path("inner/a.toml"), "x = 1\n").expect("written");
         assert_eq!(files.look(), (false, vec![1500]));
+    }
+
+    #[test]
+    fn what_editors_leave_behind_is_foreign_and_what_may_lead_here_is_not() {
+        let mut files = Files::new();
+        let is_foreign = |files: &Files, name: &str| files.listing.is_foreign(&files.path(name));
+        fs::write(files.path(".0001.toml.swp"), "").expect("written");
+        fs::create_dir(files.path("folder")).expect("made");
+        for (name, foreign) in [
+            (".0001.toml.swp", true),
+            ("4913", true),
+            ("gone.txt", true),
+            ("gone.toml", false),
+            ("folder", false),
+            ("inner", false),
+        ] {
+            assert_eq!(is_foreign(&files, name), foreign, "{name}");
+        }
+        fs::rename(files.path("inner"), files.path("outer")).expect("renamed");
+        assert!(!is_foreign(&files, "inner"), "a folder that had files");
+        symlink("4913", files.path("0000.toml.link")).expect("linked");
+        files.listing.read(files.folder.path(), |_, _| {}).expect("read");
+        assert!(!is_foreign(&files, "4913"), "a link may lead to it");
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! A file is compiled again when the modification time, length or inode of anything it was compiled
 //! from changed. A look asks the disk about all of them: what a load finds never depends on what a
-//! watcher saw. Hints only narrow a look, and only where each names something that is known; whoever
-//! gives them looks everywhere now and then.
+//! watcher saw. Hints only narrow a look, and only where each names something that is known, or what
+//! an editor left behind; whoever gives them looks everywhere now and then.
 //!
 //! What a load gives is what became different since the last one that was applied, so that a changed
 //! file costs what it costs and not what the others would.
@@ -298,6 +298,9 @@ impl Loader {
             let now = stamp(hint);
             let file = self.position(hint);
             let input = self.inputs.get_key_value(&**hint);
+            if file.is_err() && input.is_none() && self.is_foreign(hint) {
+                continue;
+            }
             if file.is_ok() && now.is_none() || file.is_err() && input.is_none() {
                 return None;
             }
@@ -313,6 +316,13 @@ impl Loader {
             stale.extend(users.map(|file| in_order(&file.path)));
         }
         Some(stale.into_iter().map(PathBuf::from).collect())
+    }
+
+    /// Whether a place that is not known has nothing to do with what is, such as what editors leave
+    /// behind.
+    fn is_foreign(&self, place: &Path) -> bool {
+        self.listing.as_ref().is_some_and(|listing| listing.is_foreign(place))
+            && !self.inputs.keys().any(|input| input.starts_with(place))
     }
 
     /// Tells what may run from what may not. What changed is told again until [`Self::applied`].
@@ -520,4 +530,42 @@ fn rendered(diagnostic: &Diagnostic) -> String {
 
 fn headline(diagnostic: &Diagnostic) -> String {
     format!("{}: {}", diagnostic.code.0, diagnostic.message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const CONNECTOR: &str = "name = \"NAME\"\nversion = \"1.0.0\"\nowner = \"team\"\n\
+        [stream.orders]\nkey = \"$.id\"\n[stream.orders.webhook]\npath = \"/NAME\"\nverify = \"none\"\n\
+        [destination.log]\ntype = \"stdout\"\n";
+
+    #[test]
+    fn a_replaced_file_is_a_narrow_look_whatever_its_editor_left_behind() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, more: &str| {
+            let path = folder.path().join(name);
+            fs::write(&path, CONNECTOR.replace("NAME", &name[..1]) + more).expect("written");
+            path
+        };
+        write("a.toml", "");
+        write("b.toml", "");
+        let mut loader = Loader::new(vec![folder.path().to_owned()], Levels::default());
+        assert!(loader.look(&Look::Everywhere).expect("read"));
+        assert_eq!(loader.compiled, 2);
+
+        // As `sed -i` does it: a file beside, which then takes the other's name.
+        let beside = write("c-new", "# edited\n");
+        fs::rename(&beside, folder.path().join("a.toml")).expect("renamed");
+        write("b.toml", "# edited, and no hint tells it\n");
+        let hints = BTreeSet::from([beside, folder.path().join("a.toml")]);
+        assert!(loader.look(&Look::At(hints)).expect("read"));
+        assert_eq!(loader.compiled, 1, "only what the hints tell");
+
+        let added = write("c.toml", "");
+        assert!(loader.look(&Look::At(BTreeSet::from([added]))).expect("read"));
+        assert_eq!(loader.compiled, 2, "a hint of something new is a look everywhere");
+    }
 }

@@ -143,6 +143,7 @@ impl Engine {
             }
         };
         report.took_ms = self.shared.world.clock.now().since(began).as_millis() as u64;
+        self.shared.metrics.reload_ms.store(report.took_ms, Relaxed);
         let (reloads, outcome) = if report.failed.is_empty() {
             (&self.shared.metrics.reloads, "reload done")
         } else {

@@ -309,6 +309,8 @@ pub struct Metrics {
     pub reloads: AtomicU64,
     /// Reloads in which a file did not compile or a connector did not start.
     pub reloads_failed: AtomicU64,
+    /// How long the last one took, in milliseconds.
+    pub reload_ms: AtomicU64,
 }
 
 /// A label's value with what the text format gives a meaning escaped.
@@ -373,6 +375,9 @@ impl Metrics {
             "tenon_reloads_total{{result=\"failed\"}} {}",
             self.reloads_failed.load(Relaxed)
         );
+        let name = "tenon_reload_seconds";
+        header(&mut out, name, "gauge", "How long the last reload took.");
+        let _ = writeln!(out, "{name} {}", self.reload_ms.load(Relaxed) as f64 / 1e3);
         out
     }
 }
