@@ -74,8 +74,11 @@ impl Listing {
         let is_or_was_file = match fs::symlink_metadata(path) {
             Ok(seen) => seen.is_file(),
             Err(error) => {
+                // Places are told as `plain` names them.
+                let named =
+                    |folder: &Path| folder.strip_prefix(".").unwrap_or(folder).starts_with(path);
                 error.kind() == io::ErrorKind::NotFound
-                    && !self.folders.iter().any(|(folder, _)| folder.starts_with(path))
+                    && !self.folders.iter().any(|(folder, _)| named(folder))
             }
         };
         !self.has_links && !counts && is_or_was_file
@@ -347,6 +350,8 @@ mod tests {
         }
         fs::rename(files.path("inner"), files.path("outer")).expect("renamed");
         assert!(!is_foreign(&files, "inner"), "a folder that had files");
+        files.listing.folders.push((PathBuf::from("./not-here"), Sum(0)));
+        assert!(!files.listing.is_foreign(Path::new("not-here")), "the same, otherwise named");
         symlink("4913", files.path("0000.toml.link")).expect("linked");
         files.listing.read(files.folder.path(), |_, _| {}).expect("read");
         assert!(!is_foreign(&files, "4913"), "a link may lead to it");
