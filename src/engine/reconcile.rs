@@ -217,7 +217,7 @@ impl ReconcileRuntime {
         *self.view.lock() = before.clone();
         let shown = |report: &PollReport| *self.view.lock() = before.with(report);
         let ended = match reconciliation(&self.live, &status.range, clock.now()) {
-            Ok((poller, _)) => poller.run(&shown).await,
+            Ok((poller, _)) => poller.run_again(&shown).await,
             Err(problem) => Err((PollReport::default(), PollFailure::Failed(problem))),
         };
         let (report, failure) = match ended {

@@ -4,6 +4,7 @@
 use std::{
     io,
     path::Path,
+    slice::from_ref,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -307,6 +308,68 @@ async fn what_is_found_is_a_parent_too() {
     assert!(delivered(&sink).contains(&"/orders/late/lines".to_owned()));
     stage.pass(HOUR * 24).await;
     assert_eq!(stage.reconcile().found, 0, "it is known by then");
+}
+
+/// A parent that a reconciliation reads before the live poll does, and stores after it. What is
+/// remembered then. `read` are the answers in the order of the requests; the reconciliation stands still at
+/// its last one.
+async fn overtaken(tables: &str, again: &[Value], live: &[Value]) -> Option<Value> {
+    let gate = Arc::new(tokio::sync::Notify::new());
+    let last = Reply::json(again[again.len() - 1].clone()).gate(&gate);
+    let first = again[..again.len() - 1].iter().cloned().map(Reply::json);
+    let replies = first.chain([last]).chain(live.iter().cloned().map(Reply::json));
+    let server = MockServer::scripted(replies).await;
+    let walk = Walk::new(
+        &server,
+        &format!(
+            "[stream.orders]\nkey = \"$.id\"\nto = []\n{tables}\
+             [stream.lines]\nkey = \"$.id\"\n[stream.lines.poll]\n\
+             path = \"/{{{{ each.order.name }}}}\"\neach = {{ order = \"orders\" }}\n"
+        ),
+    );
+    let poller = walk.poller("orders");
+    let (beside, _) = reconciliation(&poller, &Range::default(), START).unwrap();
+    let ahead = async {
+        server.wait_for(again.len()).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        poller.run(&|_| {}).await.unwrap();
+        gate.notify_one();
+    };
+    let (report, ()) = tokio::join!(beside.run_again(&|_| {}), ahead);
+    let stored = walk.bus.state("parent/shop/orders/1");
+    let stored = stored.map(|bytes| serde_json::from_slice::<Value>(&bytes).unwrap());
+    assert_eq!(report.unwrap().accepted, 0, "{stored:?}");
+    stored.map(|stored| stored["record"]["name"].clone())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_older_parent_does_not_take_the_place_of_a_newer_one() {
+    let order = |revision: u64, name: &str| json!({ "id": 1, "v": revision, "name": name });
+    let by_revision = "revision = \"$.v | integer\"\n[stream.orders.poll]\npath = \"/orders\"\n";
+    let (old, new) = (json!([order(1, "old")]), json!([order(2, "new")]));
+    let stored = overtaken(by_revision, from_ref(&old), from_ref(&new)).await;
+    assert_eq!(stored, Some(json!("new")));
+    // By when it was listed.
+    let details = "[stream.orders.poll]\npath = \"/orders\"\n\
+                   detail = { path = \"/orders/{{ record.id }}\" }\n";
+    let stored =
+        overtaken(details, &[old.clone(), old[0].clone()], &[new.clone(), new[0].clone()]).await;
+    assert_eq!(stored, Some(json!("new")));
+    // What was not there yet is not forgotten.
+    let stored = overtaken(by_revision, &[json!([])], &[new]).await;
+    assert_eq!(stored, Some(json!("new")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_parent_that_was_removed_meanwhile_does_not_come_back() {
+    let order = |gone: bool| json!({ "id": 1, "v": u8::from(gone), "gone": gone, "name": "x" });
+    let delete = "delete = \"{{ record.gone }}\"\nrevision = \"$.v | integer\"\n\
+                  [stream.orders.poll]\npath = \"/orders\"\n\
+                  detail = { path = \"/orders/{{ record.id }}\" }\n";
+    let (there, gone) =
+        ([json!([order(false)]), order(false)], [json!([order(true)]), order(true)]);
+    // There was nothing to remove, and yet it is gone.
+    assert_eq!(overtaken(delete, &there, &gone).await, None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,15 +1,19 @@
 //! Parents: what is remembered of a stream's records, because others are read for each of them.
 //!
 //! Key `parent/<connector>/<stream>/<key of the record>`, value JSON with a version `v`: the first
-//! bytes of the event's id as a number (`id`), what the children's expressions look at (`record`), and
-//! what the parent itself was read for (`each`). It is durable before the cursor passes the record it
-//! was made from. Stability: version 1 is read for ever; members may be added.
+//! bytes of the event's id as a number (`id`), what the children's expressions look at (`record`),
+//! what the parent itself was read for (`each`), its revision where that is a number (`order`), and when
+//! it was read (`read`). It is durable before the cursor passes the record it was made from. Stability:
+//! version 1 is read for ever; members may be added.
 //!
 //! A stream that is read as a whole in every run forgets what a run no longer lists. Where a cursor
 //! moves, a record that is not listed again is still there, until one says `delete`.
+//!
+//! A reconciliation runs beside the live poll and shares its parents. What one of them read earlier never
+//! takes the place of what the other stored meanwhile: it is compared and written under one lock.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -37,7 +41,24 @@ const VERSION: u64 = 1;
 pub(super) const PARENTS_A_PAGE: usize = 512;
 
 /// Parents that are to be written, the last that was said of each.
-pub(super) type PendingParents = BTreeMap<String, Option<Vec<u8>>>;
+pub(super) type PendingParents = BTreeMap<String, Pending>;
+
+/// Held while a stream's parents are compared and written. Those that were removed while runs that may
+/// have read them before are under way.
+pub(super) type Gone = tokio::sync::Mutex<HashMap<String, Mark>>;
+
+/// How new what is said of a parent is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    order: Option<i64>,
+    read: Option<Timestamp>,
+}
+
+/// What was said of a parent.
+pub(super) struct Pending {
+    parent: Parent,
+    delete: bool,
+}
 
 /// What is remembered of one record.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +69,10 @@ pub(super) struct Parent {
     pub record: Value,
     /// What it was read for itself; null where it was read by itself.
     pub each: Value,
+    /// The record's revision, where that is a number.
+    pub order: Option<i64>,
+    /// When it was read; `None` where an older Tenon stored it.
+    pub read: Option<Timestamp>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -57,11 +82,19 @@ struct Wire {
     record: Value,
     #[serde(default, skip_serializing_if = "Value::is_null")]
     each: Value,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    order: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    read: Option<Timestamp>,
 }
 
 impl Parent {
-    /// Of an event that was read for `each`.
-    fn of(event: &Event, each: Option<&Arc<Value>>, plan: &ParentPlan) -> Self {
+    /// Of an event that was read for `each`, then.
+    fn of(
+        event: &Event,
+        (each, read): (Option<&Arc<Value>>, Timestamp),
+        plan: &ParentPlan,
+    ) -> Self {
         let names = plan.names.iter();
         let brought: Map<String, Value> =
             names.filter_map(|n| Some((n.clone(), each?.get(n)?.clone()))).collect();
@@ -69,13 +102,25 @@ impl Parent {
             version: version_of(event),
             record: kept(&event.record, &plan.keep),
             each: if brought.is_empty() { Value::Null } else { Value::Object(brought) },
+            order: event.order,
+            read: Some(read),
         }
+    }
+
+    /// Whether another one is the same to the children.
+    fn says_the_same(&self, other: &Self) -> bool {
+        (self.version, &self.record, &self.each) == (other.version, &other.record, &other.each)
+    }
+
+    fn mark(&self) -> Mark {
+        Mark { order: self.order, read: self.read }
     }
 
     /// The bytes to store.
     pub fn encode(self) -> Vec<u8> {
-        let Self { version, record, each } = self;
-        serde_json::to_vec(&Wire { v: VERSION, id: version, record, each }).unwrap_or_default()
+        let Self { version, record, each, order, read } = self;
+        let wire = Wire { v: VERSION, id: version, record, each, order, read };
+        serde_json::to_vec(&wire).unwrap_or_default()
     }
 
     /// What [`Parent::encode`] wrote.
@@ -84,7 +129,8 @@ impl Parent {
         if wire.v != VERSION {
             return Err(StoredError::Version(wire.v));
         }
-        Ok(Self { version: wire.id, record: wire.record, each: wire.each })
+        let Wire { id: version, record, each, order, read, .. } = wire;
+        Ok(Self { version, record, each, order, read })
     }
 }
 
@@ -118,6 +164,12 @@ pub(super) struct Seen {
     met: Mutex<HashSet<u64>>,
     /// Whether some that there are were not met.
     left_out: AtomicBool,
+    /// When the run began.
+    began: Timestamp,
+    /// Whether it reads again what the live poll has passed.
+    is_again: bool,
+    /// Shared by all runs over the stream that are under way.
+    gone: Arc<Gone>,
 }
 
 impl Seen {
@@ -131,46 +183,87 @@ impl Seen {
         self.plan.only
     }
 
+    /// Whether another run over the stream is under way.
+    fn has_company(&self) -> bool {
+        Arc::strong_count(&self.gone) > 1
+    }
+
     /// Takes note that a run lists the parent under `key`.
     fn meet(&self, key: &str) {
         self.met.lock().insert(xxh3_64(key.as_bytes()));
     }
 
-    /// Removes those of `parents` that were not met.
-    fn unmet(&self, parents: Vec<(String, Vec<u8>)>) -> StateWrites {
+    /// Those of `parents` that were not met, nor stored by another run since this one began.
+    fn unmet(&self, parents: Vec<(String, Vec<u8>)>, now: Timestamp) -> Vec<String> {
         let met = self.met.lock();
-        let gone = parents.into_iter().filter(|(key, _)| !met.contains(&xxh3_64(key.as_bytes())));
-        gone.map(|(key, _)| (key, None)).collect()
+        let is_new = |bytes: &[u8]| {
+            Parent::decode(bytes).is_ok_and(|parent| self.is_since(parent.mark(), now))
+        };
+        let is_gone = |(key, bytes): &(String, Vec<u8>)| {
+            !met.contains(&xxh3_64(key.as_bytes())) && !is_new(bytes)
+        };
+        parents.into_iter().filter(is_gone).map(|(key, _)| key).collect()
+    }
+
+    /// Whether it was read since this run began. A time that is still to come is that of a wrong clock.
+    fn is_since(&self, mark: Mark, now: Timestamp) -> bool {
+        mark.read.is_some_and(|read| read > self.began && read <= now)
+    }
+
+    /// Whether what is stored stands against what this run read. The live poll gives way only to what
+    /// was stored since it began, so what it reads gets through sooner or later, whatever is stored.
+    fn stands(&self, stored: Mark, told: Mark, now: Timestamp) -> bool {
+        let is_since = self.is_since(stored, now);
+        match (stored.order, told.order) {
+            (Some(stored), Some(told)) if stored != told => {
+                (is_since || self.is_again) && stored > told
+            }
+            _ => is_since && stored.read > told.read,
+        }
     }
 }
 
 impl Poller {
     /// What a run takes note of, where the stream's records are parents.
-    pub(super) fn begin_parents(&self) -> Option<Seen> {
+    pub(super) fn begin_parents(&self, is_again: bool) -> Option<Seen> {
         let plan = Arc::clone(self.stream.parent.as_ref()?);
-        let prefix = parents_prefix(&self.connector.name, &self.stream.name);
-        Some(Seen { plan, prefix, met: Mutex::default(), left_out: AtomicBool::new(false) })
+        Some(Seen {
+            plan,
+            prefix: parents_prefix(&self.connector.name, &self.stream.name),
+            met: Mutex::default(),
+            left_out: AtomicBool::new(false),
+            began: self.world.clock.now(),
+            is_again,
+            gone: self.source.parents_of(&self.stream.name),
+        })
     }
 
-    /// Adds what is to be written for an event to `writes`: nothing where it is known as it is.
+    /// Adds what is to be written for an event, which was read for `each` then, to `writes`: nothing where
+    /// it is known as it is.
     pub(super) fn remember(
         &self,
         seen: &Seen,
         event: &Event,
-        each: Option<&Arc<Value>>,
+        read: (Option<&Arc<Value>>, Timestamp),
         writes: &mut PendingParents,
     ) {
         let key = format!("{}{}", seen.prefix, event.key);
-        let known = match writes.get(&key) {
-            Some(pending) => pending.clone(),
-            None => self.bus.state(&key),
-        };
-        let wanted = (!event.delete).then(|| {
+        let (parent, delete) = (Parent::of(event, read, &seen.plan), event.delete);
+        if !delete {
             seen.meet(&key);
-            Parent::of(event, each, &seen.plan).encode()
-        });
-        if known != wanted {
-            writes.insert(key, wanted);
+        }
+        let is_known = match (writes.get(&key), self.bus.state(&key)) {
+            (Some(known), _) => {
+                known.delete == delete && (delete || known.parent.says_the_same(&parent))
+            }
+            // Whoever read it before that must not bring it back.
+            (None, None) => delete && !seen.has_company(),
+            (None, Some(bytes)) => {
+                !delete && Parent::decode(&bytes).is_ok_and(|known| known.says_the_same(&parent))
+            }
+        };
+        if !is_known {
+            writes.insert(key, Pending { parent, delete });
         }
     }
 
@@ -185,12 +278,36 @@ impl Poller {
         is_there
     }
 
-    /// Makes parents durable.
+    /// Makes parents durable, but for those of which something newer is stored. How many it wrote.
     pub(super) async fn write_parents(
         &self,
-        writes: impl IntoIterator<Item = (String, Option<Vec<u8>>)>,
-    ) -> Result<(), PollFailure> {
-        write_state(&*self.bus, writes.into_iter().collect()).await.map_err(not_appended)
+        seen: &Seen,
+        pending: PendingParents,
+    ) -> Result<u64, PollFailure> {
+        if pending.is_empty() {
+            return Ok(0);
+        }
+        let mut gone = seen.gone.lock().await;
+        let now = self.world.clock.now();
+        let mut writes = StateWrites::with_capacity(pending.len());
+        for (key, Pending { parent, delete }) in pending {
+            let (bytes, mark) = (self.bus.state(&key), parent.mark());
+            let is_unknown = delete && bytes.is_none();
+            let stored = bytes.and_then(|bytes| Parent::decode(&bytes).ok());
+            let stored = stored.map(|stored| stored.mark()).or(gone.get(&key).copied());
+            if stored.is_some_and(|stored| seen.stands(stored, mark, now)) {
+                continue;
+            }
+            if delete && seen.has_company() {
+                gone.insert(key.clone(), mark);
+            }
+            if !is_unknown {
+                writes.push((key, (!delete).then(|| parent.encode())));
+            }
+        }
+        let count = writes.len() as u64;
+        write_state(&*self.bus, writes).await.map_err(not_appended)?;
+        Ok(count)
     }
 
     /// The end of a run that went well: whoever waits for the parents may go on, and those that are no
@@ -226,12 +343,18 @@ impl Poller {
     async fn forget_parents(&self, seen: &Seen) -> Result<u64, PollFailure> {
         let (mut after, mut forgotten) = (None::<String>, 0);
         loop {
+            let mut gone = seen.gone.lock().await;
             let page = self.bus.state_page(&seen.prefix, after.as_deref(), PARENTS_A_PAGE);
             let Some((last, _)) = page.last() else { return Ok(forgotten) };
             after = Some(last.clone());
-            let gone = seen.unmet(page);
-            forgotten += gone.len() as u64;
-            self.write_parents(gone).await?;
+            let unmet = seen.unmet(page, self.world.clock.now());
+            forgotten += unmet.len() as u64;
+            if seen.has_company() {
+                let mark = Mark { order: None, read: Some(seen.began) };
+                gone.extend(unmet.iter().map(|key| (key.clone(), mark)));
+            }
+            let writes = unmet.into_iter().map(|key| (key, None)).collect();
+            write_state(&*self.bus, writes).await.map_err(not_appended)?;
         }
     }
 }
@@ -249,7 +372,12 @@ mod tests {
     fn version_1_is_what_it_was() {
         let bytes = br#"{"v":1,"id":7,"record":{"id":17},"each":{"account":{"id":"a"}}}"#;
         let each = json!({ "account": { "id": "a" } });
-        let parent = Parent { version: 7, record: json!({ "id": 17 }), each };
+        let parent =
+            Parent { version: 7, record: json!({ "id": 17 }), each, order: None, read: None };
+        assert_eq!(Parent::decode(bytes).as_ref(), Ok(&parent));
+        assert_eq!(parent.clone().encode(), bytes);
+        let bytes = br#"{"v":1,"id":7,"record":{"id":17},"each":{"account":{"id":"a"}},"order":-3,"read":"1970-01-01T00:00:00.005Z"}"#;
+        let parent = Parent { order: Some(-3), read: Some(Timestamp(5)), ..parent };
         assert_eq!(Parent::decode(bytes).as_ref(), Ok(&parent));
         assert_eq!(parent.encode(), bytes);
         assert_eq!(Parent::decode(br#"{"v":2,"id":7,"record":1}"#), Err(StoredError::Version(2)));
@@ -270,9 +398,13 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn round_trip(version: u64, id: i64, name: String, nested: bool) {
+        fn round_trip(
+            version: u64, id: i64, name: String, nested: bool, order: Option<i64>,
+            read in prop::option::of((0i64..4_000_000_000_000).prop_map(Timestamp)),
+        ) {
             let each = if nested { json!({ "p": { "n": name } }) } else { Value::Null };
-            let parent = Parent { version, record: json!({ "id": id, "n": name }), each };
+            let record = json!({ "id": id, "n": name });
+            let parent = Parent { version, record, each, order, read };
             prop_assert_eq!(Parent::decode(&parent.clone().encode()), Ok(parent));
         }
     }

@@ -92,8 +92,25 @@ impl Poller {
         &self,
         progress: &(dyn Fn(&PollReport) + Send + Sync),
     ) -> Result<PollReport, (PollReport, PollFailure)> {
+        self.run_as(false, progress).await
+    }
+
+    /// The same over what the live poll has passed, beside it: nothing that is read takes the place of a
+    /// newer revision.
+    pub async fn run_again(
+        &self,
+        progress: &(dyn Fn(&PollReport) + Send + Sync),
+    ) -> Result<PollReport, (PollReport, PollFailure)> {
+        self.run_as(true, progress).await
+    }
+
+    async fn run_as(
+        &self,
+        is_again: bool,
+        progress: &(dyn Fn(&PollReport) + Send + Sync),
+    ) -> Result<PollReport, (PollReport, PollFailure)> {
         let mut report = PollReport::default();
-        match self.run_counting(&mut report, progress).await {
+        match self.run_counting(is_again, &mut report, progress).await {
             Ok(()) => Ok(report),
             Err(failure) => Err((report, failure)),
         }
@@ -101,11 +118,12 @@ impl Poller {
 
     async fn run_counting(
         &self,
+        is_again: bool,
         report: &mut PollReport,
         progress: &(dyn Fn(&PollReport) + Send + Sync),
     ) -> Result<(), PollFailure> {
         let poll = self.poll()?;
-        let seen = self.begin_parents();
+        let seen = self.begin_parents(is_again);
         let began = self.world.clock.now();
         let is_whole = if poll.each.is_empty() {
             let _lane = self.source.lane();

@@ -133,7 +133,7 @@ impl Poller {
             return Ok(());
         };
         let parent = Self { stream: Arc::clone(stream), ..self.clone() };
-        let Some(seen) = parent.begin_parents() else { return Ok(()) };
+        let Some(seen) = parent.begin_parents(false) else { return Ok(()) };
         let sampled = Box::pin(parent.sample(usize::MAX)).await?;
         let each = parent.poll().and_then(|poll| parent.first_part(poll))?.and_then(|p| p.each);
         let mut writes = PendingParents::new();
@@ -142,9 +142,9 @@ impl Poller {
             let incoming =
                 Incoming { record, origin: Origin::Poll, received_at, traceparent: None, env };
             if let Ok(Some(event)) = name_event(&self.connector, stream, incoming) {
-                parent.remember(&seen, &event.event, each.as_ref(), &mut writes);
+                parent.remember(&seen, &event.event, (each.as_ref(), received_at), &mut writes);
             }
         }
-        self.write_parents(writes).await
+        self.write_parents(&seen, writes).await.map(drop)
     }
 }

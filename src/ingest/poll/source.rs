@@ -6,14 +6,19 @@
 //! long series, for many partitions, or for several streams; and a series that only asks for its next page
 //! never waits for a lane.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
+
+use parking_lot::Mutex;
 
 use crate::{deliver::Limiter, plan::Rate};
 
-use super::told::Told;
+use super::{parents::Gone, told::Told};
 
 /// What answers that came ahead of their turn, or are on their way, may take.
 const AHEAD_BYTES: usize = 32 << 20;
@@ -31,6 +36,8 @@ pub struct Source {
     ahead_bytes: AtomicUsize,
     /// Whether pages may be asked for ahead of their turn.
     looks_ahead: bool,
+    /// Of the streams whose records are parents, while runs over them are under way.
+    parents: Mutex<HashMap<Arc<str>, Weak<Gone>>>,
 }
 
 impl Source {
@@ -42,6 +49,7 @@ impl Source {
             lanes: AtomicUsize::new(0),
             ahead_bytes: AtomicUsize::new(0),
             looks_ahead: true,
+            parents: Mutex::default(),
         }
     }
 
@@ -55,6 +63,17 @@ impl Source {
     #[must_use]
     pub fn in_order(self) -> Self {
         Self { looks_ahead: false, ..self }
+    }
+
+    /// What the runs over a stream share that write its parents.
+    pub(super) fn parents_of(&self, stream: &Arc<str>) -> Arc<Gone> {
+        let mut parents = self.parents.lock();
+        let known = parents.get(stream).and_then(Weak::upgrade);
+        known.unwrap_or_else(|| {
+            let new = Arc::<Gone>::default();
+            parents.insert(Arc::clone(stream), Arc::downgrade(&new));
+            new
+        })
     }
 
     /// A lane for what has to be asked.

@@ -16,7 +16,7 @@ use super::{
     cursor::CursorValue,
     detail::{Detail, join},
     explode::Opened,
-    parents::{PendingParents, Seen},
+    parents::PendingParents,
     path::kind,
     run::{Arrived, Poller, Run, Slot, failed},
     stored::{Stored, Validator},
@@ -161,8 +161,8 @@ impl Run<'_> {
             join(event, with);
         }
         if let (Some(seen), Some(event)) = (self.seen, &event) {
-            let parents = &mut intake.parents;
-            self.poller.remember(seen, &event.event, self.each.as_ref(), parents);
+            let read = (self.each.as_ref(), intake.received_at);
+            self.poller.remember(seen, &event.event, read, &mut intake.parents);
         }
         let id = event.as_ref().map(|event| event.event.id).or(detail.known());
         if let Some(at) = at {
@@ -187,8 +187,11 @@ impl Run<'_> {
         let mut tally = std::mem::take(&mut intake.tally);
         let (events, parents) =
             (std::mem::take(&mut intake.events), std::mem::take(&mut intake.parents));
-        tally.accepted += self.only_parents(&parents);
-        self.poller.write_parents(parents).await?;
+        if let Some(seen) = self.seen {
+            let written = self.poller.write_parents(seen, parents).await?;
+            // Of a stream that is only a parent, the records that are new or changed.
+            tally.accepted += if seen.only() { written } else { 0 };
+        }
         tally.accepted += self.append(events, state, &mut tally.duplicates).await?;
         self.report.add(&tally);
         Ok(())
@@ -212,11 +215,6 @@ impl Run<'_> {
         Ok(!matches!(place_of(Some(plan), window, at.as_ref()), Place::Before | Place::Beyond))
     }
 
-    /// Of a stream that is only a parent, the records that are new or changed.
-    fn only_parents(&self, parents: &PendingParents) -> u64 {
-        if self.seen.is_some_and(Seen::only) { parents.len() as u64 } else { 0 }
-    }
-
     /// The event a record is, unless it is none of ours or has no name. One that has no more
     /// than a key is no event, and a parent all the same.
     fn name(
@@ -226,6 +224,7 @@ impl Run<'_> {
         parents: &mut PendingParents,
     ) -> Option<NewEvent> {
         let (connector, stream) = (&self.poller.connector, &self.poller.stream);
+        let read = (self.each.as_ref(), incoming.received_at);
         let as_parent = self.seen.map(|seen| (seen, incoming.clone()));
         match name_event(connector, stream, incoming) {
             Ok(Some(event)) => Some(event),
@@ -244,7 +243,7 @@ impl Run<'_> {
                 if let Some((seen, incoming)) = as_parent
                     && let Ok(Some(parent)) = keyed(connector, stream, incoming)
                 {
-                    self.poller.remember(seen, &parent.event, self.each.as_ref(), parents);
+                    self.poller.remember(seen, &parent.event, read, parents);
                 }
                 None
             }
