@@ -363,6 +363,39 @@ async fn a_job_that_takes_too_long_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_job_that_is_refused_until_its_time_is_over_is_created_anew() {
+    let (wait, retry) = ("then = \"wait\", for = \"10m\"", "then = \"retry\", times = 1");
+    for (status, at, rule) in
+        [(404, "results", wait), (410, "results", retry), (403, "results", ""), (403, "j1", "")]
+    {
+        let mut script = api();
+        let server = MockServer::start(move |seen| {
+            let is_refused = seen.path().starts_with("/jobs/j1") && seen.path().ends_with(at);
+            if is_refused { Reply::text(status, "not here") } else { script(seen) }
+        })
+        .await;
+        let rules = format!("on = [{{ status = {status}, {rule} }}]\ndecode = \"csv\"");
+        let rules = if rule.is_empty() { "decode = \"csv\"" } else { rules.as_str() };
+        let rig = Rig::new(&server, &CONTACTS.replace("decode = \"csv\"", rules));
+        let failure = rig.failure().await;
+        assert!(!matches!(failure, PollFailure::Failed(_)), "it may pass: {failure:?}");
+        assert!(rig.waits().is_some());
+        rig.clock.sleep_until(BEGIN.plus(Duration::from_secs(3500))).await;
+        rig.failure().await;
+        assert!(rig.waits().is_some() && rig.seconds() < 3600, "{status} {at}");
+        rig.clock.sleep_until(BEGIN.plus(Duration::from_secs(3600))).await;
+        let failure = rig.failure().await;
+        let message = "the job is not read within 3600 s: GET ";
+        assert!(
+            matches!(&failure, PollFailure::Failed(said) if said.starts_with(message)),
+            "{failure:?}"
+        );
+        assert_eq!((rig.waits(), rig.cursor(), created(&server)), (None, None, 1));
+        assert_eq!((rig.fine().await.accepted, created(&server)), (3, 2), "{status} {at}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_api_says_when_to_look_again() {
     let server = MockServer::scripted([
         Reply::json(json!({ "id": 1 })).with_status(202).header("retry-after", "60"),

@@ -16,7 +16,7 @@ use crate::{
     egress::{Answer, EgressError, ExchangeLimits, Flowing, date_of, retry_after, spent_until},
     map::Env,
     plan::{End, PollPlan, Then},
-    world::{Timestamp, Turn, skew_text},
+    world::{BoxFuture, Timestamp, Turn, skew_text},
 };
 
 use super::{
@@ -131,8 +131,10 @@ impl Poller {
 
     async fn fetch_on(&self, poll: &PollPlan, asked: &Asked, first: Option<Tried>) -> Fetched {
         let sent = Sent::default();
-        // On the heap: with two of them in it, a run would be a large future.
-        let got = Box::pin(self.fetch_counting(poll, asked, first, &sent)).await;
+        // On the heap: with two of them in it, a run would be a large future. And without its type, which is
+        // too deep for what is built on it.
+        let got: BoxFuture<'_, _> = Box::pin(self.fetch_counting(poll, asked, first, &sent));
+        let got = got.await;
         let (requests, status) = (sent.requests(), sent.status());
         Fetched { requests, status, at: self.world.clock.now(), got }
     }

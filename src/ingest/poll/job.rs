@@ -4,8 +4,8 @@
 //! What this file promises: a job that was created is durable before it is waited for, and a restart
 //! goes on waiting for it; it is forgotten in the append of its last record. One that failed, that the API no
 //! longer knows, or that is not done in time is forgotten at once, and the cursor stays, so the next run
-//! creates it anew. One whose result cannot be read for the connector's own reasons is kept until its
-//! time is over: whoever mends the file does not have to wait for it again.
+//! creates it anew. One whose result cannot be read, for the connector's own reasons or because it is
+//! refused, is kept until its time is over: whoever mends the file does not have to wait for it again.
 
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
@@ -19,6 +19,7 @@ use crate::{egress::Answer, map::Expr, plan::JobPlan, world::Timestamp};
 use super::{
     PollFailure, PollReport,
     address::{next_look, taken},
+    answer::{Verdict, judge},
     fetch::{Fetched, Got, asked_wait},
     on::rule_body,
     page::Pages,
@@ -269,24 +270,48 @@ impl<'a> Run<'a> {
         window: &Window,
         progress: &(dyn Fn(&PollReport) + Send + Sync),
     ) -> Result<Flow, Over> {
-        let ready = match self.wait(plan, window).await? {
-            Found::It(ready) => ready,
-            Found::GivenUp(got) => return Ok(self.give_up(got, window).await?),
-        };
         let created = self.job.as_ref().map_or(self.now, |job| job.created);
-        let read = self.read(plan, ready, window, progress).await;
+        let waited = self.wait(plan, window).await;
+        let read = match waited {
+            Ok(Found::It(ready)) => self.read(plan, ready, window, progress).await,
+            Ok(Found::GivenUp(got)) => self.give_up(got, window).await,
+            Err(Over::Keep(failure)) => Err(failure),
+            Err(forget) => return Err(forget),
+        };
+        let age = self.poller.world.clock.now().since(created);
         read.map_err(|failure| {
             let refused = self.last_status.is_some_and(|status| status.is_client_error());
-            let is_late = self.poller.world.clock.now() >= created.plus(plan.within);
             match failure {
+                failure if age >= plan.within => self.too_late(plan, age, failure),
                 // An address that was given for a while: a person could do nothing about it.
                 PollFailure::Held(message) if refused && self.is_foreign() => {
                     Over::Forget(PollFailure::Failed(message))
                 }
-                PollFailure::Failed(_) if refused || is_late => Over::Forget(failure),
+                PollFailure::Failed(_) if refused => Over::Forget(failure),
                 failure => Over::Keep(failure),
             }
         })
+    }
+
+    /// What becomes of a job that could not be read when its time was over. One that is refused then ends
+    /// as one that is never done; what may pass is waited out for as long again, and whoever is told when
+    /// to come back does so.
+    fn too_late(&self, plan: &JobPlan, age: Duration, failure: PollFailure) -> Over {
+        let refused = match self.last_status.map(judge) {
+            Some(Verdict::Forbidden | Verdict::Unexpected) => true,
+            Some(Verdict::Unauthorized) => self.is_foreign(),
+            _ => false,
+        };
+        let is_passing = !refused && age < plan.within.saturating_mul(2);
+        match &failure {
+            PollFailure::Later { retry_after: Some(_), .. } if !refused => Over::Keep(failure),
+            PollFailure::Later { .. } | PollFailure::Held(_) if is_passing => Over::Keep(failure),
+            _ => {
+                let (within, message) = (plan.within.as_secs_f64(), failure.message());
+                let message = format!("the job is not read within {within} s: {message}");
+                Over::Forget(PollFailure::Failed(message))
+            }
+        }
     }
 
     /// Looks again and again how the job in hand stands, until it is done.

@@ -92,7 +92,11 @@ impl Poller {
         &self,
         progress: &(dyn Fn(&PollReport) + Send + Sync),
     ) -> Result<PollReport, (PollReport, PollFailure)> {
-        self.run_as(false, progress).await
+        let mut report = PollReport::default();
+        match self.run_counting(false, &mut report, progress).await {
+            Ok(()) => Ok(report),
+            Err(failure) => Err((report, failure)),
+        }
     }
 
     /// The same over what the live poll has passed, beside it: nothing that is read takes the place of a
@@ -101,16 +105,8 @@ impl Poller {
         &self,
         progress: &(dyn Fn(&PollReport) + Send + Sync),
     ) -> Result<PollReport, (PollReport, PollFailure)> {
-        self.run_as(true, progress).await
-    }
-
-    async fn run_as(
-        &self,
-        is_again: bool,
-        progress: &(dyn Fn(&PollReport) + Send + Sync),
-    ) -> Result<PollReport, (PollReport, PollFailure)> {
         let mut report = PollReport::default();
-        match self.run_counting(is_again, &mut report, progress).await {
+        match self.run_counting(true, &mut report, progress).await {
             Ok(()) => Ok(report),
             Err(failure) => Err((report, failure)),
         }
