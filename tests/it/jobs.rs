@@ -408,6 +408,37 @@ async fn the_api_says_when_to_look_again() {
     assert_eq!((rig.fine().await.items, rig.seconds()), (0, 260));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_job_that_is_waited_for_leaves_its_lane_to_others() {
+    let mut script = api();
+    let server = MockServer::start(move |seen| match seen.param("page") {
+        Some(page) => {
+            let full = page.parse::<u32>().unwrap() < 8;
+            let items = [json!({ "id": page.clone() }), json!({ "id": page + "b" })];
+            let items = &items[..if full { 2 } else { 1 }];
+            Reply::json(json!(items)).delay(Duration::from_secs(1))
+        }
+        None if seen.path() == "/jobs/j1" => Reply::json(json!({ "state": "running" })),
+        None => script(seen),
+    })
+    .await;
+    let lists = "[stream.lists]\nkey = \"$.id\"\n[stream.lists.poll]\npath = \"/lists\"\n\
+                 page = { by = \"page\", param = \"page\", size = 2 }\nconcurrency = 2\n";
+    let rig = Rig::new(&server, &format!("{CONTACTS}{lists}"));
+    let job = rig.poller("contacts");
+    let beside = Poller { source: Arc::clone(&job.source), ..rig.poller("lists") };
+    // Alone, it is two pages at a time from the third on.
+    let alone = rig.poller("lists").run(&|_| {}).await.unwrap();
+    assert_eq!((alone.pages, rig.seconds()), (8, 5));
+    tokio::select! {
+        ended = job.run(&|_| {}) => panic!("the job is never done: {ended:?}"),
+        report = async {
+            server.wait_for(9).await;
+            beside.run(&|_| {}).await.unwrap()
+        } => assert_eq!((report.pages, rig.seconds()), (8, 10)),
+    }
+}
+
 /// The stream with another end of its job.
 fn with_job(keys: &str, job: &str) -> String {
     format!(

@@ -19,7 +19,6 @@ use super::{
     journey::{Journey, journey_key},
     parents::Seen,
     run::failed,
-    source::Lane,
 };
 
 /// So many partitions in a row that are refused or get no answer mean that the source is meant.
@@ -113,7 +112,7 @@ impl Poller {
                 let next = units.next(&mut run.trail)?;
                 is_later = matches!(next, Next::Later);
                 let Next::Unit(unit) = next else { break };
-                flying.push(self.unit(poll, unit, seen, total, self.source.lane()));
+                flying.push(self.unit(poll, unit, seen, total));
             }
             let ended = tokio::select! {
                 biased;
@@ -137,7 +136,6 @@ impl Poller {
         unit: Unit,
         seen: Option<&Seen>,
         total: &Total<'_>,
-        _lane: Lane,
     ) -> Ended {
         let Unit { part, numbers } = unit;
         let (mut report, counted) = (PollReport::default(), Mutex::default());

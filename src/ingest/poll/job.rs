@@ -324,7 +324,10 @@ impl<'a> Run<'a> {
         let mut wait = self.job.as_mut().and_then(|job| job.first_look.take());
         loop {
             if let Some(wait) = wait {
+                // Others may ask meanwhile.
+                self.lane = None;
                 clock.sleep_until(clock.now().plus(wait)).await;
+                self.lane = Some(self.poller.source.lane());
             }
             match self.look(plan, window).await? {
                 ControlFlow::Break(found) => return Ok(found),

@@ -34,7 +34,7 @@ use super::{
     report::{PollFailure, PollReport},
     request::{Ask, Asked, build, describe},
     result::File,
-    source::Source,
+    source::{Lane, Source},
     stored::{Stored, Validator, cursor_key},
     stream::page_of,
     window::{Progress, Window, windows},
@@ -122,7 +122,6 @@ impl Poller {
         let seen = self.begin_parents(is_again);
         let began = self.world.clock.now();
         let is_whole = if poll.each.is_empty() {
-            let _lane = self.source.lane();
             self.run_part(poll, self.whole(), seen.as_ref(), report, progress).await?;
             true
         } else {
@@ -205,6 +204,7 @@ impl Poller {
             job: None,
             file: None,
             last_status: None,
+            lane: Some(self.source.lane()),
         })
     }
 
@@ -309,6 +309,8 @@ pub(super) struct Run<'a> {
     pub(super) file: Option<File<'a>>,
     /// The status of the last answer, where there was one.
     pub(super) last_status: Option<StatusCode>,
+    /// Taken while it asks, or may do so at any time.
+    pub(super) lane: Option<Lane>,
 }
 
 /// A page on its way into the bus.
