@@ -489,6 +489,42 @@ async fn files_elsewhere_get_no_credentials() {
     assert_eq!(rig.waits(), None);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_files_elsewhere_say_of_budgets_and_times_is_not_the_apis() {
+    let mut refusals = 3;
+    let storage = MockServer::start(move |_| {
+        let reply = if refusals > 0 {
+            Reply::status(429).header("retry-after", "20")
+        } else {
+            Reply::json(json!([{ "id": 1 }])).header("x-ratelimit-remaining", "0")
+        };
+        refusals -= 1;
+        reply.header("date", "Sun, 22 Nov 2026 09:00:00 GMT")
+    })
+    .await;
+    let url = storage.url("/file");
+    let server = MockServer::start(move |seen| match (seen.method.as_str(), seen.path()) {
+        ("POST", _) => Reply::json(json!({ "id": 7 })),
+        (_, "/lists") => Reply::json(json!([])),
+        _ => Reply::json(json!({ "state": "done", "url": url })),
+    })
+    .await;
+    let lists = "[stream.lists]\nkey = \"$.id\"\n[stream.lists.poll]\npath = \"/lists\"\n";
+    let job = with_job("", &format!("{STATE}download = \"$.url\"\n"));
+    let rig = Rig::new(&server, &format!("{job}{lists}"));
+    let job = rig.poller("contacts");
+    let beside = Poller { source: Arc::clone(&job.source), ..rig.poller("lists") };
+    let lists = async {
+        storage.wait_for(1).await;
+        let at = rig.seconds();
+        beside.run(&|_| {}).await.unwrap();
+        rig.seconds() - at
+    };
+    let (read, waited) = tokio::join!(job.run(&|_| {}), lists);
+    assert_eq!((read.unwrap().accepted, waited, job.skew.millis()), (1, 0, None));
+    assert!(rig.seconds() >= 70, "the bucket is left alone for as long as it says");
+}
+
 /// An address beside the first of these, which nobody knows any more.
 fn storage_url(files: &Value) -> String {
     let first = files[0]["url"].as_str().unwrap();

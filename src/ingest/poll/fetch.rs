@@ -255,9 +255,13 @@ impl Poller {
         })?;
         sent.answered(Some(answer.status));
         let now = self.world.clock.now();
-        self.note_clock(&answer, now);
+        if !asked.is_foreign {
+            self.note_clock(&answer, now);
+        }
         if let Some(until) = spent_until(answer.status, &answer.headers, now) {
-            self.source.limiter.pause_until(until);
+            if !asked.is_foreign {
+                self.source.limiter.pause_until(until);
+            }
             if let Some(budget) = budget {
                 self.source.told.spent(budget, until, now);
             }

@@ -56,6 +56,8 @@ pub(super) struct AboutJob<'a> {
     pub format: Option<&'a CursorFormat>,
     /// Where it goes, where an answer gave that.
     pub at: Option<&'a Url>,
+    /// Where it was created.
+    pub ours: &'a Url,
 }
 
 /// A request for a page.
@@ -65,6 +67,8 @@ pub(super) struct Asked {
     pub request: Request<Bytes>,
     /// Where it goes.
     pub url: Url,
+    /// Whether that is somebody else than the API: what they say of budgets and times is theirs.
+    pub is_foreign: bool,
 }
 
 impl Asked {
@@ -125,7 +129,8 @@ pub(super) fn build(plan: &PollPlan, ask: &Ask<'_>) -> Result<Asked, RequestErro
             headers.insert(name, HeaderValue::from_str(&text).map_err(|_| bad())?);
         }
     }
-    Ok(Asked { request, url })
+    let is_foreign = ask.job.is_some_and(|job| job.ours.origin() != url.origin());
+    Ok(Asked { request, url, is_foreign })
 }
 
 /// `vars`, `now`, `window`, `page` and what else it is made for. What there is none of is not there.

@@ -61,7 +61,7 @@ impl<'a> Run<'a> {
         at: Option<&'s Url>,
     ) -> AboutJob<'s> {
         let format = self.poll.cursor.as_ref().map(|cursor| &cursor.format);
-        AboutJob { job: &job.value, response, format, at }
+        AboutJob { job: &job.value, response, format, at, ours: &job.url }
     }
 
     /// Whether nothing of the window is left once what is read is durable.
