@@ -300,13 +300,19 @@ async fn to_its_end(shared: &Arc<Shared>, job: &Job) {
     let mut failures = 0;
     loop {
         let before = job.status.lock().clone();
-        let count = |report: &PollReport| *job.status.lock() = before.with(report);
+        // As pages become durable: one that is interrupted has counted what it did.
+        let counted = Mutex::new(PollReport::default());
+        let count = |so_far: &PollReport| {
+            let more = so_far.since(&std::mem::replace(&mut *counted.lock(), so_far.clone()));
+            count_metrics(shared, &before, &more);
+            *job.status.lock() = before.with(so_far);
+        };
         let ended = Box::pin(job.walk.poller.run(&count)).await;
         let (report, failure) = match ended {
             Ok(report) => (report, None),
             Err((report, failure)) => (report, Some(failure)),
         };
-        count_metrics(shared, &before, &report);
+        count(&report);
         failures = if report.pages > 0 { 0 } else { failures + 1 };
         let mut status = before.with(&report);
         let wait = match failure {

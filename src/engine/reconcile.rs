@@ -215,7 +215,13 @@ impl ReconcileRuntime {
         }
         let before = ReconcileStatus { not_before: None, ..status.clone() };
         *self.view.lock() = before.clone();
-        let shown = |report: &PollReport| *self.view.lock() = before.with(report);
+        // As pages become durable: one that is interrupted has counted what it did.
+        let counted = Mutex::new(PollReport::default());
+        let shown = |so_far: &PollReport| {
+            let more = so_far.since(&std::mem::replace(&mut *counted.lock(), so_far.clone()));
+            self.count(&more);
+            *self.view.lock() = before.with(so_far);
+        };
         let ended = match reconciliation(&self.live, &status.range, clock.now()) {
             Ok((poller, _)) => poller.run_again(&shown).await,
             Err(problem) => Err((PollReport::default(), PollFailure::Failed(problem))),
@@ -224,7 +230,7 @@ impl ReconcileRuntime {
             Ok(report) => (report, None),
             Err((report, failure)) => (report, Some(failure)),
         };
-        self.count(&report);
+        shown(&report);
         *failures = if report.pages > 0 { 0 } else { *failures + 1 };
         *status = before.with(&report);
         match failure {

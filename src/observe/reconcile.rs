@@ -133,9 +133,9 @@ fn write_reconciled(out: &mut String, each_stream: EachStream<'_>) {
         header(out, name, "counter", help);
         each_stream(&mut |labels, stream| {
             // Whoever alerts on one of them wants to see that it is 0.
-            if stream.reconciled.done.load(Relaxed) + stream.reconciled.failed.load(Relaxed) > 0 {
-                let _ =
-                    writeln!(out, "{name}{{{labels}}} {}", count(&stream.reconciled).load(Relaxed));
+            let it = &stream.reconciled;
+            if [&it.done, &it.failed, &it.read].iter().any(|count| count.load(Relaxed) > 0) {
+                let _ = writeln!(out, "{name}{{{labels}}} {}", count(it).load(Relaxed));
             }
         });
     }

@@ -15,7 +15,7 @@ use tenon::{
     engine::{BackfillError, Engine, EngineOptions},
     ingest::poll::Backfill,
     plan::Settings,
-    world::{ScriptedEntropy, StaticSecrets, SystemClock, World},
+    world::{ScriptedEntropy, StaticSecrets, SystemClock, Timestamp, World},
 };
 
 use crate::support::{
@@ -176,6 +176,14 @@ async fn a_daemon_goes_on_after_a_restart_and_forgets_what_is_done() {
     let begun = first.backfill("shop", "orders", "2026-11-01", "2026-11-11").await.unwrap();
     assert_eq!((begun.state.as_str(), begun.accepted), ("running", 0));
     until("half of it is durable", || first.backfills()[0].accepted == 5).await;
+    // What is durable is counted, though it is not over: by the live poll, too.
+    until("it is counted", || {
+        let durable =
+            first.bus().history(Timestamp(0), Timestamp(i64::MAX), None).unwrap().events.len();
+        let name = "tenon_events_total{connector=\"shop\",stream=\"orders\",outcome=\"accepted\"} ";
+        first.metrics_text().contains(&format!("{name}{durable}\n"))
+    })
+    .await;
     // The same range again is the one that runs; another one has to wait.
     let again = first.backfill("shop", "orders", "2026-11-01", "2026-11-11").await.unwrap();
     assert_eq!(again.began_at, begun.began_at);

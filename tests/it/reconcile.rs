@@ -310,6 +310,42 @@ async fn what_is_found_is_a_parent_too() {
     assert_eq!(stage.reconcile().found, 0, "it is known by then");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_is_durable_is_counted_though_the_reconciliation_is_not_over() {
+    let hangs = Arc::new(AtomicBool::new(false));
+    let is_hanging = Arc::clone(&hangs);
+    let server = MockServer::start(move |seen| match seen.param("page").as_deref() {
+        Some("1") => Reply::json(json!([{ "id": "a", "at": 1 }, { "id": "b", "at": 1 }])),
+        _ if is_hanging.load(SeqCst) => Reply::hang(),
+        _ => Reply::json(json!([{ "id": "c", "at": 1 }])),
+    })
+    .await;
+    let sink = MockServer::start(|_| Reply::status(200)).await;
+    let all = connector(&server, &sink, "every = \"30m\"\njitter = \"0%\"", "");
+    let cursor =
+        all.find("[stream.orders.poll.cursor]").unwrap()..all.find("[destination").unwrap();
+    let page = "page = { by = \"page\", param = \"page\", size = 2 }\n";
+    let text = format!("{}{page}{}", &all[..cursor.start], &all[cursor.end..]);
+    let stage = Stage::with(&text).await;
+    stage.pass(MINUTE).await;
+    assert_eq!(stage.metric("tenon_reconcile_read_total", ""), None);
+    hangs.store(true, SeqCst);
+    stage.pass(MINUTE * 29 + Duration::from_secs(5)).await;
+    let running = stage.reconcile();
+    assert_eq!((running.state.as_str(), running.read, running.known), ("running", 2, 2));
+    for (name, count) in [("read", 2.0), ("known", 2.0), ("found", 0.0)] {
+        let name = format!("tenon_reconcile_{name}_total");
+        assert_eq!(stage.metric(&name, ""), Some(count), "{name}");
+    }
+    assert_eq!(stage.metric("tenon_reconcile_runs_total", ",result=\"ok\""), None);
+    // What was counted is not counted again.
+    hangs.store(false, SeqCst);
+    stage.pass(MINUTE * 5).await;
+    let done = stage.reconcile();
+    assert_eq!((done.state.as_str(), done.read), ("done", 3), "{done:?}");
+    assert_eq!(stage.metric("tenon_reconcile_read_total", ""), Some(3.0));
+}
+
 /// A parent that a reconciliation reads before the live poll does, and stores after it. What is
 /// remembered then. `read` are the answers in the order of the requests; the reconciliation stands still at
 /// its last one.
