@@ -74,7 +74,7 @@ use crate::{
         poll::{Poller, Told},
         webhook::{WebhookLimits, WebhookObserver, WebhookServer},
     },
-    observe::{self, Metrics, Outcome, redact, write_poll_holds},
+    observe::{self, Metrics, Outcome, redact, write_poll_holds, write_waiting_jobs},
     plan::{BusKind, Settings},
     world::{Clock, SystemDisk, Timestamp, Turn, World, skew_text},
 };
@@ -326,6 +326,13 @@ impl Engine {
             (connector.name.clone(), stream.name.clone(), poll.view().held.is_some())
         });
         write_poll_holds(&mut text, holds);
+        let polls = running.connectors.values().flat_map(|connector| &connector.polls);
+        let jobs = polls.filter_map(|poll| {
+            let Poller { connector, stream, .. } = &poll.poller;
+            let age = self.now().since(poll.waiting()?.since);
+            Some((connector.name.clone(), stream.name.clone(), age.as_secs_f64()))
+        });
+        write_waiting_jobs(&mut text, jobs);
         let kept = running.connectors.iter().filter_map(|(name, connector)| {
             let plan = connector.plan.slo.as_deref()?;
             Some((name.to_string(), self.shared.objectives.kept(name, plan, self.now())))

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::silence::{Silence, next_poll};
 use crate::{
-    ingest::poll::{PollFailure, PollReport, Poller, waiting},
+    ingest::poll::{PollFailure, PollReport, Poller, Waiting, waiting},
     observe::{Outcome as Counted, StreamMetrics},
     plan::{SchedulePlan, ScheduleWhen},
     world::Timestamp,
@@ -163,7 +163,7 @@ impl PollRuntime {
         let mut stored = self.stored();
         let mut failures = 0;
         // A job that a restart or a change of the connector interrupted is waited for at once.
-        let mut goes_on = stored.not_before.is_none() && self.waits();
+        let mut goes_on = stored.not_before.is_none() && self.waiting().is_some();
         let mut turns = self.silence.as_ref().map(|silence| silence.turns());
         loop {
             let due = if goes_on { self.poller.world.clock.now() } else { self.due(&stored) };
@@ -196,7 +196,7 @@ impl PollRuntime {
                     drop(busy);
                     // Whoever interrupts the polls of a connector may mean another stream than this one.
                     drop(self.busy.lock().await);
-                    goes_on = self.waits();
+                    goes_on = self.waiting().is_some();
                 }
             }
         }
@@ -239,10 +239,11 @@ impl PollRuntime {
         }
     }
 
-    fn waits(&self) -> bool {
+    /// The jobs that it waits for.
+    pub fn waiting(&self) -> Option<Waiting> {
         let Poller { bus, connector, stream, .. } = &self.poller;
-        stream.poll.as_ref().is_some_and(|poll| poll.job.is_some())
-            && waiting(&**bus, &connector.name, &stream.name).is_some()
+        stream.poll.as_ref()?.job.as_ref()?;
+        waiting(&**bus, &connector.name, &stream.name)
     }
 
     fn due(&self, stored: &Stored) -> Timestamp {

@@ -455,6 +455,20 @@ pub fn write_poll_holds(
     }
 }
 
+/// How long ago the first of the jobs was created that are waited for: connector, stream, seconds.
+pub fn write_waiting_jobs(
+    out: &mut String,
+    jobs: impl IntoIterator<Item = (Arc<str>, Arc<str>, f64)>,
+) {
+    let name = "tenon_poll_job_waiting_seconds";
+    let help = "Since the first job was created of those that a poll waits for or reads.";
+    header(out, name, "gauge", help);
+    for (connector, stream, seconds) in jobs {
+        let (connector, stream) = (escaped(&connector), escaped(&stream));
+        let _ = writeln!(out, "{name}{{connector=\"{connector}\",stream=\"{stream}\"}} {seconds}");
+    }
+}
+
 fn each_stream(connectors: &Connectors, mut show: impl FnMut(&str, &StreamMetrics)) {
     for (connector, metrics) in connectors {
         for (stream, counters) in metrics.streams.read().iter() {

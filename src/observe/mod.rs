@@ -10,6 +10,6 @@ mod reconcile;
 
 pub use metrics::{
     BatchMetrics, BatchResult, ConnectorMetrics, DestinationMetrics, Histogram, Metrics, Outcome,
-    StreamMetrics, write_poll_holds,
+    StreamMetrics, write_poll_holds, write_waiting_jobs,
 };
 pub use reconcile::{Ears, Reconciled};

@@ -841,6 +841,14 @@ async fn a_rewind_of_another_stream_does_not_put_a_job_off() {
     pass(15).await;
     let is_waiting = || waiting(&**engine.bus(), "crm", "contacts").is_some();
     assert!(is_waiting());
+    let waits_s = || {
+        let name = "tenon_poll_job_waiting_seconds{connector=\"crm\",stream=\"contacts\"} ";
+        let text = engine.metrics_text();
+        text.lines().find_map(|line| line.strip_prefix(name)?.parse::<f64>().ok())
+    };
+    let since = waiting(&**engine.bus(), "crm", "contacts").unwrap().since;
+    assert_eq!(waits_s(), Some(clock.now().since(since).as_secs_f64()));
+    assert!(waits_s() > Some(10.0), "{:?}", waits_s());
     let rewind = Rewind {
         connector: "crm".to_owned(),
         stream: "others".to_owned(),
@@ -853,5 +861,6 @@ async fn a_rewind_of_another_stream_does_not_put_a_job_off() {
     // The next run is due five minutes after the first.
     pass(60).await;
     assert!(!is_waiting(), "the job is read");
+    assert_eq!(waits_s(), None);
     assert_eq!(created(&server), 1);
 }
