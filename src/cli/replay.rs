@@ -139,9 +139,9 @@ fn replay_id(text: &str) -> Result<ReplayId, String> {
     text.parse().map_err(|_| "expected a replay's id, `rp_…`".to_owned())
 }
 
-/// A time, as people write them.
+/// When an event came in or ended, as people write times.
 pub fn time(text: &str) -> Result<Timestamp, Trouble> {
-    when::parse(text, SystemClock.now()).map_err(Trouble::new)
+    when::of_event(text, SystemClock.now()).map_err(Trouble::new)
 }
 
 pub fn run(args: Args) -> Outcome {

@@ -19,11 +19,21 @@ pub fn parse(text: &str, now: Timestamp) -> Result<Timestamp, String> {
         .ok_or_else(|| expected(text))
 }
 
+/// The same of what happened to an event: nothing did before 1970, nor as it began.
+pub fn of_event(text: &str, now: Timestamp) -> Result<Timestamp, String> {
+    let at = parse(text, now)?;
+    if at.0 <= 0 {
+        let at = at.rfc3339();
+        return Err(format!("`{text}` is too long ago ({at}): expected one since 1970: {TIMES}"));
+    }
+    Ok(at)
+}
+
+const TIMES: &str = "`-2h` (s, m, h, d, w), `now`, a date such as 2026-11-22, or RFC 3339 such as \
+                     2026-11-22T10:00:00Z";
+
 fn expected(text: &str) -> String {
-    format!(
-        "`{text}` is no time: expected `-2h` (s, m, h, d, w), `now`, a date such as 2026-11-22, or \
-         RFC 3339 such as 2026-11-22T10:00:00Z"
-    )
+    format!("`{text}` is no time: expected {TIMES}")
 }
 
 fn parse_duration(text: &str) -> Option<Duration> {
@@ -68,6 +78,22 @@ mod tests {
         for bad in ["", "-", "-2", "-h", "-2y", "2h", "yesterday", "-99999999999999999999s"] {
             assert!(parse(bad, NOW).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn no_event_is_of_before_1970() {
+        let read = |text| of_event(text, NOW).map(Timestamp::rfc3339);
+        assert_eq!(read("1970-01-02").as_deref(), Ok("1970-01-02T00:00:00.000Z"));
+        assert_eq!(read("-2h").as_deref(), Ok("2026-11-22T08:00:00.000Z"));
+        for old in ["1969-12-31", "1970-01-01", "-9999w", "-99999999w"] {
+            let said = read(old).unwrap_err();
+            assert!(said.starts_with(&format!("`{old}` is too long ago (")), "{said}");
+            assert!(
+                said.contains("expected one since 1970: `-2h` (s, m, h, d, w), `now`"),
+                "{said}"
+            );
+        }
+        assert!(read("").unwrap_err().contains("is no time"));
     }
 
     #[test]

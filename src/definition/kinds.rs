@@ -436,9 +436,13 @@ fn quantity<T>(
     match parse(text) {
         Ok(value) => Some(value),
         Err(wrong) => {
-            let message = format!("`{}` is not {what}", reader.key());
+            let key = reader.key();
+            let message = format!("`{key}` is not {what}");
+            // As `start` and `until` say how long ago.
+            let positive = text.strip_prefix('-').filter(|rest| parse(rest).is_ok());
+            let help = wrong.help.or(positive.map(|rest| format!("write {key} = \"{rest}\"")));
             let at = reader.loc(node.span());
-            reader.report(Finding::new(code, at, message, wrong.label).maybe_help(wrong.help));
+            reader.report(Finding::new(code, at, message, wrong.label).maybe_help(help));
             None
         }
     }

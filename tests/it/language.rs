@@ -567,6 +567,15 @@ fn wrong_types_say_what_to_write() {
       |
       = help: a duration has a unit: write "300s" for seconds
     "###);
+    insta::assert_snapshot!(broken("every = \"5m\"", "every = \"-30d\""), @r###"
+    error[E0801]: `every` is not a duration
+     --> shop.toml:4:9
+      |
+    4 | every = "-30d"
+      |         ^^^^^^ expected numbers with units: `30s`, `5m`, `2h`, `90d`, `1h30m`
+      |
+      = help: write every = "30d"
+    "###);
     insta::assert_snapshot!(broken("key = \"$.id\"", "key = \"$.id\"\ndedupe = true"), @r###"
     error[E0104]: `dedupe` cannot be a boolean
      --> shop.toml:8:10

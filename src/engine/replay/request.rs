@@ -111,6 +111,12 @@ pub(super) struct Checked {
 impl ReplayRequest {
     /// Whether it makes sense; for a person where it does not.
     pub(super) fn check(&self) -> Result<Checked, String> {
+        if let Some(early) = [self.from, self.to].into_iter().find(|at| at.0 < 0) {
+            let early = early.rfc3339();
+            return Err(format!(
+                "`from` and `to` are times since 1970-01-01T00:00:00Z, not {early}"
+            ));
+        }
         if !self.all && !self.is_filtered() && self.from.0 <= 0 {
             return Err("say which: `from`, `connector` or another filter, or `all`".to_owned());
         }
@@ -225,6 +231,10 @@ mod tests {
                 "say which: `from`, `connector` or another filter, or `all`",
             ),
             (ReplayRequest { from: at, to: at, ..base() }, "`from` must be before `to`"),
+            (
+                ReplayRequest { from: Timestamp(-1), ..ReplayRequest::default() },
+                "`from` and `to` are times since 1970-01-01T00:00:00Z, not 1969-12-31T23:59:59.999Z",
+            ),
             (ReplayRequest { limit: 0, ..base() }, "`limit` is 1 to 10000000, not 0"),
             (
                 ReplayRequest { event: Some("17".to_owned()), ..base() },
