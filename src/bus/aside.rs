@@ -64,6 +64,8 @@ impl Aside {
             let own =
                 page.into_iter().filter(|(key, _)| self.key(&key[self.prefix.len()..]) == *key);
             write_state(&*self.inner, own.map(|(key, _)| (key, None)).collect()).await?;
+            // Where those of other streams lie aside there was nothing to write, nor to wait for.
+            tokio::task::yield_now().await;
         }
     }
 
@@ -240,6 +242,25 @@ mod tests {
         aside.clear().await.unwrap();
         assert!(memory.state_under("backfill/").is_empty());
         assert!(memory.state("cursor/shop/orders2").is_some());
+    }
+
+    #[tokio::test]
+    async fn others_run_while_those_of_other_streams_are_passed_over() {
+        let memory = MemoryBus::new(Arc::new(SystemClock));
+        for number in 0..5 * KEYS_A_PAGE {
+            let key = format!("{BACKFILL}cursor/shop/orders/{number}");
+            memory.put_state(&key, Some(b"1".to_vec())).await.unwrap();
+        }
+        let aside = Aside::of(memory.clone(), "shop", "refunds");
+        let mut clear = std::pin::pin!(aside.clear());
+        let mut turns = 0;
+        let cleared = std::future::poll_fn(|context| {
+            turns += 1;
+            clear.as_mut().poll(context)
+        });
+        cleared.await.unwrap();
+        assert!(turns >= 5, "{turns}");
+        assert_eq!(memory.state_under(BACKFILL).len(), 5 * KEYS_A_PAGE);
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
 };
 
@@ -823,21 +823,48 @@ body   = { ids = "{{ each.order | map(attribute='id') | list }}" }
 stream  = "orders"
 batch   = 500
 changed = true
+
+[stream.none]
+key = "$.id"
+[stream.none.poll]
+path = "/none/{{ each.order.id }}"
+each = { order = { stream = "orders", only = ["nobody"] } }
+
+[stream.nothing]
+key = "$.id"
+[stream.nothing.poll]
+path = "/nothing/{{ each.order.id }}/{{ each.kind }}"
+each = { order = "orders", kind = "{{ [] }}" }
 "#,
     );
     rig.fine("orders").await;
     assert_eq!(rig.fine("lines").await.requests, 10);
-    let poller = rig.poller("lines");
-    let mut run = std::pin::pin!(poller.run(&|_| {}));
-    let mut turns = 0;
-    let report = std::future::poll_fn(|context| {
-        turns += 1;
-        run.as_mut().poll(context)
-    })
-    .await
-    .unwrap();
+    let (report, turns) = turns_after_pages(&rig.poller("lines")).await;
     assert_eq!((report.requests, report.partitions), (0, 5_000));
     assert!(turns > 15, "{turns}");
+    // The same where parents stand for nothing, alone or by another name.
+    for stream in ["none", "nothing"] {
+        let (report, turns) = turns_after_pages(&rig.poller(stream)).await;
+        assert_eq!((report.requests, report.partitions), (0, 0), "{stream}");
+        assert!(turns > 8, "{stream}: {turns}");
+    }
+    // And while those are looked for that are no longer listed.
+    let (report, turns) = turns_after_pages(&rig.poller("orders")).await;
+    assert_eq!((report.requests, report.items), (1, 5_000));
+    assert!(turns > 8, "{turns}");
+}
+
+/// A run, and how often it let others run after its last page.
+async fn turns_after_pages(poller: &Poller) -> (PollReport, usize) {
+    let (turns, at_page) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let progress = |_: &PollReport| at_page.store(turns.load(Relaxed), Relaxed);
+    let mut run = std::pin::pin!(poller.run(&progress));
+    let report = std::future::poll_fn(|context| {
+        turns.fetch_add(1, Relaxed);
+        run.as_mut().poll(context)
+    });
+    let report = report.await.unwrap();
+    (report, turns.load(Relaxed) - at_page.load(Relaxed))
 }
 
 #[tokio::test(start_paused = true)]

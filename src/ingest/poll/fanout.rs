@@ -109,7 +109,7 @@ impl Poller {
         loop {
             let mut is_later = false;
             while flying.len() < poll.concurrency.max(1) {
-                let next = units.next(&mut run.trail)?;
+                let next = units.next(&mut run.trail);
                 is_later = matches!(next, Next::Later);
                 let Next::Unit(unit) = next else { break };
                 flying.push(self.unit(poll, unit, seen, total));

@@ -14,7 +14,7 @@ use super::{
     PollFailure, Poller,
     cursor::CursorValue,
     fanout::Trail,
-    partition::{Partition, Partitions},
+    partition::{Looked, Partition, Partitions},
     run::{Part, Slot},
     stored::{Stored, partition_key},
 };
@@ -77,7 +77,7 @@ impl<'a> Units<'a> {
     }
 
     /// The next one; its partitions are on the trail.
-    pub fn next(&mut self, trail: &mut Trail) -> Result<Next, PollFailure> {
+    pub fn next(&mut self, trail: &mut Trail) -> Next {
         let size = match self.poll.each.last().map(|each| each.group) {
             Some(Group::Of(size)) => size,
             Some(Group::All) => usize::MAX,
@@ -86,19 +86,26 @@ impl<'a> Units<'a> {
         let mut looked_at = 0;
         while !self.ended {
             if looked_at >= LOOKED_AT {
-                return Ok(Next::Later);
+                return Next::Later;
             }
-            looked_at += 1;
-            let Some(partition) = self.partitions.next()? else {
-                self.ended = true;
-                break;
+            let partition = match self.partitions.next() {
+                Looked::At(partition) => partition,
+                Looked::InVain(parents) => {
+                    looked_at += parents;
+                    continue;
+                }
+                Looked::Over => {
+                    self.ended = true;
+                    break;
+                }
             };
+            looked_at += 1;
             let number = trail.begin(partition.position.clone());
             let key = self.key(&partition);
             let stored = match self.poller.stored_at(&key) {
                 Ok(stored) => stored,
                 // What cannot be read is for a person; the others go on.
-                Err(failure) => return Ok(Next::Unit(self.broken(partition, number, failure))),
+                Err(failure) => return Next::Unit(self.broken(partition, number, failure)),
             };
             if partition.version.is_some() && partition.version == stored.parent {
                 self.unchanged += 1;
@@ -106,10 +113,10 @@ impl<'a> Units<'a> {
                 continue;
             }
             if let Some(unit) = self.add(Ready { partition, stored, number }, size, trail) {
-                return Ok(Next::Unit(unit));
+                return Next::Unit(unit);
             }
         }
-        Ok(self.groups.pop().map_or(Next::End, |group| Next::Unit(self.unit(group))))
+        self.groups.pop().map_or(Next::End, |group| Next::Unit(self.unit(group)))
     }
 
     /// Puts a partition to those that it can go with. A unit that is complete.

@@ -355,6 +355,9 @@ impl Poller {
             }
             let writes = unmet.into_iter().map(|key| (key, None)).collect();
             write_state(&*self.bus, writes).await.map_err(not_appended)?;
+            drop(gone);
+            // Mostly there was nothing to write, and so nothing to wait for.
+            tokio::task::yield_now().await;
         }
     }
 }

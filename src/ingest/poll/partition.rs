@@ -52,6 +52,16 @@ struct Member {
     version: u64,
 }
 
+/// What a look for the next one comes to.
+pub(super) enum Looked {
+    /// This.
+    At(Partition),
+    /// At so many parents that there is nothing to ask for: others may run before the next look.
+    InVain(u32),
+    /// There are no more.
+    Over,
+}
+
 /// All partitions of a poll, in order.
 pub(super) struct Partitions<'a> {
     poller: &'a Poller,
@@ -76,22 +86,24 @@ impl<'a> Partitions<'a> {
         Ok(partitions)
     }
 
-    /// The next one.
-    pub fn next(&mut self) -> Result<Option<Partition>, PollFailure> {
+    /// Looks for the next one.
+    pub fn next(&mut self) -> Looked {
         let depth = self.dimensions.len();
+        // A look in vain goes on in the dimension behind what is current.
         let mut at = depth.min(self.current.len() + 1) - 1;
         loop {
             self.current.truncate(at);
-            match self.dimensions[at].next(self.poller)? {
-                Some(member) => self.current.push(member),
-                None if at == 0 => return Ok(None),
+            match self.dimensions[at].next(self.poller) {
+                Some(Ok(member)) => self.current.push(member),
+                Some(Err(in_vain)) => return Looked::InVain(in_vain),
+                None if at == 0 => return Looked::Over,
                 None => {
-                    at -= 1;
-                    continue;
+                    self.current.truncate(at - 1);
+                    return Looked::InVain(1);
                 }
             }
             if at + 1 == depth {
-                return Ok(Some(self.partition()));
+                return Looked::At(self.partition());
             }
             at += 1;
             self.enter(at);
@@ -229,31 +241,32 @@ impl<'a> Dimension<'a> {
         }
     }
 
-    fn next(&mut self, poller: &Poller) -> Result<Option<Member>, PollFailure> {
-        loop {
-            if let Some(member) = self.ready.pop_front() {
-                return Ok(Some(member));
-            }
-            let page = match &mut self.source {
-                Source::Values { all, at } => {
-                    let Some(value) = all.get(*at) else { return Ok(None) };
-                    *at += 1;
-                    let (id, brings) = (text(value), Value::Null);
-                    let (position, value) = (id.clone(), Arc::new(value.clone()));
-                    return Ok(Some(Member { id, position, value, brings, version: 0 }));
-                }
-                Source::Parents { ended: true, .. } => return Ok(None),
-                Source::Parents { prefix, after, ended, .. } => {
-                    let page = poller.bus.state_page(prefix, after.as_deref(), PARENTS_A_PAGE);
-                    *ended = page.len() < PARENTS_A_PAGE;
-                    *after = page.last().map(|(key, _)| key.clone()).or(after.take());
-                    page
-                }
-            };
-            for (key, bytes) in page {
-                self.admit(poller, &key, &bytes);
-            }
+    /// The next member; or how many parents stood for none, after a page of such.
+    fn next(&mut self, poller: &Poller) -> Option<Result<Member, u32>> {
+        if let Some(member) = self.ready.pop_front() {
+            return Some(Ok(member));
         }
+        let page = match &mut self.source {
+            Source::Values { all, at } => {
+                let value = all.get(*at)?;
+                *at += 1;
+                let (id, brings) = (text(value), Value::Null);
+                let (position, value) = (id.clone(), Arc::new(value.clone()));
+                return Some(Ok(Member { id, position, value, brings, version: 0 }));
+            }
+            Source::Parents { ended: true, .. } => return None,
+            Source::Parents { prefix, after, ended, .. } => {
+                let page = poller.bus.state_page(prefix, after.as_deref(), PARENTS_A_PAGE);
+                *ended = page.len() < PARENTS_A_PAGE;
+                *after = page.last().map(|(key, _)| key.clone()).or(after.take());
+                page
+            }
+        };
+        let count = u32::try_from(page.len()).unwrap_or(u32::MAX);
+        for (key, bytes) in page {
+            self.admit(poller, &key, &bytes);
+        }
+        Some(self.ready.pop_front().ok_or(count))
     }
 
     /// Makes ready what a parent stands for.

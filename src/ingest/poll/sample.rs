@@ -116,7 +116,7 @@ impl Poller {
         }
         let (mut units, mut trail) = (Units::new(self, poll, None)?, Trail::default());
         loop {
-            match units.next(&mut trail)? {
+            match units.next(&mut trail) {
                 Next::Unit(unit) => return Ok(Some(unit.part)),
                 Next::Later => {}
                 Next::End => return Ok(None),
