@@ -744,6 +744,34 @@ async fn each_partition_has_a_job_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_job_of_a_partition_that_is_gone_is_not_waited_for_for_ever() {
+    let server = MockServer::start(|seen| match (seen.method.as_str(), seen.path()) {
+        ("POST", path) => Reply::json(json!({ "id": path.rsplit('/').next() })),
+        (_, path) if path.ends_with("/b") => Reply::json(json!({ "state": "running" })),
+        (_, path) if path.starts_with("/results") => Reply::json(json!([])),
+        _ => Reply::json(json!({ "state": "done" })),
+    })
+    .await;
+    let job = format!("{STATE}download = \"/results/{{{{ job.id }}}}\"\nwithin = \"10m\"");
+    let over = |each: &str, path: &str| {
+        let keys = format!("{each}\nconcurrency = 2");
+        with_job(&keys, &job).replace("\"/jobs\"", path)
+    };
+    let each = "\"/jobs/{{ each.region }}\"";
+    let others = over("each = { region = [\"a\"] }", each);
+    for streams in [others, over("", "\"/jobs/a\"")] {
+        let mut rig = Rig::new(&server, &over("each = { region = [\"a\", \"b\"] }", each));
+        rig.killed_after(60).await;
+        rig.plan = plan(&server, &streams);
+        rig.fine().await;
+        assert_eq!(rig.waits().map(|it| it.count), Some(1), "it may come back");
+        rig.clock.sleep_until(BEGIN.plus(Duration::from_secs(1300))).await;
+        rig.fine().await;
+        assert_eq!(rig.waits(), None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_backfill_has_jobs_of_its_own() {
     let server = MockServer::start(api()).await;
     let rig = Rig::new(&server, CONTACTS);

@@ -94,6 +94,9 @@ impl Poller {
         let ended = self.read_units(poll, seen, &total, &mut units, &mut run).await;
         *report = total.report.into_inner();
         ended?;
+        if let Some(plan) = &poll.job {
+            self.forget_jobs(plan, now).await?;
+        }
         run.arrive(units.unchanged(), report).await.map(|()| from_the_first)
     }
 

@@ -14,10 +14,16 @@ use serde_json::Value;
 use url::Url;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::{egress::Answer, map::Expr, plan::JobPlan, world::Timestamp};
+use crate::{
+    bus::{StateWrites, write_state},
+    egress::Answer,
+    map::Expr,
+    plan::JobPlan,
+    world::Timestamp,
+};
 
 use super::{
-    PollFailure, PollReport,
+    PollFailure, PollReport, Poller,
     address::{next_look, taken},
     answer::{Verdict, judge},
     fetch::{Fetched, Got, asked_wait},
@@ -32,6 +38,8 @@ use super::{
     window::Window,
 };
 
+/// Jobs looked at in one go.
+const JOBS_A_PAGE: usize = 512;
 /// What is remembered of a first answer.
 const MAX_JOB_BYTES: usize = 64 << 10;
 
@@ -384,6 +392,39 @@ impl<'a> Run<'a> {
         }
         let left = plan.within.saturating_sub(age);
         Ok(ControlFlow::Continue(next_look(plan.every, age, asked_wait(&answer, now), left)))
+    }
+}
+
+impl Poller {
+    /// Forgets the jobs of partitions that there are no more: none goes on with them, and they would be
+    /// waited for for ever. For the end of a run over all partitions.
+    pub(super) async fn forget_jobs(
+        &self,
+        plan: &JobPlan,
+        now: Timestamp,
+    ) -> Result<(), PollFailure> {
+        let own = job_key(&self.cursor_key());
+        // One that is still read is not so old, see `too_late`.
+        let is_over = |bytes: &[u8]| {
+            let created = StoredJob::decode(bytes).map(|job| job.created);
+            created.is_ok_and(|at| now > at.plus(plan.within.saturating_mul(2)))
+        };
+        let mut page: Vec<_> =
+            self.bus.state(&own).map(|job| (own.clone(), job)).into_iter().collect();
+        let (prefix, mut after) = (format!("{own}/"), None::<String>);
+        loop {
+            let gone = page.into_iter().filter(|(_, job)| is_over(job));
+            let gone: StateWrites = gone.map(|(key, _)| (key, None)).collect();
+            if !gone.is_empty() {
+                let (connector, stream) = (&self.connector.name, &self.stream.name);
+                tracing::info!(%connector, %stream, jobs = gone.len(), "jobs of no partition are forgotten");
+                write_state(&*self.bus, gone).await.map_err(not_appended)?;
+            }
+            page = self.bus.state_page(&prefix, after.as_deref(), JOBS_A_PAGE);
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            after = Some(last.clone());
+            tokio::task::yield_now().await;
+        }
     }
 }
 

@@ -123,6 +123,9 @@ impl Poller {
         let began = self.world.clock.now();
         let is_whole = if poll.each.is_empty() {
             self.run_part(poll, self.whole(), seen.as_ref(), report, progress).await?;
+            if let Some(plan) = &poll.job {
+                self.forget_jobs(plan, began).await?;
+            }
             true
         } else {
             self.fan_out(poll, seen.as_ref(), report, progress).await?
