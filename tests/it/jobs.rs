@@ -409,6 +409,27 @@ async fn the_api_says_when_to_look_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_may_pass_is_waited_out_for_as_long_again() {
+    let mut script = api();
+    let server = MockServer::start(move |seen| {
+        let is_broken = seen.path() == "/jobs/j1/results";
+        if is_broken { Reply::status(500) } else { script(seen) }
+    })
+    .await;
+    let rig = Rig::new(&server, CONTACTS);
+    for seconds in [0, 3700, 7100] {
+        rig.clock.sleep_until(BEGIN.plus(Duration::from_secs(seconds))).await;
+        let failure = rig.failure().await;
+        assert!(matches!(failure, PollFailure::Later { .. }), "{seconds}: {failure:?}");
+        assert!(rig.waits().is_some(), "{seconds}");
+    }
+    rig.clock.sleep_until(BEGIN.plus(Duration::from_secs(7200))).await;
+    let failure = rig.failure().await;
+    assert!(matches!(failure, PollFailure::Failed(_)), "{failure:?}");
+    assert_eq!((rig.waits(), rig.fine().await.accepted, created(&server)), (None, 3, 2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_job_that_is_waited_for_leaves_its_lane_to_others() {
     let mut script = api();
     let server = MockServer::start(move |seen| match seen.param("page") {
