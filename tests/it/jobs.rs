@@ -765,6 +765,38 @@ async fn each_partition_has_a_job_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_file_elsewhere_that_cannot_be_had_stops_no_other_partition() {
+    let mut is_busy = true;
+    let storage = MockServer::start(move |seen| match seen.path() {
+        "/a" if std::mem::take(&mut is_busy) => Reply::status(429).header("retry-after", "900"),
+        path => Reply::json(json!([{ "id": path }])),
+    })
+    .await;
+    let url = storage.url("");
+    let server = MockServer::start(move |seen| {
+        let last = seen.path().rsplit('/').next().unwrap_or_default();
+        let url = format!("{url}/{last}");
+        Reply::json(json!({ "id": last, "state": "done", "url": url }))
+    })
+    .await;
+    let keys = "each = { region = [\"a\", \"b\", \"c\"] }";
+    let streams = with_job(keys, &format!("{STATE}download = \"$.url\""))
+        .replace("\"/jobs\"", "\"/jobs/{{ each.region }}\"");
+    let rig = Rig::new(&server, &streams);
+    let failure = rig.failure().await;
+    assert!(failure.message().starts_with("1 of 3 partitions failed"), "{}", failure.message());
+    assert_eq!(
+        (rig.keys(), rig.waits().map(|it| it.count)),
+        (vec!["/b".into(), "/c".into()], Some(1))
+    );
+    // It is the same job that is gone on with.
+    rig.fine().await;
+    let creates =
+        server.seen().iter().filter(|s| s.method == "POST" && s.path() == "/jobs/a").count();
+    assert_eq!((creates, rig.keys()[2..].to_vec(), rig.waits()), (1, vec!["/a".to_owned()], None));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_job_of_a_partition_that_is_gone_is_not_waited_for_for_ever() {
     let server = MockServer::start(|seen| match (seen.method.as_str(), seen.path()) {
         ("POST", path) => Reply::json(json!({ "id": path.rsplit('/').next() })),

@@ -289,7 +289,7 @@ impl<'a> Run<'a> {
         let age = self.poller.world.clock.now().since(created);
         read.map_err(|failure| {
             let refused = self.last_status.is_some_and(|status| status.is_client_error());
-            match failure {
+            let over = match failure {
                 failure if age >= plan.within => self.too_late(plan, age, failure),
                 // An address that was given for a while: a person could do nothing about it.
                 PollFailure::Held(message) if refused && self.is_foreign() => {
@@ -297,8 +297,22 @@ impl<'a> Run<'a> {
                 }
                 PollFailure::Failed(_) if refused => Over::Forget(failure),
                 failure => Over::Keep(failure),
+            };
+            match over {
+                // Of several partitions the others have files elsewhere: it is not about the source.
+                Over::Keep(PollFailure::Later { message, .. })
+                    if self.each.is_some() && self.is_foreign() && !self.was_answered() =>
+                {
+                    Over::Keep(PollFailure::Failed(message))
+                }
+                over => over,
             }
         })
+    }
+
+    /// Whether the last answer was one to read.
+    fn was_answered(&self) -> bool {
+        self.last_status.is_some_and(|status| status.is_success())
     }
 
     /// What becomes of a job that could not be read when its time was over. One that is refused then ends
