@@ -18,7 +18,7 @@ use tenon::{
     bus::Bus as _,
     diagnostic::{Severity, SourceFile, render_human},
     engine::{Engine, EngineOptions, ReconcileStatus, StreamStatus},
-    ingest::poll::{Range, reconciliation, reconciliation_range, reconciliation_rest},
+    ingest::poll::{Poller, Range, reconciliation, reconciliation_range, reconciliation_rest},
     plan::{BusKind, Reach, Settings, Sources, compile_file},
     world::{Clock, ScriptedClock, ScriptedEntropy, StaticSecrets, SystemClock, Timestamp, World},
 };
@@ -406,6 +406,42 @@ async fn a_parent_that_was_removed_meanwhile_does_not_come_back() {
         ([json!([order(false)]), order(false)], [json!([order(true)]), order(true)]);
     // There was nothing to remove, and yet it is gone.
     assert_eq!(overtaken(delete, &there, &gone).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_parent_that_is_no_longer_listed_does_not_come_back() {
+    let order = json!({ "id": 1, "v": 1, "name": "x" });
+    let gate = Arc::new(tokio::sync::Notify::new());
+    let listed = || Reply::json(json!([order]));
+    let replies =
+        [listed(), listed(), Reply::json(order.clone()).gate(&gate), Reply::json(json!([]))];
+    let server = MockServer::scripted(replies).await;
+    let by_list = "revision = \"$.v | integer\"\n[stream.orders.poll]\npath = \"/orders\"\n";
+    let lines = "[stream.lines]\nkey = \"$.id\"\n[stream.lines.poll]\n\
+                 path = \"/{{ each.order.name }}\"\neach = { order = \"orders\" }\n";
+    let detail = "detail = { path = \"/orders/{{ record.id }}\" }\n";
+    let walk = |detail: &str| {
+        let tables = format!("[stream.orders]\nkey = \"$.id\"\nto = []\n{by_list}{detail}{lines}");
+        Walk::new(&server, &tables)
+    };
+    let (plain, detailed) = (walk(""), walk(detail));
+    let live = plain.poller("orders");
+    live.run(&|_| {}).await.unwrap();
+    let again = Poller {
+        bus: Arc::clone(&live.bus),
+        source: Arc::clone(&live.source),
+        ..detailed.poller("orders")
+    };
+    let (beside, _) = reconciliation(&again, &Range::default(), START).unwrap();
+    let ahead = async {
+        server.wait_for(3).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        live.run(&|_| {}).await.unwrap();
+        gate.notify_one();
+    };
+    let (report, ()) = tokio::join!(beside.run_again(&|_| {}), ahead);
+    assert_eq!(report.unwrap().accepted, 0);
+    assert_eq!(plain.bus.state("parent/shop/orders/1"), None);
 }
 
 #[tokio::test(start_paused = true)]
