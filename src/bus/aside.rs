@@ -107,8 +107,8 @@ impl Bus for Aside {
         self.inner.hurry(lane, tenant);
     }
 
-    fn steer(&self, lane: LaneId, tenant: Option<&str>, steer: Steer) {
-        self.inner.steer(lane, tenant, steer);
+    fn steer(&self, lane: LaneId, tenant: Option<&str>, steer: Steer) -> bool {
+        self.inner.steer(lane, tenant, steer)
     }
 
     fn tenant_backlog(&self, tenant: &str) -> TenantBacklog {

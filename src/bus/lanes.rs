@@ -1,26 +1,29 @@
 //! Queueing, shared by all buses: which event of a lane is due, leased, delayed or behind another,
 //! and whose turn it is.
 //!
-//! A lane has a *flow* for each tenant; checkpoints name flows by number. Nothing here waits, reads a
-//! clock or touches a disk: time is an argument, and the caller holds the lock. An unsettled entry
+//! A lane has a *flow* for each tenant; checkpoints name flows by number. Tenants come and go: a flow
+//! that has nothing and was told nothing is [forgotten](Lanes::sweep), and its number given again.
+//! Nothing here waits, reads a clock or touches a disk: time is an argument, and the caller holds the lock. An unsettled entry
 //! costs sixteen bytes (its place and its key's hash); attempts and due times are kept out of line,
 //! only for what has been retried.
 
 mod flow;
 mod queue;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
-use hashbrown::{Equivalent, HashMap};
+use hashbrown::{Equivalent, HashMap, HashSet};
 use tokio::sync::Notify;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use self::{
-    flow::{Entry, Flow},
-    queue::Queue,
-};
+use self::{flow::Entry, queue::Queue};
 use super::{LaneId, LaneOptions, Settlement, Steer, TenantBacklog};
 use crate::{event::Lane, world::Timestamp};
+
+/// Up to so many flows none is forgotten.
+const SWEEP_FROM: usize = if cfg!(test) { 4 } else { 1_024 };
 
 /// The hash that stands for a key. Two keys that share one are merely kept in order together.
 pub(super) fn key_hash(key: &str) -> u64 {
@@ -128,9 +131,15 @@ struct At {
 pub(super) struct Lanes {
     queues: Vec<Queue>,
     ids: HashMap<Lane, LaneId>,
-    /// By [`FlowId`].
-    flows: Vec<At>,
+    /// By [`FlowId`]; none where the flow was forgotten.
+    flows: Vec<Option<At>>,
     numbers: HashMap<FlowName, FlowId>,
+    /// Numbers of forgotten flows.
+    free: Vec<FlowId>,
+    /// Numbers that were given since this was last asked.
+    given: Vec<FlowId>,
+    /// How many flows the last sweep left.
+    kept: usize,
     tenants: HashMap<Arc<str>, Vec<At>>,
     unsettled: u64,
 }
@@ -142,17 +151,69 @@ impl Lanes {
             return *id;
         }
         let name = FlowName::from(flow);
+        let number = self.free.pop().unwrap_or(FlowId(self.flows.len() as u32));
+        self.given.push(number);
+        self.put(number, name);
+        number
+    }
+
+    /// Gives a flow the number that it had before a restart; numbers come in order.
+    pub fn restore(&mut self, number: FlowId, name: FlowName) {
+        self.free.extend((self.flows.len() as u32..number.0).map(FlowId));
+        self.put(number, name);
+    }
+
+    fn put(&mut self, number: FlowId, name: FlowName) {
         let queue = self.lane(&name.lane);
-        let number = FlowId(self.flows.len() as u32);
-        let flows = &mut self.queues[queue.0 as usize].flows;
-        let at = At { queue: queue.0, flow: flows.len() as u32 };
-        flows.push(Flow::new(number.0, name.tenant.clone()));
-        self.flows.push(at);
+        let flow = self.queues[queue.0 as usize].add(number.0, name.tenant.clone());
+        let at = At { queue: queue.0, flow };
+        let place = number.0 as usize;
+        self.flows.resize(self.flows.len().max(place + 1), None);
+        self.flows[place] = Some(at);
         if let Some(tenant) = &name.tenant {
             self.tenants.entry(Arc::clone(tenant)).or_default().push(at);
         }
         self.numbers.insert(name, number);
-        number
+    }
+
+    /// Whether there are so many flows that it is worth to look for those that nobody needs: twice
+    /// those that were needed when it was last looked, so that a flow costs one look or two.
+    pub fn wants_sweep(&self) -> bool {
+        self.numbers.len() > SWEEP_FROM.max(2 * self.kept)
+    }
+
+    /// Forgets the flows that have nothing, were told nothing, and whose numbers are not in `named`;
+    /// says which. Their numbers are given to others from now on.
+    pub fn sweep(&mut self, named: &HashSet<u32>) -> Vec<FlowId> {
+        let Self { queues, flows, numbers, tenants, .. } = self;
+        let mut gone = Vec::new();
+        numbers.retain(|name, number| {
+            let Some(at) = flows[number.0 as usize] else { return false };
+            if named.contains(&number.0) || !queues[at.queue as usize].forget(at.flow) {
+                return true;
+            }
+            flows[number.0 as usize] = None;
+            if let Some(tenant) = &name.tenant
+                && let Some(all) = tenants.get_mut(tenant)
+            {
+                all.retain(|other| (other.queue, other.flow) != (at.queue, at.flow));
+                if all.is_empty() {
+                    tenants.remove(tenant);
+                }
+            }
+            gone.push(*number);
+            false
+        });
+        numbers.shrink_to_fit();
+        tenants.shrink_to_fit();
+        self.kept = self.numbers.len();
+        self.free.extend(&gone);
+        gone
+    }
+
+    /// The numbers that were given since this was last asked.
+    pub fn take_given(&mut self) -> Vec<FlowId> {
+        std::mem::take(&mut self.given)
     }
 
     fn lane(&mut self, lane: &Lane) -> LaneId {
@@ -190,15 +251,32 @@ impl Lanes {
 
     /// What a flow is called; `None` for a number that was not given.
     pub fn flow(&self, id: FlowId) -> Option<FlowName> {
-        let at = self.flows.get(id.0 as usize)?;
+        let at = self.at(id)?;
         let queue = &self.queues[at.queue as usize];
         let tenant = queue.flows[at.flow as usize].tenant.clone();
         Some(FlowName { lane: queue.lane.clone(), tenant })
     }
 
-    /// How many flows there are; their numbers are `0..len`.
+    /// Whether there is a flow of that number.
+    pub fn has(&self, id: FlowId) -> bool {
+        self.at(id).is_some()
+    }
+
+    fn at(&self, id: FlowId) -> Option<At> {
+        self.flows.get(id.0 as usize).copied().flatten()
+    }
+
+    /// Where a tenant's flow in a lane is.
+    fn of_tenant(&self, id: LaneId, tenant: Option<&str>) -> Option<At> {
+        let Lane { connector, stream, destination } = &self.queues.get(id.0 as usize)?.lane;
+        let number = self.numbers.get(&FlowRef { connector, stream, destination, tenant })?;
+        self.at(*number)
+    }
+
+    /// How many flows there are.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
-        self.flows.len()
+        self.numbers.len()
     }
 
     /// What a taker of the lane waits on.
@@ -209,9 +287,7 @@ impl Lanes {
     /// Adds an entry whose record takes so many bytes, due at once or, where it was retried before,
     /// at its due time. A number that was not given is passed over.
     pub fn push(&mut self, id: FlowId, seq: u64, key: u64, bytes: u64, retried: Option<Retried>) {
-        let Some(At { queue, flow }) = self.flows.get(id.0 as usize).copied() else {
-            return;
-        };
+        let Some(At { queue, flow }) = self.at(id) else { return };
         let queue = &mut self.queues[queue as usize];
         queue.push(flow, Entry { seq, key }, bytes, retried);
         self.unsettled += 1;
@@ -220,8 +296,7 @@ impl Lanes {
 
     /// What the records of a flow's entries take in the journal, about.
     pub fn bytes(&self, id: FlowId) -> u64 {
-        let at = self.flows.get(id.0 as usize);
-        at.map_or(0, |at| self.queues[at.queue as usize].bytes(at.flow))
+        self.at(id).map_or(0, |at| self.queues[at.queue as usize].bytes(at.flow))
     }
 
     /// Leases up to `max` due entries, the tenants in turn.
@@ -234,23 +309,19 @@ impl Lanes {
         self.queues.get(id.0 as usize)?.next_due()
     }
 
-    /// Changes how a tenant's events in a lane are handed out.
-    pub fn steer(&mut self, id: LaneId, tenant: Option<&str>, steer: Steer) {
-        let Some(queue) = self.queues.get(id.0 as usize) else { return };
-        let Lane { connector, stream, destination } = &queue.lane;
-        let name = FlowRef { connector, stream, destination, tenant };
-        let at = self.numbers.get(&name).map(|number| self.flows[number.0 as usize]);
-        if let (Some(at), Some(queue)) = (at, self.queue(id)) {
-            queue.steer(at.flow, steer);
+    /// Changes how a tenant's events in a lane are handed out. Whether there is such a tenant.
+    pub fn steer(&mut self, id: LaneId, tenant: Option<&str>, steer: Steer) -> bool {
+        let at = self.of_tenant(id, tenant);
+        if let Some(at) = at {
+            self.queues[at.queue as usize].steer(at.flow, steer);
         }
+        at.is_some()
     }
 
     /// Lets what of a tenant's events in a lane waits for its time be due now.
     pub fn hurry(&mut self, id: LaneId, tenant: Option<&str>) {
-        let Some(queue) = self.queue(id) else { return };
-        let is = |flow: &Flow| flow.tenant.as_deref() == tenant;
-        if let Some(flow) = queue.flows.iter().position(is) {
-            queue.hurry(flow as u32);
+        if let Some(at) = self.of_tenant(id, tenant) {
+            self.queues[at.queue as usize].hurry(at.flow);
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
 
 use super::{
@@ -89,6 +89,12 @@ impl MemoryBus {
         self.inner.lock().history_events = events;
     }
 
+    /// How many tenants of lanes it knows.
+    #[cfg(test)]
+    pub fn flows(&self) -> usize {
+        self.inner.lock().lanes.len()
+    }
+
     /// Refuses to append, as a broken disk would, until called with `None`.
     pub fn refuse(&self, why: Option<String>) {
         self.inner.lock().refuse = why;
@@ -138,6 +144,10 @@ impl Inner {
                 destination,
                 tenant: event.tenant.as_deref(),
             };
+            if self.lanes.wants_sweep() {
+                self.lanes.sweep(&HashSet::new());
+                self.lanes.take_given();
+            }
             let id = self.lanes.intern(&flow);
             self.lanes.push(id, seq, key, event.record.bytes().len() as u64, None);
         }
@@ -322,8 +332,8 @@ impl Bus for MemoryBus {
         self.inner.lock().lanes.hurry(lane, tenant);
     }
 
-    fn steer(&self, lane: LaneId, tenant: Option<&str>, steer: Steer) {
-        self.inner.lock().lanes.steer(lane, tenant, steer);
+    fn steer(&self, lane: LaneId, tenant: Option<&str>, steer: Steer) -> bool {
+        self.inner.lock().lanes.steer(lane, tenant, steer)
     }
 
     fn settle(&self, lane: LaneId, seq: Seq, settlement: Settlement) {

@@ -407,8 +407,10 @@ pub trait Bus: Send + Sync + 'static {
     fn take(&self, lane: LaneId, max: usize) -> BoxFuture<'_, Vec<Delivery>>;
 
     /// Changes how a tenant's events in this lane are handed out (`None`: those without a tenant), until
-    /// it is changed again or the lane is opened anew. What is leased stays leased.
-    fn steer(&self, lane: LaneId, tenant: Option<&str>, steer: Steer);
+    /// it is changed again or the lane is opened anew. What is leased stays leased. A tenant that has nothing
+    /// there and was told nothing but the default is forgotten, and cannot be told before it has something:
+    /// then `false`.
+    fn steer(&self, lane: LaneId, tenant: Option<&str>, steer: Steer) -> bool;
 
     /// Lets those of a tenant's events in this lane that wait for their next attempt be due now: what kept
     /// them waiting is over. Their counts stay.

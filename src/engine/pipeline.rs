@@ -226,7 +226,8 @@ impl<'a> LaneLoop<'a> {
     fn end(&mut self, lived: Lived) {
         self.context.in_hand.remove(lived.bytes);
         self.held_bytes -= lived.bytes;
-        self.steering.tell(&*self.context.bus, self.id, &lived.bay, lived.steer);
+        let now = self.context.world.clock.now();
+        self.steering.tell(&*self.context.bus, self.id, &lived.bay, lived.steer, now);
         self.ended.push(lived);
     }
 
@@ -269,9 +270,10 @@ impl<'a> LaneLoop<'a> {
         let Some(Waiting { delivery, .. }) = self.waiting.pop_front() else { return };
         let context = &self.context;
         let bay = context.destination.bay(delivery.event.tenant.as_deref());
-        let steer = bay.steer(context.world.clock.now());
+        let now = context.world.clock.now();
+        let steer = bay.steer(now);
         let steer = Steer { not_before: steer.not_before.max(Some(due)), ..steer };
-        self.steering.tell(&*context.bus, self.id, &bay, steer);
+        self.steering.tell(&*context.bus, self.id, &bay, steer, now);
         context.bus.settle(self.id, delivery.seq, Settlement::Defer { due });
     }
 

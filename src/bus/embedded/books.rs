@@ -21,7 +21,7 @@ use super::{
 use crate::{
     bus::{
         Settlement,
-        lanes::{FlowId, Retried},
+        lanes::{FlowId, Lanes, Retried},
     },
     event::EventId,
     world::Timestamp,
@@ -113,8 +113,6 @@ pub(super) struct Books {
     pub revision_log: PairLog,
     /// Keys of state that changed since the last checkpoint.
     pub dirty_state: HashSet<String>,
-    /// Flows whose names stand in sled.
-    pub saved_flows: usize,
     /// The latest time that anybody has told.
     pub now: Timestamp,
 }
@@ -158,7 +156,7 @@ impl Books {
     }
 
     /// Everything that changed since the last checkpoint, as changes of sled.
-    pub fn checkpoint(&mut self, position: Position, core: &Core, state: &State) -> Vec<Write> {
+    pub fn checkpoint(&mut self, position: Position, core: &mut Core, state: &State) -> Vec<Write> {
         let mut out = Vec::new();
         for region in self.ledger.take_dirty() {
             let mut entries = self.ledger.region(region).peekable();
@@ -176,16 +174,27 @@ impl Books {
             let value = state.stored(&key);
             out.push(Write { shelf: Shelf::State, key: key.into_bytes(), value });
         }
-        for number in self.saved_flows..core.lanes.len() {
-            let Some(flow) = core.lanes.flow(FlowId(number as u32)) else {
-                continue;
-            };
-            let key = (number as u32).to_be_bytes().to_vec();
-            out.push(Write { shelf: Shelf::Lanes, key, value: Some(encode_flow(&flow)) });
-        }
-        self.saved_flows = core.lanes.len();
+        self.name_flows(&mut core.lanes, &mut out);
         let value = Some(position.encode());
         out.push(Write { shelf: Shelf::Position, key: POSITION.to_vec(), value });
         out
+    }
+
+    /// Writes which flows are new, and forgets those that nobody needs. A number that goes is in no
+    /// region any more once this checkpoint is written; whoever gets it is named in the next one.
+    fn name_flows(&self, lanes: &mut Lanes, out: &mut Vec<Write>) {
+        let gone = if lanes.wants_sweep() { lanes.sweep(&self.ledger.flows()) } else { Vec::new() };
+        let key = |number: FlowId| number.0.to_be_bytes().to_vec();
+        out.extend(gone.into_iter().map(|it| Write {
+            shelf: Shelf::LanesGone,
+            key: key(it),
+            value: None,
+        }));
+        for number in lanes.take_given() {
+            let name = lanes.flow(number).map(|name| encode_flow(&name));
+            if name.is_some() {
+                out.push(Write { shelf: Shelf::Lanes, key: key(number), value: name });
+            }
+        }
     }
 }

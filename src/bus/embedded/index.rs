@@ -21,6 +21,8 @@ pub(super) enum Shelf {
     Position,
     /// Number → lane.
     Lanes,
+    /// The same, for numbers that go.
+    LanesGone,
     /// Region → unsettled pairs.
     Unsettled,
     /// Dedupe blocks.
@@ -36,13 +38,15 @@ pub(super) enum Shelf {
 /// The key of the position.
 pub(super) const POSITION: &[u8] = b"position";
 
-const SHELVES: [(Shelf, &str); 7] = [
+pub(super) const SHELVES: [(Shelf, &str); 8] = [
     (Shelf::Lanes, "lanes"),
     (Shelf::Unsettled, "unsettled"),
     (Shelf::Claims, "claims"),
     (Shelf::Forever, "forever"),
     (Shelf::Revisions, "revisions"),
     (Shelf::State, "state"),
+    // After the pairs: no pair that stands may have a number without a name.
+    (Shelf::LanesGone, "lanes"),
     // Last: what the position promises is written before it.
     (Shelf::Position, "position"),
 ];
@@ -90,7 +94,8 @@ impl Index {
     pub fn apply(&self, writes: &[Write]) -> Result<(), String> {
         for (shelf, tree) in &self.shelves {
             let mine: Vec<&Write> = writes.iter().filter(|w| w.shelf == *shelf).collect();
-            let at_once = if *shelf == Shelf::State { STATE_A_BATCH } else { mine.len().max(1) };
+            let in_parts = matches!(shelf, Shelf::State | Shelf::LanesGone);
+            let at_once = if in_parts { STATE_A_BATCH } else { mine.len().max(1) };
             for part in mine.chunks(at_once) {
                 let mut batch = sled::Batch::default();
                 for write in part {

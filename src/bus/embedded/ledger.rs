@@ -159,6 +159,12 @@ impl Ledger {
         self.regions.keys().copied()
     }
 
+    /// The flows of all pairs, also of those that the lanes know to be settled and the journal not yet.
+    pub fn flows(&self) -> HashSet<u32> {
+        let entries = self.regions.values().flat_map(|region| &region.entries);
+        entries.map(|entry| entry.flow).filter(|flow| *flow != GONE).collect()
+    }
+
     /// The regions that changed since this was last asked.
     pub fn take_dirty(&mut self) -> HashSet<RegionKey> {
         std::mem::take(&mut self.dirty)

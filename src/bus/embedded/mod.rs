@@ -367,8 +367,8 @@ impl Bus for EmbeddedBus {
         self.shared.core.lock().lanes.hurry(lane, tenant);
     }
 
-    fn steer(&self, lane: LaneId, tenant: Option<&str>, steer: Steer) {
-        self.shared.core.lock().lanes.steer(lane, tenant, steer);
+    fn steer(&self, lane: LaneId, tenant: Option<&str>, steer: Steer) -> bool {
+        self.shared.core.lock().lanes.steer(lane, tenant, steer)
     }
 
     fn settle(&self, lane: LaneId, seq: Seq, settlement: Settlement) {

@@ -28,8 +28,7 @@ use super::{
     state::State,
 };
 use crate::{
-    bus::lanes::{FlowId, FlowName, FlowRef, key_hash},
-    event::Lane,
+    bus::lanes::{FlowId, FlowRef, key_hash},
     world::Timestamp,
 };
 
@@ -201,20 +200,17 @@ fn load(index: &Index, now: Timestamp) -> Result<Loaded, String> {
     let Loaded { books, core, state, position } = &mut loaded;
     books.now = now;
     let now_s = second_of(now);
-    index.each(Shelf::Lanes, |_, value| {
-        let FlowName { lane, tenant } = checkpoint::decode_flow(value).map_err(bad("a lane"))?;
-        let Lane { connector, stream, destination } = &lane;
-        let tenant = tenant.as_deref();
-        core.lanes.intern(&FlowRef { connector, stream, destination, tenant });
+    index.each(Shelf::Lanes, |key, value| {
+        let number = key.first_chunk().map(|key| FlowId(u32::from_be_bytes(*key)));
+        let number = number.ok_or_else(|| "a lane has no number".to_owned())?;
+        core.lanes.restore(number, checkpoint::decode_flow(value).map_err(bad("a lane"))?);
         Ok(())
     })?;
-    books.saved_flows = core.lanes.len();
-    let flows = core.lanes.len() as u32;
     index.each(Shelf::Unsettled, |key, value| {
         let segment = key.first_chunk().map(|k| u32::from_be_bytes(*k));
         let segment = segment.ok_or_else(|| "a region has no name".to_owned())?;
         checkpoint::decode_region(value, |entry| {
-            if entry.flow < flows {
+            if core.lanes.has(FlowId(entry.flow)) {
                 let seq = seq_at(segment, entry.offset);
                 books.ledger.add(seq, entry.flow, entry.key);
                 if let Some(retried) = entry.retried {
@@ -420,81 +416,4 @@ fn forget_missing(books: &mut Books, segments: &Segments, quarantine: Option<&Qu
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::{
-        bus::{
-            Accepted, Append, Bus as _, EmbeddedBus, EmbeddedOptions, LaneOptions, Settlement,
-            conformance,
-            embedded::{
-                folder::Folder,
-                format::checkpoint::{Unsettled, encode_flow, encode_region},
-                index::Write,
-                segments::place_of,
-            },
-        },
-        plan::{BusKind, BusSettings},
-        world::{Clock, ScriptedClock, SystemDisk},
-    };
-
-    fn settings() -> BusSettings {
-        BusSettings {
-            kind: BusKind::Embedded,
-            history: Duration::from_hours(1),
-            max_disk_bytes: 64 << 20,
-            segment_bytes: 1 << 20,
-            dead_letters: Duration::from_hours(1),
-            cache_bytes: 1 << 20,
-        }
-    }
-
-    /// A version without tenants of flows wrote a checkpoint's pairs, and was killed before its position.
-    #[tokio::test(start_paused = true)]
-    async fn a_pair_from_before_flows_had_tenants_is_not_there_twice() {
-        let temp = tempfile::tempdir().unwrap();
-        let clock: Arc<dyn Clock> = Arc::new(ScriptedClock::starting_at(Timestamp(1_000_000)));
-        let open = || {
-            let (folder, clock) = (temp.path().to_owned(), Arc::clone(&clock));
-            let options =
-                EmbeddedOptions { folder, settings: settings(), clock, disk: Arc::new(SystemDisk) };
-            EmbeddedBus::open(options).unwrap()
-        };
-        let mut event = conformance::event("k", "1", clock.now());
-        event.tenant = Some("t".to_owned());
-        let bus = open();
-        let events = vec![conformance::claimed(event)];
-        let accepted = bus.append(Append { events, state: Vec::new() }).await.unwrap();
-        let [Accepted::New(seq)] = accepted[..] else { panic!("{accepted:?}") };
-        drop(bus);
-
-        let (segment, offset) = place_of(seq.0);
-        let lane =
-            Lane { connector: "shop".into(), stream: "orders".into(), destination: "erp".into() };
-        let pair = Unsettled { offset, flow: 0, key: key_hash("k"), retried: None };
-        let flow = encode_flow(&FlowName { lane: lane.clone(), tenant: None });
-        let position = Position { segment, offset: HEADER_BYTES as u32, segments: Vec::new() };
-        let write =
-            |shelf, key: &[u8], value| Write { shelf, key: key.to_vec(), value: Some(value) };
-        let folder = Folder::open(temp.path()).unwrap();
-        let index = Index::open(&folder.index()).unwrap();
-        let region = [segment, offset >> 20].map(u32::to_be_bytes).concat();
-        index
-            .apply(&[
-                write(Shelf::Lanes, &0u32.to_be_bytes(), flow),
-                write(Shelf::Unsettled, &region, encode_region([pair].into_iter())),
-                write(Shelf::Position, POSITION, position.encode()),
-            ])
-            .unwrap();
-        drop((index, folder));
-
-        let bus = open();
-        assert_eq!(bus.health().unsettled, 1);
-        let id = bus.open(&lane, LaneOptions::default());
-        let taken = bus.take(id, 10).await;
-        assert_eq!(taken.len(), 1);
-        bus.settle(id, taken[0].seq, Settlement::Dead { reason: "no".to_owned() });
-        assert_eq!(bus.health().unsettled, 0);
-    }
-}
+mod tests;

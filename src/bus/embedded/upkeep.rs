@@ -213,8 +213,8 @@ impl Committer {
         let segments = self.shared.segments.all();
         let position = Position { segment, offset, segments };
         let writes = {
-            let (core, state) = (self.shared.core.lock(), self.shared.state.read());
-            self.books.checkpoint(position, &core, &state)
+            let (mut core, state) = (self.shared.core.lock(), self.shared.state.read());
+            self.books.checkpoint(position, &mut core, &state)
         };
         self.upkeep.last_checkpoint = Instant::now();
         self.upkeep.bytes_since = 0;

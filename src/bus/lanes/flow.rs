@@ -67,6 +67,13 @@ impl Flow {
         self.in_turn || self.leased > 0
     }
 
+    /// Whether it has nothing that a new flow in its place would not have.
+    pub fn is_plain(&self) -> bool {
+        let has_none = self.unsettled == 0 && self.leased == 0 && self.delayed == 0;
+        let stands_nowhere = self.ready.is_empty() && !self.in_turn && self.rests.is_none();
+        has_none && stands_nowhere && self.steer == Steer::default()
+    }
+
     /// One of its entries is gone for good; sizes of single entries are not kept, so the mean goes.
     pub fn end_one(&mut self) {
         self.bytes -= self.bytes.checked_div(self.unsettled).unwrap_or_default();

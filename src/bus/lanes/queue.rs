@@ -52,6 +52,8 @@ pub(super) struct Queue {
     /// All entries, wherever they are below.
     pub unsettled: u64,
     pub flows: Vec<Flow>,
+    /// Places in `flows` whose flow was forgotten.
+    free: Vec<u32>,
     /// Flows that have something ready, in turn.
     ring: VecDeque<u32>,
     /// What the first of the ring got in its turn so far.
@@ -83,6 +85,7 @@ impl Queue {
             options: LaneOptions::default(),
             unsettled: 0,
             flows: Vec::new(),
+            free: Vec::new(),
             ring: VecDeque::new(),
             given: 0,
             weights: 0,
@@ -99,6 +102,28 @@ impl Queue {
 
     fn flow(&mut self, flow: u32) -> &mut Flow {
         &mut self.flows[flow as usize]
+    }
+
+    /// Adds a flow. Where it is.
+    pub fn add(&mut self, number: u32, tenant: Option<Arc<str>>) -> u32 {
+        let flow = Flow::new(number, tenant);
+        if let Some(place) = self.free.pop() {
+            self.flows[place as usize] = flow;
+            return place;
+        }
+        self.flows.push(flow);
+        self.flows.len() as u32 - 1
+    }
+
+    /// Forgets a flow where nothing would be another way without it; its place is given again. Whether
+    /// it did. The only one that there ever was stays: while it does, nothing is kept free for others.
+    pub fn forget(&mut self, flow: u32) -> bool {
+        let can_go = self.flows.len() > 1 && self.flows[flow as usize].is_plain();
+        if can_go {
+            self.flows[flow as usize] = Flow::new(u32::MAX, None);
+            self.free.push(flow);
+        }
+        can_go
     }
 
     /// What waits for what: nothing, the events of a key, or all.

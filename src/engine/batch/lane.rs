@@ -199,10 +199,11 @@ impl<'a> Loop<'a> {
 
     /// Tells the bus how to hand out a tenant's events from now on: as many as its requests hold.
     fn steer(&mut self, bay: &Bay, not_before: Option<Timestamp>) {
-        let steer = bay.steer(self.context.world.clock.now());
+        let now = self.context.world.clock.now();
+        let steer = bay.steer(now);
         let most = steer.most.saturating_mul(self.max);
         let steer = Steer { most, not_before: steer.not_before.max(not_before), ..steer };
-        self.steering.tell(&*self.context.bus, self.id, bay, steer);
+        self.steering.tell(&*self.context.bus, self.id, bay, steer, now);
     }
 
     /// Maps what was leased and puts it together. What cannot be sent is settled at once, by itself.

@@ -7,9 +7,10 @@
 //! u32, big endian): for each: distance of its offset from the one before (uint) · flow (uint) · key
 //! hash (u64) · 0, or 1 and due (i64, ms) · attempts (uint) · end of the first attempt (i64, ms);
 //! then the CRC-32 of all (u32). A flow's name stands under its number: the three texts of its lane, and its
-//! tenant, if it has one, as a fourth.
+//! tenant, if it has one, as a fourth. Numbers have gaps: a flow that nobody needs is removed, and its
+//! number names another one from the next checkpoint on.
 //!
-//! [`FORMAT_VERSION`](super::FORMAT_VERSION) 1 has no tenants of flows; else they are the same.
+//! [`FORMAT_VERSION`](super::FORMAT_VERSION) 1 has no tenants of flows, and no gaps; else they are the same.
 
 use super::{Malformed, Reader, put_text, put_uint};
 use crate::{

@@ -10,7 +10,8 @@
 //! cannot has a mark of its own in the bytes (a flag, a kind), so one decoder reads them all.
 //!
 //! - 1: the first.
-//! - 2: events that a replay appended, the hash of what was delivered, tenants of what is unsettled.
+//! - 2: events that a replay appended, the hash of what was delivered, tenants of what is unsettled, and
+//!   gaps in the numbers of flows.
 
 pub(super) mod append;
 pub(super) mod checkpoint;
