@@ -18,6 +18,7 @@ use hashbrown::{Equivalent, HashMap, HashSet};
 use tokio::sync::Notify;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
+pub(crate) use self::flow::Window;
 use self::{flow::Entry, queue::Queue};
 use super::{LaneId, LaneOptions, Settlement, Steer, TenantBacklog};
 use crate::{event::Lane, world::Timestamp};

@@ -17,6 +17,7 @@ mod steps;
 pub use aside::Aside;
 pub use embedded::{EmbeddedBus, EmbeddedOptions, OpenError};
 pub use endings::{Ending, Endings, document_hash};
+pub(crate) use lanes::Window;
 pub use memory::MemoryBus;
 
 use std::{sync::Arc, time::Duration};

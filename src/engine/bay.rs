@@ -3,16 +3,14 @@
 //! bay of its own.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::places::Places;
 use crate::{
     bus::Steer,
     deliver::{Adaptive, Admission, Breaker, Change, Sign, StoredBreaker},
@@ -35,9 +33,9 @@ pub struct Bay {
     plan: Option<BreakerPlan>,
     inner: Mutex<Inner>,
     /// An attempt ended, or more may be made at once.
-    room: Notify,
-    /// The sum of all bays' limits of this destination, for the metrics.
-    limits: Arc<AtomicU64>,
+    room: Arc<Notify>,
+    /// Those of the destination, shared with other tenants.
+    places: Arc<Places>,
 }
 
 struct Inner {
@@ -72,13 +70,14 @@ impl Bay {
         plan: Option<BreakerPlan>,
         adaptive: Adaptive,
         stored: Option<StoredBreaker>,
-        limits: Arc<AtomicU64>,
+        places: Arc<Places>,
     ) -> Self {
         let breaker =
             stored.filter(|_| plan.is_some()).map_or_else(Breaker::default, Breaker::restored);
-        limits.fetch_add(adaptive.limit() as u64, Relaxed);
+        places.limits.fetch_add(adaptive.limit() as u64, Relaxed);
+        places.joined();
         let inner = Inner { breaker, adaptive, in_flight: 0, paused_until: None, closings: 0 };
-        Self { tenant, weight, plan, inner: Mutex::new(inner), room: Notify::new(), limits }
+        Self { tenant, weight, plan, inner: Mutex::new(inner), room: Arc::default(), places }
     }
 
     /// Waits until one more attempt may be made, and begins it; `Err`: none may, before that time.
@@ -86,12 +85,18 @@ impl Bay {
         self: &Arc<Self>,
         now: impl Fn() -> Timestamp,
     ) -> Result<Attempt, Timestamp> {
+        let mut waited = false;
         loop {
             let mut room = std::pin::pin!(self.room.notified());
             room.as_mut().enable();
             if let Some(entered) = self.try_enter(now()) {
+                if waited {
+                    // Places that are free are told to one of a bay: there may be another for the next.
+                    self.room.notify_one();
+                }
                 return entered;
             }
+            waited = true;
             room.await;
         }
     }
@@ -113,11 +118,16 @@ impl Bay {
         if inner.in_flight >= inner.adaptive.limit() {
             return None;
         }
+        let holds = inner.in_flight;
+        if !self.places.take(self.tenant.as_ref(), self.weight, holds, &self.room) {
+            return None;
+        }
         let admission = match &self.plan {
             None => Admission::Go,
             Some(plan) => inner.breaker.admit(plan, now, PATIENCE),
         };
         if let Admission::Wait(until) = admission {
+            self.places.give_back(self.weight, holds);
             return Some(Err(until));
         }
         inner.in_flight += 1;
@@ -190,6 +200,7 @@ impl Bay {
     fn ended(&self, admission: Admission, took: Duration, end: End, now: Timestamp) -> Left {
         let mut inner = self.inner.lock();
         inner.in_flight -= 1;
+        self.places.give_back(self.weight, inner.in_flight);
         let before = inner.adaptive.limit();
         if let Some(until) = end.spent_until {
             inner.paused_until = inner.paused_until.max(Some(until));
@@ -205,7 +216,7 @@ impl Bay {
         }
         let limit = inner.adaptive.limit();
         drop(inner);
-        self.limits.fetch_add((limit as u64).wrapping_sub(before as u64), Relaxed);
+        self.places.limits.fetch_add((limit as u64).wrapping_sub(before as u64), Relaxed);
         if limit > before || change.is_some() {
             self.room.notify_waiters();
         } else {
@@ -217,7 +228,7 @@ impl Bay {
 
 impl Drop for Bay {
     fn drop(&mut self) {
-        self.limits.fetch_sub(self.inner.lock().adaptive.limit() as u64, Relaxed);
+        self.places.limits.fetch_sub(self.inner.lock().adaptive.limit() as u64, Relaxed);
     }
 }
 
@@ -235,11 +246,6 @@ pub struct End {
 }
 
 impl Attempt {
-    /// It goes out now: what it waited for before says nothing of the destination.
-    pub fn goes_out(&mut self, now: Timestamp) {
-        self.began = now;
-    }
-
     /// Ends the attempt and takes in what it told.
     pub fn leave(mut self, end: End, now: Timestamp) -> Left {
         self.ended = true;
@@ -270,10 +276,14 @@ mod tests {
         probes: 1,
     };
 
+    fn places() -> Arc<Places> {
+        Arc::new(Places::new(8, Arc::default()))
+    }
+
     #[test]
     fn while_the_probes_are_under_way_other_lanes_are_told_to_wait() {
         let stored = StoredBreaker { until: Timestamp(0), trips: 1 };
-        let bay = Bay::new(None, 1, Some(PLAN), Adaptive::new(8), Some(stored), Arc::default());
+        let bay = Bay::new(None, 1, Some(PLAN), Adaptive::new(8), Some(stored), places());
         let (bay, now) = (Arc::new(bay), Timestamp(1_000));
         assert_eq!(bay.steer(now).not_before, None);
         let probe = bay.enter(|| now).now_or_never().unwrap().unwrap();
@@ -288,7 +298,7 @@ mod tests {
     #[test]
     fn a_clock_that_is_set_back_does_not_keep_it_shut() {
         let stored = StoredBreaker { until: Timestamp(10_000_000), trips: 1 };
-        let bay = Bay::new(None, 1, Some(PLAN), Adaptive::new(8), Some(stored), Arc::default());
+        let bay = Bay::new(None, 1, Some(PLAN), Adaptive::new(8), Some(stored), places());
         let bay = Arc::new(bay);
         assert!(bay.enter(|| Timestamp(9_990_000)).now_or_never().unwrap().is_err());
         assert!(bay.enter(|| Timestamp(0)).now_or_never().unwrap().is_ok());

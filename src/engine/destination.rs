@@ -10,10 +10,10 @@ use std::{
 
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{Shared, bay::Bay};
+use super::{Shared, bay::Bay, places::Places};
 use crate::{
     bus::{Bus, LaneId, Steer},
     deliver::{
@@ -43,7 +43,7 @@ pub struct DestinationRuntime {
     pub open: Destination,
     pub limiter: Limiter,
     /// Attempts in flight over all lanes.
-    pub permits: Semaphore,
+    places: Arc<Places>,
     pub metrics: Arc<DestinationMetrics>,
     /// That it is parked.
     held: Mutex<Option<Held>>,
@@ -94,7 +94,7 @@ impl DestinationRuntime {
             secrets: connector.secrets_used.clone(),
             secrets_then: AtomicU64::new(0),
             limiter: Limiter::new(&plan.rate),
-            permits: Semaphore::new(window),
+            places: Arc::new(Places::new(window, Arc::clone(&metrics.concurrency))),
             plan: Arc::clone(plan),
             open,
             metrics,
@@ -208,9 +208,15 @@ impl DestinationRuntime {
             self.metrics.breakers_open.fetch_add(1, Relaxed);
         }
         let weight = tenant.as_deref().map_or(1, |tenant| self.tenants.weight(tenant));
-        let limits = Arc::clone(&self.metrics.concurrency);
         let adaptive = adaptive(&self.plan);
-        Arc::new(Bay::new(tenant, weight, self.plan.breaker, adaptive, stored, limits))
+        Arc::new(Bay::new(
+            tenant,
+            weight,
+            self.plan.breaker,
+            adaptive,
+            stored,
+            Arc::clone(&self.places),
+        ))
     }
 
     /// All bays that there are.

@@ -19,6 +19,7 @@ mod load;
 mod login;
 mod objectives;
 mod pipeline;
+mod places;
 mod polls;
 mod reconcile;
 mod reload;

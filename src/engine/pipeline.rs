@@ -474,18 +474,13 @@ async fn outcome(
         return (route.synced(guarded(context, route, event, &out).await.outcome).await, sent);
     }
     let clock = &context.world.clock;
-    let mut attempt = match bay.enter(|| clock.now()).await {
+    let attempt = match bay.enter(|| clock.now()).await {
         Ok(attempt) => attempt,
         Err(until) => {
             let retry_after = Some(Bay::put_off(until, clock.now()));
             return (Outcome::Deferred { message: "left in peace".to_owned(), retry_after }, None);
         }
     };
-    let Ok(_permit) = destination.permits.acquire().await else {
-        let message = "shutting down".to_owned();
-        return (Outcome::Deferred { message, retry_after: None }, None);
-    };
-    attempt.goes_out(clock.now());
     let Attempted { outcome, spent_until } = guarded(context, route, event, &out).await;
     let left = attempt.leave(end(&outcome, spent_until), clock.now());
     if let Some(change) = left.change {

@@ -73,6 +73,7 @@ mod tests {
     use crate::{
         bus::{Append, LaneOptions, MemoryBus, conformance},
         deliver::Adaptive,
+        engine::places::Places,
         world::ScriptedClock,
     };
 
@@ -89,7 +90,8 @@ mod tests {
             bus.append(Append { events, state: Vec::new() }).now_or_never().unwrap().unwrap();
             let taken = bus.take(lane, 10).now_or_never().unwrap();
             let tenant = Some(Arc::from(tenant));
-            let bay = Bay::new(tenant, 1, None, Adaptive::new(8), None, Arc::default());
+            let places = Arc::new(Places::new(8, Arc::default()));
+            let bay = Bay::new(tenant, 1, None, Adaptive::new(8), None, places);
             steering.tell(&*bus, lane, &bay, steer, now);
             if ends {
                 bus.settle(lane, taken[0].seq, conformance::DELIVERED);

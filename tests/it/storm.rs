@@ -184,6 +184,62 @@ async fn a_tenant_with_a_dead_endpoint_leaves_the_others_latency_where_it_was() 
     assert!((1..50).contains(&dead), "{dead} attempts at what does not answer");
 }
 
+/// The same where each has a stream of its own: the places of a destination are shared over its lanes.
+#[tokio::test(start_paused = true)]
+async fn a_tenant_that_hangs_in_one_stream_leaves_places_to_others_in_another() {
+    let hangs = Arc::new(AtomicBool::new(false));
+    let delivered = Arc::new(AtomicUsize::new(0));
+    let sink = {
+        let (hangs, delivered) = (Arc::clone(&hangs), Arc::clone(&delivered));
+        MockServer::start(move |seen| {
+            let dead = seen.json()["tenant"] == "dead";
+            if dead && hangs.load(SeqCst) {
+                return Reply::hang();
+            }
+            delivered.fetch_add(usize::from(!dead), SeqCst);
+            Reply::status(200).delay(Duration::from_millis(20))
+        })
+        .await
+    };
+    let stream = r#"
+[stream.returns]
+key = "$.key"
+revision = "$.n | integer"
+tenant = "{{ record.tenant }}"
+
+[stream.returns.webhook]
+path = "/returns"
+verify = "none"
+
+[destination.sink]"#;
+    let keys = "timeout = \"1h\"\nconcurrency = 16";
+    let text = connector(&sink, keys).replace("[destination.sink]", stream);
+    let stage = Stage::set(&[("a.toml", &text)], Arc::new(Vault::default()), |_| {}).await;
+    let quiet = |n: u64| Event {
+        stream: "returns".into(),
+        id: EventId::derive("a", "returns", &format!("q{n}"), "1"),
+        ..event(&stage, "quiet", &format!("q{n}"), 1)
+    };
+    let dead = |n: u64| event(&stage, "dead", &format!("d{n}"), 1);
+    append(&stage, (0..100).map(quiet).collect()).await;
+    // It answers for as long as it takes to have as many attempts at once as there are places.
+    append(&stage, (0..1_000).map(dead).collect()).await;
+    stage.settled().await;
+    hangs.store(true, SeqCst);
+    append(&stage, (1_000..2_000).map(dead).collect()).await;
+    seconds(1).await;
+    for n in 100..200 {
+        append(&stage, vec![quiet(n)]).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    append(&stage, (200..1_000).map(quiet).collect()).await;
+    let began = tokio::time::Instant::now();
+    stage.until("the other's are delivered", |_| delivered.load(SeqCst) == 1_000).await;
+    assert!(began.elapsed() < Duration::from_mins(1), "in {:?}", began.elapsed());
+    let hang = sink.seen().iter().filter(|seen| seen.json()["tenant"] == "dead").count() - 1_000;
+    assert!((8..16).contains(&hang), "{hang} places of 16");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_tenant_over_its_budget_gets_429_and_what_was_accepted_arrives() {
     let sink = MockServer::start(|_| Reply::status(200)).await;

@@ -81,20 +81,20 @@ impl Flow {
     }
 }
 
-/// How full a lane's window is, for a flow that asks for one more place.
+/// How full a lane's window is, or a destination's, for a tenant that asks for one more place.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Window {
-    /// Most events of the lane in hand; 0: no limit.
+pub(crate) struct Window {
+    /// Most events in hand; 0: no limit.
     pub places: usize,
     pub taken: usize,
-    /// The weights of all active flows together.
+    /// The weights of all active tenants together.
     pub weights: u64,
     /// Only one tenant has ever been seen: nothing is kept free for others.
     pub alone: bool,
 }
 
 impl Window {
-    /// Whether a flow of this weight that holds `leased` places may have one more.
+    /// Whether a tenant of this weight that holds `leased` places may have one more.
     pub fn admits(self, leased: usize, steer: &Steer) -> bool {
         if leased >= steer.most {
             return false;

@@ -395,7 +395,7 @@ async fn request(context: &LaneContext, bay: &Arc<Bay>, batch: &Batch) -> BatchO
         BatchOutcome::Whole(Outcome::Deferred { message: message.to_owned(), retry_after })
     };
     let clock = &context.world.clock;
-    let mut attempt = match bay.enter(|| clock.now()).await {
+    let attempt = match bay.enter(|| clock.now()).await {
         Ok(attempt) => attempt,
         Err(until) => {
             let outcome = deferred("left in peace", Some(Bay::put_off(until, clock.now())));
@@ -403,11 +403,7 @@ async fn request(context: &LaneContext, bay: &Arc<Bay>, batch: &Batch) -> BatchO
             return outcome;
         }
     };
-    let Ok(_permit) = context.destination.permits.acquire().await else {
-        return deferred("shutting down", None);
-    };
     let members: Vec<Member> = batch.members.iter().map(Ready::member).collect();
-    attempt.goes_out(clock.now());
     let sent = context.destination.open.attempt_batch(&members, &context.env);
     let AttemptedBatch { outcome, spent_until } = match AssertUnwindSafe(sent).catch_unwind().await
     {
