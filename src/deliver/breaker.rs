@@ -19,6 +19,9 @@ use crate::{plan::BreakerPlan, world::Timestamp};
 /// The time of [`BreakerPlan::within`] is counted in so many parts.
 const PARTS: i64 = 10;
 
+/// So long after it might have been tried again, what is open counts as closed.
+const FORGOTTEN: Duration = Duration::from_hours(24);
+
 /// What one attempt said about the destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sign {
@@ -61,8 +64,15 @@ struct Part {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     Closed,
-    Open { until: Timestamp },
-    HalfOpen { under_way: u32, succeeded: u32 },
+    Open {
+        until: Timestamp,
+    },
+    /// It was open until then.
+    HalfOpen {
+        until: Timestamp,
+        under_way: u32,
+        succeeded: u32,
+    },
 }
 
 /// One tenant's breaker at one destination.
@@ -83,6 +93,13 @@ pub struct StoredBreaker {
     pub trips: u32,
 }
 
+impl StoredBreaker {
+    /// Whether nobody has asked for so long that what it knew tells nothing any more.
+    pub fn is_old(&self, now: Timestamp) -> bool {
+        now.since(self.until) > FORGOTTEN
+    }
+}
+
 impl Default for Breaker {
     fn default() -> Self {
         Self { state: State::Closed, parts: [Part::default(); PARTS as usize], trips: 0 }
@@ -100,9 +117,8 @@ impl Breaker {
     pub fn stored(&self) -> Option<StoredBreaker> {
         match self.state {
             State::Closed => None,
-            State::Open { until } => Some(StoredBreaker { until, trips: self.trips }),
-            State::HalfOpen { .. } => {
-                Some(StoredBreaker { until: Timestamp(0), trips: self.trips })
+            State::Open { until } | State::HalfOpen { until, .. } => {
+                Some(StoredBreaker { until, trips: self.trips })
             }
         }
     }
@@ -127,7 +143,7 @@ impl Breaker {
 
     /// Whether its probes are all under way or well, so that nothing else is let through yet.
     pub fn is_probing(&self, plan: &BreakerPlan) -> bool {
-        matches!(self.state, State::HalfOpen { under_way, succeeded }
+        matches!(self.state, State::HalfOpen { under_way, succeeded, .. }
             if under_way + succeeded >= plan.probes)
     }
 
@@ -142,11 +158,11 @@ impl Breaker {
         if let Some(until) = self.open_until(plan, now) {
             return Admission::Wait(until);
         }
-        if matches!(self.state, State::Open { .. }) {
-            self.state = State::HalfOpen { under_way: 0, succeeded: 0 };
+        if let State::Open { until } = self.state {
+            self.state = State::HalfOpen { until, under_way: 0, succeeded: 0 };
         }
         match &mut self.state {
-            State::HalfOpen { under_way, succeeded } => {
+            State::HalfOpen { under_way, succeeded, .. } => {
                 if *under_way + *succeeded >= plan.probes {
                     return Admission::Wait(now.plus(patience));
                 }
@@ -170,7 +186,7 @@ impl Breaker {
                 self.count(plan, sign, now);
                 self.is_too_much(plan, now).then(|| self.open(plan, now))
             }
-            (State::HalfOpen { under_way, succeeded }, Admission::Probe) => {
+            (State::HalfOpen { under_way, succeeded, .. }, Admission::Probe) => {
                 *under_way = under_way.saturating_sub(1);
                 match sign {
                     Sign::Failing => return Some(self.open(plan, now)),

@@ -13,7 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{Shared, bay::Bay, places::Places};
+use super::{Shared, bay::Bay, breakers, places::Places};
 use crate::{
     bus::{Bus, LaneId, Steer},
     deliver::{
@@ -196,10 +196,22 @@ impl DestinationRuntime {
         bay
     }
 
+    /// Forgets bays of tenants whose breaker has long been open without anybody asking.
+    pub fn forget_old(&self, now: Timestamp) {
+        let is_old = |bay: &Arc<Bay>| {
+            Arc::strong_count(bay) == 1 && bay.stored().is_some_and(|stored| stored.is_old(now))
+        };
+        let mut bays = self.bays.write();
+        let before = bays.len();
+        bays.retain(|_, bay| !is_old(bay));
+        self.metrics.breakers_open.fetch_sub((before - bays.len()) as u64, Relaxed);
+    }
+
     fn stored(&self, tenant: Option<&str>) -> Option<StoredBreaker> {
         self.plan.breaker?;
-        let key = breaker_key(&self.connector, &self.plan.name, tenant);
-        self.bus.state(&key).and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        let key = breakers::key(&self.connector, &self.plan.name, tenant);
+        let stored: StoredBreaker = serde_json::from_slice(&self.bus.state(&key)?).ok()?;
+        (!stored.is_old(self.world.clock.now())).then_some(stored)
     }
 
     fn new_bay(&self, tenant: Option<Arc<str>>) -> Arc<Bay> {
@@ -250,7 +262,7 @@ impl DestinationRuntime {
     }
 
     async fn store(&self, bay: &Bay) {
-        let key = breaker_key(&self.connector, &self.plan.name, bay.tenant.as_deref());
+        let key = breakers::key(&self.connector, &self.plan.name, bay.tenant.as_deref());
         let value = bay.stored().and_then(|stored| serde_json::to_vec(&stored).ok());
         if let Err(error) = self.bus.put_state(&key, value).await {
             tracing::warn!(key, %error, "the breaker's state is not durable");
@@ -405,12 +417,6 @@ fn batch_result(outcome: &BatchOutcome) -> BatchResult {
 struct Held {
     message: Arc<str>,
     secrets: u64,
-}
-
-/// Where a breaker is kept while it is not closed.
-fn breaker_key(connector: &str, destination: &str, tenant: Option<&str>) -> String {
-    let tenant = tenant.map_or_else(String::new, |tenant| format!("/{tenant}"));
-    format!("breaker/{connector}/{destination}{tenant}")
 }
 
 /// Only a peer has a pace of its own.

@@ -10,6 +10,7 @@ pub mod files;
 mod backfill;
 mod batch;
 mod bay;
+mod breakers;
 mod claims;
 mod connector;
 mod destination;
@@ -244,6 +245,8 @@ impl Engine {
         engine.shared.tasks.spawn(TaskKind::Background, "idle connections", sweep);
         let tallies = tallies(Arc::clone(&engine), engine.stop.clone());
         engine.shared.tasks.spawn(TaskKind::Background, "objectives and replays", tallies);
+        let forget = breakers::forget_old(Arc::clone(&engine), engine.stop.clone());
+        engine.shared.tasks.spawn(TaskKind::Background, "old breakers", forget);
         if settings.watch {
             let watch = watch::watch(Arc::clone(&engine), paths, engine.stop.clone());
             engine.shared.tasks.spawn(TaskKind::Background, "file watcher", watch);

@@ -127,6 +127,7 @@ impl Engine {
                     loader.applied(&waiting);
                 }
                 self.publish_rollouts().await;
+                self.forget_breakers(report.failed.is_empty()).await;
                 report.rolled_back = self.rolled_back();
                 let begun: Vec<_> = report.added.iter().chain(&report.changed).cloned().collect();
                 self.keep_versions(loader, &begun);

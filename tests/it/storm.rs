@@ -15,6 +15,7 @@ use tenon::{
     bus::{Append, conformance::claimed},
     event::{Event, EventId, Origin, Record, ReplayId, Replayed},
     plan::{Rate, TenantBudget},
+    world::Timestamp,
 };
 
 use crate::{
@@ -137,7 +138,59 @@ async fn an_outage_makes_no_storm_of_attempts_and_drains_in_order() {
     assert_eq!(all.len(), total, "nothing is lost");
     assert!(stage.engine.bus().dead_letters().is_empty());
     assert!(stage.metric(r#"tenon_breaker_trips_total{connector="a",destination="sink"}"#) > 5);
-    assert_eq!(stage.metric(r#"tenon_breakers_open{connector="a",destination="sink"}"#), 0);
+    assert_eq!(stage.metric(BREAKERS_OPEN), 0);
+    assert!(breakers(&stage).is_empty(), "what is closed is not stored");
+}
+
+const BREAKERS_OPEN: &str = r#"tenon_breakers_open{connector="a",destination="sink"}"#;
+
+/// The breakers that are stored.
+fn breakers(stage: &Stage) -> Vec<String> {
+    stage.engine.bus().state_under("breaker/").into_iter().map(|(key, _)| key).collect()
+}
+
+/// Connectors and destinations that are gone, and tenants that have not come for long.
+#[tokio::test(start_paused = true)]
+async fn a_reload_forgets_breakers_that_are_of_no_use() {
+    let sink = MockServer::start(|_| Reply::status(200)).await;
+    let stage = stage(&sink, "").await;
+    let now = stage.engine.now().0;
+    let day = 24 * 3_600_000;
+    let stored = [
+        ("breaker/a/sink", now + 30_000),
+        ("breaker/a/sink/of/late", now - day),
+        ("breaker/a/sink/old", now - day - 1),
+        ("breaker/a/other/late", now),
+        ("breaker/gone/sink", now),
+    ];
+    for (key, until) in stored {
+        let value = json!({"until": Timestamp(until), "trips": 1}).to_string().into_bytes();
+        stage.engine.bus().put_state(key, Some(value)).await.unwrap();
+    }
+    stage.write("broken.toml", "name = ");
+    stage.engine.reload().await;
+    assert_eq!(breakers(&stage), ["breaker/a/sink", "breaker/a/sink/of/late", "breaker/gone/sink"]);
+    stage.write("broken.toml", &connector(&sink, "").replace("\"a\"", "\"b\"").replace("/a", "/b"));
+    let report = stage.engine.reload().await;
+    assert_eq!(report.failed, Vec::<String>::new());
+    assert_eq!(breakers(&stage), ["breaker/a/sink", "breaker/a/sink/of/late"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_breaker_of_a_tenant_that_does_not_come_back_is_forgotten() {
+    let sink = MockServer::start(|_| Reply::status(503)).await;
+    let retry = "[destination.sink.retry]\nattempts = 3\nfrom = \"1s\"\nto = \"5s\"";
+    let stage = stage(&sink, retry).await;
+    append(&stage, (0..40).map(|n| event(&stage, "t", &format!("k{n}"), n)).collect()).await;
+    stage.settled().await;
+    assert_eq!(
+        (breakers(&stage), stage.metric(BREAKERS_OPEN)),
+        (vec!["breaker/a/sink/t".into()], 1)
+    );
+    seconds(20 * 3_600).await;
+    assert_eq!(breakers(&stage).len(), 1);
+    seconds(6 * 3_600).await;
+    assert_eq!((breakers(&stage).len(), stage.metric(BREAKERS_OPEN)), (0, 0));
 }
 
 /// The answer's time for each of a tenant's events, in milliseconds, at the 99th percentile.
