@@ -123,6 +123,11 @@ impl DestinationRuntime {
         window(&self.plan)
     }
 
+    /// Whether only one tenant was ever here: nothing is kept free for others.
+    pub fn is_alone(&self) -> bool {
+        self.places.is_alone()
+    }
+
     /// Whether it is parked.
     pub fn is_held(&self) -> bool {
         self.held.lock().is_some()

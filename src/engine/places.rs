@@ -28,6 +28,12 @@ struct Held {
     waiting: HashMap<Option<Arc<str>>, Arc<Notify>>,
 }
 
+impl Held {
+    fn is_alone(&self) -> bool {
+        self.bays <= 1
+    }
+}
+
 impl Places {
     /// So many, all free.
     pub fn new(all: usize, limits: Arc<AtomicU64>) -> Self {
@@ -37,6 +43,11 @@ impl Places {
     /// One more bay shares them.
     pub fn joined(&self) {
         self.held.lock().bays += 1;
+    }
+
+    /// Whether only one bay ever shared them.
+    pub fn is_alone(&self) -> bool {
+        self.held.lock().is_alone()
     }
 
     /// Takes one for a tenant that holds so many. Where it may not have it, `room` is told when one is
@@ -50,7 +61,7 @@ impl Places {
     ) -> bool {
         let mut held = self.held.lock();
         let (places, taken) = (self.all, held.taken);
-        let window = Window { places, taken, weights: held.weights, alone: held.bays <= 1 };
+        let window = Window { places, taken, weights: held.weights, alone: held.is_alone() };
         let may = taken < places && window.admits(holds, &Steer { weight, ..Steer::default() });
         if may {
             held.taken += 1;

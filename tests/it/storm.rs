@@ -293,6 +293,47 @@ verify = "none"
     assert!((8..16).contains(&hang), "{hang} places of 16");
 }
 
+/// The same where events go in batches: a lane has requests left for others.
+#[tokio::test(start_paused = true)]
+async fn a_tenant_whose_batches_hang_leaves_requests_to_others() {
+    let hangs = Arc::new(AtomicBool::new(false));
+    let sink = {
+        let hangs = Arc::clone(&hangs);
+        MockServer::start(move |seen| {
+            if hangs.load(SeqCst) && seen.text().contains("dead") {
+                return Reply::hang();
+            }
+            Reply::status(200).delay(Duration::from_millis(20))
+        })
+        .await
+    };
+    let keys = "timeout = \"1h\"\nconcurrency = 16\n\n[destination.sink.batch]\nmax = 10\nwithin = \"10ms\"";
+    let stage = stage(&sink, keys).await;
+    let of = |tenant: &'static str, numbers: std::ops::Range<u64>| {
+        numbers.map(move |n| (tenant, n)).collect::<Vec<_>>()
+    };
+    let send = async |events: Vec<(&str, u64)>| {
+        let new = |(tenant, n): (&str, u64)| event(&stage, tenant, &format!("{tenant}{n}"), 1);
+        append(&stage, events.into_iter().map(new).collect()).await;
+    };
+    send(of("quiet", 0..10)).await;
+    send(of("dead", 0..2_000)).await;
+    stage.settled().await;
+    hangs.store(true, SeqCst);
+    // One by one, so that each is a batch by itself.
+    for n in 2_000..2_100 {
+        send(of("dead", n..n + 1)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let began = tokio::time::Instant::now();
+    send(of("quiet", 10..100)).await;
+    let delivered =
+        |engine: &tenon::engine::Engine| engine.bus().tenant_backlog("quiet").events == 0;
+    stage.until("the other's are delivered", delivered).await;
+    assert!(began.elapsed() < Duration::from_secs(10), "in {:?}", began.elapsed());
+    assert!(stage.engine.bus().tenant_backlog("dead").events == 100);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_tenant_over_its_budget_gets_429_and_what_was_accepted_arrives() {
     let sink = MockServer::start(|_| Reply::status(200)).await;

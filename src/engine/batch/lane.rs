@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Batch, Grouper, Ready, stored};
 use crate::{
-    bus::{Delivery, LaneId, LaneOptions, Seq, Settlement, Steer, document_hash},
+    bus::{Delivery, LaneId, LaneOptions, Seq, Settlement, Steer, Window, document_hash},
     deliver::{self, AttemptedBatch, BatchOutcome, Member, Next, Outcome},
     engine::{
         bay::Bay,
@@ -93,6 +93,8 @@ struct Loop<'a> {
     in_hand: FuturesUnordered<BoxFuture<'static, Sent>>,
     /// Requests under way, by tenant.
     under_way: HashMap<Option<String>, usize>,
+    /// The weights of those tenants together.
+    weights: u64,
     /// How the bus was told to hand out each tenant's events.
     steering: &'a mut Steering,
     /// Bytes of all that is in hand.
@@ -120,6 +122,7 @@ impl<'a> Loop<'a> {
             not_before: None,
             in_hand: FuturesUnordered::new(),
             under_way: HashMap::new(),
+            weights: 0,
             steering,
             held_bytes: 0,
         }
@@ -187,14 +190,44 @@ impl<'a> Loop<'a> {
         self.grouper.due(|tenant| self.may(tenant))
     }
 
-    /// Whether a tenant may have one more request under way.
+    /// Whether a tenant may have one more request under way: so many as its bay allows, and as leave
+    /// some to others.
     fn may(&self, tenant: Option<&String>) -> bool {
         let under_way = match tenant {
             None => self.under_way.get(&None),
             Some(tenant) => self.under_way.get(&Some(tenant.clone())),
         };
-        let limit = || self.context.destination.bay(tenant.map(String::as_str)).limit();
-        under_way.is_none_or(|requests| *requests < limit())
+        under_way.is_none_or(|requests| {
+            let destination = &self.context.destination;
+            let most = destination.bay(tenant.map(String::as_str)).limit();
+            let steer = Steer { most, weight: self.weight(tenant), not_before: None };
+            let (taken, alone) = (self.in_hand.len(), destination.is_alone());
+            Window { places: self.requests, taken, weights: self.weights, alone }
+                .admits(*requests, &steer)
+        })
+    }
+
+    fn weight(&self, tenant: Option<&String>) -> u32 {
+        tenant.map_or(1, |tenant| self.context.tenants.weight(tenant))
+    }
+
+    /// A request of a tenant is under way.
+    fn begins(&mut self, tenant: Option<&String>) {
+        let weight = self.weight(tenant);
+        let requests = self.under_way.entry(tenant.cloned()).or_default();
+        self.weights += if *requests == 0 { u64::from(weight) } else { 0 };
+        *requests += 1;
+    }
+
+    /// It is over.
+    fn ends(&mut self, tenant: &Option<String>) {
+        let weight = self.weight(tenant.as_ref());
+        let Some(requests) = self.under_way.get_mut(tenant) else { return };
+        *requests -= 1;
+        if *requests == 0 {
+            self.under_way.remove(tenant);
+            self.weights -= u64::from(weight);
+        }
     }
 
     /// Tells the bus how to hand out a tenant's events from now on: as many as its requests hold.
@@ -244,7 +277,7 @@ impl<'a> Loop<'a> {
             self.grouper.leaves(delivery.seq, now);
             let (context, id) = (Arc::clone(&context), self.id);
             let tenant = delivery.event.tenant.clone();
-            *self.under_way.entry(tenant.clone()).or_default() += 1;
+            self.begins(tenant.as_ref());
             let ended = async move {
                 settle(&context, id, vec![Decided { delivery, next: unfit, sent: None }], now)
                     .await;
@@ -265,7 +298,7 @@ impl<'a> Loop<'a> {
             let Some(batch) = batch else { return };
             match self.context.destination.limiter.take(now) {
                 Ok(()) => {
-                    *self.under_way.entry(batch.tenant().cloned()).or_default() += 1;
+                    self.begins(batch.tenant());
                     let attempt = attempt(Arc::clone(&self.context), self.id, batch);
                     self.in_hand.push(attempt.boxed());
                 }
@@ -289,12 +322,7 @@ impl<'a> Loop<'a> {
         let now = self.context.world.clock.now();
         let bay = self.context.destination.bay(tenant.as_deref());
         self.steer(&bay, None);
-        if let Some(requests) = self.under_way.get_mut(&tenant) {
-            *requests -= 1;
-            if *requests == 0 {
-                self.under_way.remove(&tenant);
-            }
-        }
+        self.ends(&tenant);
         match after {
             After::Halves(batch) => {
                 self.grouper.leaves(batch.id(), now);
