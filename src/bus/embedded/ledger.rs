@@ -81,7 +81,7 @@ impl Ledger {
         };
         let from = region.entries.partition_point(|e| e.offset < offset);
         let mut same = region.entries[from..].iter_mut().take_while(|e| e.offset == offset);
-        let Some(entry) = same.find(|e| e.flow == flow) else {
+        let Some(entry) = same.find(|e| e.flow == flow && flow != GONE) else {
             return false;
         };
         entry.flow = GONE;
@@ -186,6 +186,8 @@ mod tests {
         assert_eq!(ledger.live(3), 3);
         assert!(ledger.settle(seq, 1));
         assert!(!ledger.settle(seq, 1));
+        // What a settlement that is read again names where its pair is not there any more.
+        assert!(!ledger.settle(seq, u32::MAX));
         assert_eq!(ledger.flows_at(seq).collect::<Vec<_>>(), [0]);
         assert_eq!(ledger.take_dirty().len(), 1);
         assert!(ledger.settle(seq, 0) && ledger.settle(seq_at(3, 100), 0));
