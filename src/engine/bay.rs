@@ -85,18 +85,19 @@ impl Bay {
         self: &Arc<Self>,
         now: impl Fn() -> Timestamp,
     ) -> Result<Attempt, Timestamp> {
-        let mut waited = false;
+        self.places.let_others_first().await;
+        let mut waits = None;
         loop {
             let mut room = std::pin::pin!(self.room.notified());
             room.as_mut().enable();
             if let Some(entered) = self.try_enter(now()) {
-                if waited {
+                if waits.is_some() {
                     // Places that are free are told to one of a bay: there may be another for the next.
                     self.room.notify_one();
                 }
                 return entered;
             }
-            waited = true;
+            waits.get_or_insert_with(|| self.places.wait());
             room.await;
         }
     }

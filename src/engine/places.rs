@@ -1,7 +1,10 @@
 //! The places of a destination: how many attempts may be under way at once, over all lanes and tenants,
 //! and that one tenant whose attempts hang does not hold them all. They are shared as those of a lane are.
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+};
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -13,6 +16,8 @@ use crate::bus::{Steer, Window};
 pub struct Places {
     all: usize,
     held: Mutex<Held>,
+    /// Attempts that wait, for a place or for their bay.
+    waiters: AtomicUsize,
     /// The sum of all bays' limits, for the metrics.
     pub limits: Arc<AtomicU64>,
 }
@@ -28,6 +33,15 @@ struct Held {
     waiting: HashMap<Option<Arc<str>>, Arc<Notify>>,
 }
 
+/// See [`Places::wait`].
+pub struct Waiter<'a>(&'a Places);
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.0.waiters.fetch_sub(1, Relaxed);
+    }
+}
+
 impl Held {
     fn is_alone(&self) -> bool {
         self.bays <= 1
@@ -37,7 +51,7 @@ impl Held {
 impl Places {
     /// So many, all free.
     pub fn new(all: usize, limits: Arc<AtomicU64>) -> Self {
-        Self { all, held: Mutex::default(), limits }
+        Self { all, held: Mutex::default(), waiters: AtomicUsize::new(0), limits }
     }
 
     /// One more bay shares them.
@@ -48,6 +62,20 @@ impl Places {
     /// Whether only one bay ever shared them.
     pub fn is_alone(&self) -> bool {
         self.held.lock().is_alone()
+    }
+
+    /// Lets those go first that wait already and were told that a place is free: whoever gave it back goes
+    /// on at once, and would take it again and again.
+    pub async fn let_others_first(&self) {
+        if self.waiters.load(Relaxed) > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Counts one that waits, until this is dropped.
+    pub fn wait(&self) -> Waiter<'_> {
+        self.waiters.fetch_add(1, Relaxed);
+        Waiter(self)
     }
 
     /// Takes one for a tenant that holds so many. Where it may not have it, `room` is told when one is
@@ -85,10 +113,7 @@ impl Places {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::atomic::{AtomicUsize, Ordering::SeqCst},
-        time::Duration,
-    };
+    use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
     use futures_util::future::join_all;
 

@@ -237,6 +237,32 @@ async fn a_tenant_with_a_dead_endpoint_leaves_the_others_latency_where_it_was() 
     assert!((1..50).contains(&dead), "{dead} attempts at what does not answer");
 }
 
+/// A second stream to the same destination.
+async fn two_streams(sink: &MockServer, keys: &str) -> Stage {
+    let stream = r#"
+[stream.returns]
+key = "$.key"
+revision = "$.n | integer"
+tenant = "{{ record.tenant }}"
+
+[stream.returns.webhook]
+path = "/returns"
+verify = "none"
+
+[destination.sink]"#;
+    let text = connector(sink, keys).replace("[destination.sink]", stream);
+    Stage::set(&[("a.toml", &text)], Arc::new(Vault::default()), |_| {}).await
+}
+
+/// An event of the second stream.
+fn of_returns(stage: &Stage, tenant: &str, n: u64) -> Event {
+    Event {
+        stream: "returns".into(),
+        id: EventId::derive("a", "returns", &format!("r{n}"), "1"),
+        ..event(stage, tenant, &format!("r{n}"), 1)
+    }
+}
+
 /// The same where each has a stream of its own: the places of a destination are shared over its lanes.
 #[tokio::test(start_paused = true)]
 async fn a_tenant_that_hangs_in_one_stream_leaves_places_to_others_in_another() {
@@ -254,25 +280,8 @@ async fn a_tenant_that_hangs_in_one_stream_leaves_places_to_others_in_another() 
         })
         .await
     };
-    let stream = r#"
-[stream.returns]
-key = "$.key"
-revision = "$.n | integer"
-tenant = "{{ record.tenant }}"
-
-[stream.returns.webhook]
-path = "/returns"
-verify = "none"
-
-[destination.sink]"#;
-    let keys = "timeout = \"1h\"\nconcurrency = 16";
-    let text = connector(&sink, keys).replace("[destination.sink]", stream);
-    let stage = Stage::set(&[("a.toml", &text)], Arc::new(Vault::default()), |_| {}).await;
-    let quiet = |n: u64| Event {
-        stream: "returns".into(),
-        id: EventId::derive("a", "returns", &format!("q{n}"), "1"),
-        ..event(&stage, "quiet", &format!("q{n}"), 1)
-    };
+    let stage = two_streams(&sink, "timeout = \"1h\"\nconcurrency = 16").await;
+    let quiet = |n: u64| of_returns(&stage, "quiet", n);
     let dead = |n: u64| event(&stage, "dead", &format!("d{n}"), 1);
     append(&stage, (0..100).map(quiet).collect()).await;
     // It answers for as long as it takes to have as many attempts at once as there are places.
@@ -291,6 +300,28 @@ verify = "none"
     assert!(began.elapsed() < Duration::from_mins(1), "in {:?}", began.elapsed());
     let hang = sink.seen().iter().filter(|seen| seen.json()["tenant"] == "dead").count() - 1_000;
     assert!((8..16).contains(&hang), "{hang} places of 16");
+}
+
+/// With one place nothing can be kept free; whoever waits for it is next all the same, also where the
+/// other's stream has the next event at hand.
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_the_only_place_is_next() {
+    for quiet in ["quiet", "busy"] {
+        let sink = MockServer::start(|_| Reply::status(200).delay(Duration::from_millis(20))).await;
+        let stage = two_streams(&sink, "concurrency = 1").await;
+        append(&stage, vec![of_returns(&stage, quiet, 0)]).await;
+        append(&stage, (0..1_000).map(|n| event(&stage, "busy", &format!("b{n}"), 1)).collect())
+            .await;
+        seconds(2).await;
+        let began = tokio::time::Instant::now();
+        append(&stage, (1..11).map(|n| of_returns(&stage, quiet, n)).collect()).await;
+        let done = |engine: &tenon::engine::Engine| {
+            let backlog = engine.bus().backlog();
+            backlog.iter().all(|it| &*it.lane.stream != "returns" || it.unsettled == 0)
+        };
+        stage.until("the few are delivered", done).await;
+        assert!(began.elapsed() < Duration::from_secs(2), "{quiet}: in {:?}", began.elapsed());
+    }
 }
 
 /// The same where events go in batches: a lane has requests left for others.

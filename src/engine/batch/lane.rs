@@ -8,7 +8,7 @@
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, hash_map::Entry};
 use tokio_util::sync::CancellationToken;
 
 use super::{Batch, Grouper, Ready, stored};
@@ -220,12 +220,12 @@ impl<'a> Loop<'a> {
     }
 
     /// It is over.
-    fn ends(&mut self, tenant: &Option<String>) {
+    fn ends(&mut self, tenant: Option<String>) {
         let weight = self.weight(tenant.as_ref());
-        let Some(requests) = self.under_way.get_mut(tenant) else { return };
-        *requests -= 1;
-        if *requests == 0 {
-            self.under_way.remove(tenant);
+        let Entry::Occupied(mut requests) = self.under_way.entry(tenant) else { return };
+        *requests.get_mut() -= 1;
+        if *requests.get() == 0 {
+            requests.remove();
             self.weights -= u64::from(weight);
         }
     }
@@ -322,7 +322,7 @@ impl<'a> Loop<'a> {
         let now = self.context.world.clock.now();
         let bay = self.context.destination.bay(tenant.as_deref());
         self.steer(&bay, None);
-        self.ends(&tenant);
+        self.ends(tenant);
         match after {
             After::Halves(batch) => {
                 self.grouper.leaves(batch.id(), now);
