@@ -1,7 +1,7 @@
 //! The state folder: one process at a time, for its owner only, in a version that is known.
 //!
 //! ```text
-//! FORMAT       tenon-state 2
+//! FORMAT       tenon-state 3
 //! LOCK         held by the process that uses the folder
 //! journal/     events and settlements, one file a segment
 //! dead/        dead letters, the same
@@ -200,10 +200,10 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
         assert!(matches!(Folder::open(&path), Err(OpenError::Locked(_))));
         drop(folder);
-        fs::write(path.join("FORMAT"), "tenon-state 3\n").unwrap();
+        fs::write(path.join("FORMAT"), "tenon-state 4\n").unwrap();
         let refused = Folder::open(&path).map(drop).unwrap_err().to_string();
         assert!(refused.ends_with(
-            "says `tenon-state 3`, this version knows `tenon-state 2`: use the tenon that wrote it"
+            "says `tenon-state 4`, this version knows `tenon-state 3`: use the tenon that wrote it"
         ));
         // One of an earlier version is read, and becomes one of this version before it is written to.
         fs::write(path.join("FORMAT"), "tenon-state 1\n").unwrap();
@@ -211,6 +211,6 @@ mod tests {
         let format = || fs::read_to_string(path.join("FORMAT")).unwrap();
         assert_eq!(format(), "tenon-state 1\n");
         drop(Folder::open(&path).unwrap());
-        assert_eq!(format(), "tenon-state 2\n");
+        assert_eq!(format(), "tenon-state 3\n");
     }
 }

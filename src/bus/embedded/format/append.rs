@@ -9,7 +9,7 @@
 //!
 //! A state entry is: key (text) · 1 and the value (bytes), or 0 where the key is removed.
 //!
-//! The same in [`FORMAT_VERSION`](super::FORMAT_VERSION) 1 and 2.
+//! The same in [`FORMAT_VERSION`](super::FORMAT_VERSION) 1 to 3.
 
 use super::{
     Malformed, Reader,

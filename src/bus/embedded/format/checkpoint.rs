@@ -10,7 +10,7 @@
 //! tenant, if it has one, as a fourth. Numbers have gaps: a flow that nobody needs is removed, and its
 //! number names another one from the next checkpoint on.
 //!
-//! [`FORMAT_VERSION`](super::FORMAT_VERSION) 1 has no tenants of flows, and no gaps; else they are the same.
+//! [`FORMAT_VERSION`](super::FORMAT_VERSION) 1 has no tenants of flows, 1 and 2 no gaps; else they are the same.
 
 use super::{Malformed, Reader, put_text, put_uint};
 use crate::{

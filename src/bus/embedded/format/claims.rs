@@ -5,7 +5,7 @@
 //! the block only says where the events are) · segment (u32, big endian) · number (u32, big endian).
 //! Value: the ids (16 bytes each) · CRC-32 of them (u32).
 //!
-//! The same in [`FORMAT_VERSION`](super::FORMAT_VERSION) 1 and 2.
+//! The same in [`FORMAT_VERSION`](super::FORMAT_VERSION) 1 to 3.
 
 use super::Malformed;
 use crate::event::EventId;

@@ -5,7 +5,7 @@
 //! (text) · variant (text, where there is one) · the event, to the end. A later letter with the same
 //! number replaces the former. Layout of a discard: number (u64).
 //!
-//! The same in [`FORMAT_VERSION`](super::FORMAT_VERSION) 1 and 2.
+//! [`FORMAT_VERSION`](super::FORMAT_VERSION) 1 has no variants; else they are the same.
 
 use std::sync::Arc;
 

@@ -10,8 +10,8 @@
 //! cannot has a mark of its own in the bytes (a flag, a kind), so one decoder reads them all.
 //!
 //! - 1: the first.
-//! - 2: events that a replay appended, the hash of what was delivered, tenants of what is unsettled, and
-//!   gaps in the numbers of flows.
+//! - 2: events that a replay appended, the hash of what was delivered, tenants of what is unsettled.
+//! - 3: gaps in the numbers of flows.
 
 pub(super) mod append;
 pub(super) mod checkpoint;
@@ -29,4 +29,4 @@ pub(super) mod arbitrary;
 pub(super) use codec::{Malformed, Reader, put_bytes, put_text, put_uint};
 
 /// The version in which everything in the state folder is written; those before it are read.
-pub(super) const FORMAT_VERSION: u16 = 2;
+pub(super) const FORMAT_VERSION: u16 = 3;

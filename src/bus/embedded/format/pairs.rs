@@ -5,7 +5,7 @@
 //! Value: day since 1970 on which the pairs were written (u32; 0 for pairs that never expire) · pairs
 //! (u64 and u64 each) · CRC-32 of all before (u32).
 //!
-//! The same in [`FORMAT_VERSION`](super::FORMAT_VERSION) 1 and 2.
+//! The same in [`FORMAT_VERSION`](super::FORMAT_VERSION) 1 to 3.
 
 use super::{Malformed, Reader};
 

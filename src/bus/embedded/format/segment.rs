@@ -13,7 +13,7 @@
 //! payload that imitates a frame from being taken for one when a reader looks for the next record
 //! behind a damaged one.
 //!
-//! The same in [`FORMAT_VERSION`] 1 and 2.
+//! The same in [`FORMAT_VERSION`] 1 to 3.
 
 use super::{FORMAT_VERSION, Malformed, Reader};
 use crate::world::Timestamp;
@@ -214,8 +214,8 @@ mod tests {
         }
 
         #[test]
-        fn a_header_of_version_1_is_read_and_one_of_a_later_version_is_not(header in header()) {
-            for (version, expected) in [(1_u16, Ok(header)), (FORMAT_VERSION + 1, Err(Malformed))] {
+        fn a_header_of_an_earlier_version_is_read_and_one_of_a_later_is_not(header in header()) {
+            for (version, expected) in [(1_u16, Ok(header)), (2, Ok(header)), (FORMAT_VERSION + 1, Err(Malformed))] {
                 let mut bytes = header.encode()[..HEADER_COPY_BYTES].to_vec();
                 bytes[8..10].copy_from_slice(&version.to_le_bytes());
                 let crc = crc32fast::hash(&bytes[..HEADER_USED_BYTES]);
