@@ -13,6 +13,11 @@
 //! working day; each only while a window of a twelfth of that length burns as fast, so that an alert ends
 //! when its cause does. For another window than 30 days all spans scale with it, so that the rates mean
 //! the same shares of the budget; none is shorter than a bucket.
+//!
+//! Where little comes in, one bad event is any burn rate: of two events an hour at 99.9 %, one is 500 times
+//! too fast. The same chapter ("Low-Traffic Services and Error Budget Alerting") warns of that. So a page
+//! needs a few bad events within its long span, too ([`PAGE_BAD`]): a rate of fewer is no measurement. What
+//! they spend is in the budget all the same, and from a tenth of it on the ticket tells; that has no such bound.
 
 use std::{
     collections::VecDeque,
@@ -37,6 +42,9 @@ const ALERTS: [(Severity, u64, u64, f64); 3] = [
     (Severity::Page, 6 * 3600, 1800, 6.0),
     (Severity::Ticket, 3 * 86_400, 6 * 3600, 1.0),
 ];
+/// So many bad events within the long span at least before somebody is woken. A busy service has them in
+/// any burn that is worth a page, so there the rates alone decide.
+const PAGE_BAD: u64 = 5;
 /// A promise of everything has a budget of one in a million: a burn rate wants to be divided by something.
 const LEAST_BUDGET: f64 = 1e-6;
 /// How a history is written.
@@ -299,7 +307,7 @@ pub struct Burn {
     pub long_rate: f64,
     /// And over the short one.
     pub short_rate: f64,
-    /// Both are above.
+    /// Both are above; and for a page, enough events were bad.
     pub is_on: bool,
 }
 
@@ -346,9 +354,10 @@ pub fn assess(plan: &SloPlan, history: &History, now: Timestamp) -> Vec<Kept> {
         let rate = |tally: Tally| share(tally.bad(goal), tally.events) / budget;
         let burns = ALERTS.map(|(severity, long, short, factor)| {
             let (long, short) = (scaled(long, *window), scaled(short, *window));
-            let long_rate = rate(history.over(now, long));
-            let short_rate = rate(history.over(now, short));
-            let is_on = long_rate >= factor && short_rate >= factor;
+            let within_long = history.over(now, long);
+            let (long_rate, short_rate) = (rate(within_long), rate(history.over(now, short)));
+            let is_measured = severity == Severity::Ticket || within_long.bad(goal) >= PAGE_BAD;
+            let is_on = is_measured && long_rate >= factor && short_rate >= factor;
             let (long_s, short_s) = (long.as_secs(), short.as_secs());
             Burn { severity, long_s, short_s, factor, long_rate, short_rate, is_on }
         });

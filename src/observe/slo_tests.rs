@@ -67,6 +67,37 @@ fn a_slow_burn_is_for_the_working_day() {
 }
 
 #[test]
+fn where_little_comes_in_a_few_bad_events_are_a_ticket_and_an_outage_is_a_page() {
+    // An event each half hour, of which the last so many died.
+    let rare = |dead: i64| {
+        let mut history = History::default();
+        for half_hour in (0..4 * 48).rev() {
+            let tally = Tally { events: 1, dead: u64::from(half_hour < dead), late: 0 };
+            history.add(ago(half_hour * 30), tally, MONTH);
+        }
+        success(MONTH, &history, NOW)
+    };
+    let one = rare(1);
+    assert_eq!(alerts(&one), [false, false, true], "{one:?}");
+    assert!(!one.pages() && one.burns[0].long_rate > 14.4, "the rate is shown as it is: {one:?}");
+    assert!(one.bad == 1 && one.budget_left < 0.0, "it is spent all the same: {one:?}");
+    assert!(!rare(4).pages());
+    // The sixth hour of an outage: the hour has three of them, the six hours enough.
+    let outage = rare(5);
+    assert_eq!(alerts(&outage), [false, true, true], "{outage:?}");
+    // One dead of two, and nothing else ever.
+    let mut history = History::default();
+    history.add(NOW, Tally { events: 2, dead: 1, late: 0 }, MONTH);
+    assert_eq!(alerts(&success(MONTH, &history, NOW)), [false, false, true]);
+    // What is late counts for its own promise in the same way.
+    let mut late = History::default();
+    late.add(NOW, Tally { events: 5, dead: 1, late: 3 }, MONTH);
+    assert!(!assess(&plan(MONTH), &late, NOW)[1].pages());
+    late.add(NOW, Tally { events: 1, dead: 0, late: 1 }, MONTH);
+    assert!(assess(&plan(MONTH), &late, NOW)[1].pages());
+}
+
+#[test]
 fn spans_scale_with_the_window_and_are_no_shorter_than_a_bucket() {
     let spans = |window| {
         let kept = success(window, &History::default(), NOW);
@@ -102,7 +133,7 @@ fn without_events_nothing_is_spent_and_a_promise_of_everything_is_finite() {
     let all = SloPlan { success: Some(1.0), latency: None, window: MONTH };
     let kept = assess(&all, &History::default(), NOW).remove(0);
     assert_eq!((kept.ratio, kept.budget_left), (None, 1.0));
-    let kept = assess(&all, &filled(&[(1, 0, 1)]), NOW).remove(0);
+    let kept = assess(&all, &filled(&[(1, 0, 5)]), NOW).remove(0);
     assert!(kept.pages() && kept.budget_left.is_finite() && kept.budget_left < 0.0, "{kept:?}");
 }
 
