@@ -407,6 +407,34 @@ async fn a_canary_with_a_failing_map_halts_and_its_keys_go_through_the_original(
     assert!(sides(&sink.seen()).1.len() > 10);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_that_cannot_be_read_keeps_no_other_from_being_redelivered() {
+    let sink = MockServer::start(|_| Reply::status(200)).await;
+    let files = pair(&sink, &canary("100%"), WRONG);
+    let stage = Stage::durable(&refs(&files)).await;
+    stage.orders(1..=3).await;
+    stage.until("buried", |e| e.bus().dead_letters().len() == 3).await;
+    let oldest = stage.engine.bus().dead_letters()[0].id;
+    let order = stage.engine.bus().dead_letter(oldest).unwrap().unwrap().event.key.clone();
+    let damaged = format!("{order}.50");
+    for entry in std::fs::read_dir(stage.folder.path().join("state/dead")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        if let Some(at) = bytes.windows(damaged.len()).position(|it| it == damaged.as_bytes()) {
+            bytes[at] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+        }
+    }
+    assert!(stage.engine.bus().dead_letter(oldest).is_err(), "it is damaged");
+    stage.orders(4..=6).await;
+    stage.until("redelivered", |e| e.bus().dead_letters().len() == 1).await;
+    stage.settled().await;
+    let mut others: BTreeSet<_> = (1..=6).map(|n: u32| n.to_string()).collect();
+    others.remove(&*order);
+    assert_eq!(sides(&sink.seen()), (others, BTreeSet::new()));
+    assert_eq!(stage.engine.bus().dead_letters()[0].id, oldest);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_canary_was_retrying_goes_on_through_the_original() {
     let broken = MockServer::start(|_| Reply::status(503)).await;

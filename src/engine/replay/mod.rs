@@ -202,26 +202,39 @@ impl Engine {
                 return Err(format!("nothing delivers to {lane} now: {id} stays"));
             }
         }
-        replay_letter(&self.shared, id).await
+        match replay_letter(&self.shared, id).await {
+            Ok(Some(event)) => Ok(event),
+            Ok(None) => Err(format!("there is no dead letter {id}")),
+            Err(Stays::Letter(problem) | Stays::Bus(StoreError(problem))) => Err(problem),
+        }
     }
 }
 
-/// See [`Engine::replay_dead`].
-pub async fn replay_letter(shared: &Shared, id: DeadId) -> Result<EventId, String> {
+/// Why a letter's event is not on its way again.
+pub enum Stays {
+    /// What stands against this letter alone, and will tomorrow: it cannot be read, or is too large.
+    Letter(String),
+    /// The bus takes nothing now.
+    Bus(StoreError),
+}
+
+/// See [`Engine::replay_dead`]. `None`: there is no such letter.
+pub async fn replay_letter(shared: &Shared, id: DeadId) -> Result<Option<EventId>, Stays> {
     let (bus, world) = (&shared.bus, &shared.world);
-    let letter = bus
-        .dead_letter(id)
-        .map_err(|error| error.to_string())?
-        .ok_or_else(|| format!("there is no dead letter {id}"))?;
+    let letter = bus.dead_letter(id).map_err(|error| Stays::Letter(error.to_string()))?;
+    let Some(letter) = letter else { return Ok(None) };
     let by = ReplayId::new(world.clock.now(), world.entropy.next_u64());
     let event = select::copy(&letter.event, vec![letter.destination], by, false);
     let new = NewEvent { event: Arc::clone(&event), claim: Claim::None };
     let batch = Append { events: vec![new], state: Vec::new() };
-    bus.append(batch).await.map_err(|error| error.to_string())?;
+    bus.append(batch).await.map_err(|error| match error {
+        AppendError::TooLarge { .. } => Stays::Letter(error.to_string()),
+        error => Stays::Bus(error.into()),
+    })?;
     let metrics = shared.metrics.connector(&event.connector).stream(&event.stream);
     metrics.count(Counted::Replayed, 1);
     // Only now: a crash in between delivers twice with one idempotency key, and loses nothing. Had
     // the event died again already, its new letter would stay.
-    bus.discard_if(id, letter.died_at).await.map_err(|error| error.to_string())?;
-    Ok(event.id)
+    bus.discard_if(id, letter.died_at).await.map_err(Stays::Bus)?;
+    Ok(Some(event.id))
 }

@@ -21,7 +21,11 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::{Shared, destination::DestinationRuntime, replay},
+    super::{
+        Shared,
+        destination::DestinationRuntime,
+        replay::{self, Stays},
+    },
     judge::{Cause, Counts, Ended, Side, Window, judge},
     ledger::{self, Entry, Halt, Ledger, Write, hex},
     share,
@@ -303,7 +307,7 @@ impl Canary {
         Ok(())
     }
 
-    /// What it buried goes through the original. Letters that come while attempts of its are in hand
+    /// What it buried goes through the original; a letter that cannot, stays. Letters that come while attempts of its are in hand
     /// are seen to when the last of them has ended.
     async fn redeliver(&self, shared: &Shared) -> Result<(), StoreError> {
         let letters = shared.bus.dead_letters().into_iter();
@@ -314,12 +318,22 @@ impl Canary {
             })
             .map(|letter| letter.id)
             .collect();
-        for id in &own {
-            replay::replay_letter(shared, *id).await.map_err(StoreError)?;
+        let (connector, of) = (&*self.plan.name, &*self.of);
+        let (mut events, mut left) = (0_usize, 0_usize);
+        for id in own {
+            match replay::replay_letter(shared, id).await {
+                Ok(redelivered) => events += usize::from(redelivered.is_some()),
+                Err(Stays::Bus(error)) => return Err(error),
+                // It will be no better next time, and is not to keep the others waiting.
+                Err(Stays::Letter(problem)) => {
+                    left += 1;
+                    tracing::error!(connector, of, letter = %id, problem,
+                        "what the canary buried cannot be redelivered; it stays in the dead letters");
+                }
+            }
         }
-        if !own.is_empty() {
-            let (connector, of) = (&*self.plan.name, &*self.of);
-            tracing::info!(connector, of, events = own.len(), "redelivered through the original");
+        if events + left > 0 {
+            tracing::info!(connector, of, events, left, "redelivered through the original");
         }
         Ok(())
     }
