@@ -130,16 +130,21 @@ fn row(view: &StatusView, connector: &ConnectorStatus, now: Timestamp) -> Vec<Ce
     ]
 }
 
-/// The state, and where the connector is not simply live what it is: `running, canary 10%`.
+/// The state, and where the connector is not simply live what it is: `running, canary 10% (by flag)`.
 fn state_of(connector: &ConnectorStatus) -> String {
     let mut text = connector.state.clone();
     let Some(rollout) = &connector.rollout else { return text };
-    let is_told = rollout.mode == connector.state || rollout.mode == "live";
+    let is_plain = rollout.mode == "live" && !rollout.mode_by_flag;
+    let is_told = rollout.mode == connector.state || is_plain;
     if !is_told {
         let _ = write!(text, ", {}", rollout.mode);
     }
-    if let Some(canary) = rollout.canary.as_ref().filter(|canary| canary.halted.is_none()) {
+    let canary = rollout.canary.as_ref().filter(|canary| canary.halted.is_none());
+    if let Some(canary) = canary {
         let _ = write!(text, " {}", canary.share);
+    }
+    if rollout.mode_by_flag || canary.is_some_and(|canary| canary.share_by_flag) {
+        text.push_str(" (by flag)");
     }
     if rollout.pinned.is_some() {
         text.push_str(", rolled back");

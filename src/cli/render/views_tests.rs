@@ -8,7 +8,10 @@ use super::*;
 use crate::{
     admin::api::{BulkFailure, DeadLine, StepView},
     bus::embedded::doctor::Finding,
-    engine::{JobStatus, ReconcileStatus, SkewStatus, Status, WebhookStatus},
+    engine::{
+        CanaryStatus, HaltStatus, JobStatus, ReconcileStatus, RolloutStatus, SkewStatus, Status,
+        WebhookStatus,
+    },
     observe::slo::{Burn, Goal, Severity},
 };
 
@@ -395,4 +398,36 @@ fn promises_are_shown_in_detail_and_a_burning_one_at_a_glance() {
     let glance = status(&view, NOW, Style::default());
     let last = glance.lines().last();
     assert_eq!(last, Some("shop: the error budget of success burns, nothing of it is left"));
+}
+
+#[test]
+fn what_a_flag_decided_is_told_from_what_the_file_says() {
+    let shown = |state: &str, mode: &str, mode_by_flag, canary: Option<(bool, bool)>| {
+        let canary = canary.map(|(share_by_flag, is_halted)| CanaryStatus {
+            share: "10%".to_owned(),
+            share_by_flag,
+            halted: is_halted.then(HaltStatus::default),
+            ..CanaryStatus::default()
+        });
+        let mode = mode.to_owned();
+        let rollout = Some(RolloutStatus { mode, mode_by_flag, canary, ..Default::default() });
+        let state = state.to_owned();
+        state_of(&ConnectorStatus { state, rollout, ..ConnectorStatus::default() })
+    };
+    for (text, given) in [
+        ("off", ("off", "off", false, None)),
+        ("off (by flag)", ("off", "off", true, None)),
+        ("running", ("running", "live", false, None)),
+        ("running, live (by flag)", ("running", "live", true, None)),
+        ("running, shadow", ("running", "shadow", false, None)),
+        ("running, shadow (by flag)", ("running", "shadow", true, None)),
+        ("running, canary 10%", ("running", "canary", false, Some((false, false)))),
+        ("running, canary 10% (by flag)", ("running", "canary", false, Some((true, false)))),
+        ("running, canary 10% (by flag)", ("running", "canary", true, Some((false, false)))),
+        ("halted, canary", ("halted", "canary", false, Some((true, true)))),
+        ("halted, canary (by flag)", ("halted", "canary", true, Some((true, true)))),
+    ] {
+        let (state, mode, by_flag, canary) = given;
+        assert_eq!(shown(state, mode, by_flag, canary), text, "{given:?}");
+    }
 }
