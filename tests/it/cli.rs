@@ -19,7 +19,10 @@ use tenon::{
     world::{Clock as _, SystemClock, SystemDisk},
 };
 
-use crate::support::program::{Ran, folder, ran, run_in, tenon};
+use crate::support::{
+    damage,
+    program::{Ran, folder, ran, run_in, tenon},
+};
 
 fn run(line: &str) -> Ran {
     run_in(Path::new("."), line)
@@ -512,19 +515,6 @@ fn state_folder(path: &Path) {
     });
 }
 
-/// Turns a byte of the event's record on the disk.
-fn damage(state: &Path) {
-    for entry in fs::read_dir(state.join("journal")).expect("listed") {
-        let path = entry.expect("an entry").path();
-        let mut bytes = fs::read(&path).expect("read");
-        if let Some(at) = bytes.windows(7).position(|window| window == b"find me") {
-            bytes[at] ^= 1;
-            return fs::write(&path, bytes).expect("written");
-        }
-    }
-    panic!("the record is nowhere in the journal");
-}
-
 #[test]
 fn doctor_finds_damage_and_mends_it() {
     let folder = folder(&[("plain/file.txt", "")]);
@@ -537,7 +527,7 @@ fn doctor_finds_damage_and_mends_it() {
         ran.stdout
     );
 
-    damage(&folder.path().join("state"));
+    damage(&folder.path().join("state/journal"), "find me");
     let ran = run_in(folder.path(), "doctor state --json");
     assert_eq!(ran.code, 1, "{}{}", ran.stdout, ran.stderr);
     let report: Value = serde_json::from_str(&ran.stdout).expect("JSON");

@@ -16,7 +16,7 @@ use tenon::{
 use crate::{
     admin::{Daemon, SHOP},
     engine::{START, Stage, connector, keys},
-    support::{MockServer, Reply, Seen, program},
+    support::{MockServer, Reply, Seen, damage, program},
 };
 
 const MAP: &str = "\n[stream.orders.map]\nid = \"$.id\"\ntotal = \"$.total | decimal\"\n";
@@ -240,6 +240,96 @@ async fn a_replay_keeps_its_pace_is_paused_and_goes_on_where_it_was() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_looked_at_counts_once_wherever_a_replay_is_stopped() {
+    let sink = MockServer::start(|_| Reply::status(422)).await;
+    let both = [("a.toml", &*connector("a", &sink, "")), ("b.toml", &*connector("b", &sink, ""))];
+    let stage = Stage::with(&both).await;
+    for id in 0..10 {
+        for path in ["/a", "/b"] {
+            stage.send_all(path, [order(id)]).await;
+            stage.settled().await;
+        }
+    }
+    stage.send_all("/b", [order(10)]).await;
+    stage.settled().await;
+    std::fs::remove_file(stage.folder.path().join("b.toml")).unwrap();
+    stage.engine.reload().await;
+    for source in [ReplaySource::DeadLetters, ReplaySource::History] {
+        let (rate, all) = ("5/s".to_owned(), true);
+        let slow = ReplayRequest { source, rate, all, ..ReplayRequest::default() };
+        let id = stage.engine.replay(slow).await.unwrap().id;
+        let status = |engine: &Engine| engine.replay_status(&id).unwrap();
+        stage.until("five are sent", |engine| status(engine).replayed >= 5).await;
+        let paused = stage.engine.pause_replay(&id).await.unwrap();
+        let counts = |it: &ReplayStatus| (it.looked_at, it.matched, it.replayed, it.without_plan);
+        assert_eq!(counts(&paused), (9, 9, 5, 4), "{source:?}");
+        stage.engine.resume_replay(&id).await.unwrap();
+        stage.until("it is done", |engine| status(engine).state == "done").await;
+        assert_eq!(counts(&status(&stage.engine)), (21, 21, 10, 11), "{source:?}");
+        stage.settled().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_leaves_the_runtime_to_others() {
+    let sink = MockServer::start(|_| Reply::status(200)).await;
+    let skus = |n| {
+        format!("skus{n} = \"{{% for line in record.lines %}}{{{{ line.sku }}}}{{% endfor %}}\"\n")
+    };
+    let skus: String = (0..20).map(skus).collect();
+    let map = format!("\n[stream.orders.map]\nid = \"$.id\"\n{skus}");
+    let stage = Stage::with(&[("a.toml", &connector("a", &sink, &map))]).await;
+    let lines: Vec<Value> = (0..400).map(|sku| json!({"sku": sku})).collect();
+    let orders = (0..40).map(|id| json!({"id": id.to_string(), "lines": lines}));
+    stage.send_all("/a", orders).await;
+    stage.settled().await;
+    let began = std::time::Instant::now();
+    let (mut seen, mut longest) = (began, Duration::ZERO);
+    let others = async {
+        loop {
+            tokio::task::yield_now().await;
+            longest = longest.max(seen.elapsed());
+            seen = std::time::Instant::now();
+        }
+    };
+    let report = tokio::select! {
+        report = dry(&stage, of("a"), None) => report,
+        () = others => unreachable!(),
+    };
+    assert_eq!(report.lanes[0].same, 40);
+    let (longest, took) = (longest.max(seen.elapsed()), began.elapsed());
+    assert!(longest < took / 2, "nobody else had a turn for {longest:?} of {took:?}");
+}
+
+#[tokio::test]
+async fn a_letter_that_cannot_be_read_is_counted_and_ends_no_replay() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("connectors")).unwrap();
+    let path = folder.path().join("connectors/shop.toml");
+    let file = SHOP.replace("OUT", folder.path().join("out.jsonl").to_str().unwrap());
+    std::fs::write(&path, file.replace("$.total |", "$.sum |")).unwrap();
+    let engine = embedded(folder.path()).await;
+    let stage = crate::engine::Stage { folder: tempfile::tempdir().unwrap(), engine };
+    stage.send_all("/shop/orders", (0..3).map(order)).await;
+    until("they died", || stage.engine.bus().dead_letters().len() == 3).await;
+    let first = stage.engine.bus().dead_letters()[0].id;
+    damage(&folder.path().join("state/dead"), "1.50");
+    assert!(stage.engine.bus().dead_letter(first).is_err(), "it is damaged");
+    std::fs::write(&path, file).unwrap();
+    stage.engine.reload().await;
+    let request =
+        ReplayRequest { source: ReplaySource::DeadLetters, all: true, ..ReplayRequest::default() };
+    let id = stage.engine.replay(request).await.unwrap().id;
+    let status = || stage.engine.replay_status(&id).unwrap();
+    until("it has ended", || status().has_ended() && status().pending == 0).await;
+    let ReplayStatus { state, problem, looked_at, unreadable, outcomes, .. } = status();
+    assert_eq!((&*state, problem, looked_at, unreadable), ("done", None, 3, 1));
+    assert_eq!(outcomes, delivered(2));
+    assert_eq!(stage.engine.bus().dead_letters().len(), 1);
+    assert_eq!(stage.engine.shutdown().await, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_replay_ends_at_its_limit_or_when_it_is_cancelled_and_says_so() {
     let sink = MockServer::start(|_| Reply::status(200)).await;
     let stage = Stage::with(&[("a.toml", &connector("a", &sink, ""))]).await;
@@ -398,6 +488,7 @@ fn a_daemon_that_is_killed_goes_on_and_repeats_nothing() {
         daemon.crash();
     }
     let done = daemon.until(&path, |replay| replay["state"] == "done" && replay["pending"] == 0);
+    assert_eq!(done["looked_at"], json!(EVENTS), "each was looked at once");
     assert_eq!((&done["replayed"], &done["deliveries"]), (&json!(EVENTS), &json!(EVENTS)));
     assert_eq!(done["outcomes"], json!({"delivered": EVENTS, "superseded": 0, "dead": 0}));
     for id in ids {

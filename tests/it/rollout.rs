@@ -25,7 +25,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{MockServer, Reply, Seen};
+use crate::support::{MockServer, Reply, Seen, damage};
 
 /// 2026-11-22T10:00:00Z.
 const START: Timestamp = Timestamp(1_795_341_600_000);
@@ -416,15 +416,7 @@ async fn a_letter_that_cannot_be_read_keeps_no_other_from_being_redelivered() {
     stage.until("buried", |e| e.bus().dead_letters().len() == 3).await;
     let oldest = stage.engine.bus().dead_letters()[0].id;
     let order = stage.engine.bus().dead_letter(oldest).unwrap().unwrap().event.key.clone();
-    let damaged = format!("{order}.50");
-    for entry in std::fs::read_dir(stage.folder.path().join("state/dead")).unwrap() {
-        let path = entry.unwrap().path();
-        let mut bytes = std::fs::read(&path).unwrap();
-        if let Some(at) = bytes.windows(damaged.len()).position(|it| it == damaged.as_bytes()) {
-            bytes[at] ^= 1;
-            std::fs::write(&path, bytes).unwrap();
-        }
-    }
+    damage(&stage.folder.path().join("state/dead"), &format!("{order}.50"));
     assert!(stage.engine.bus().dead_letter(oldest).is_err(), "it is damaged");
     stage.orders(4..=6).await;
     stage.until("redelivered", |e| e.bus().dead_letters().len() == 1).await;

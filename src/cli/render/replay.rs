@@ -41,6 +41,10 @@ pub fn replays(all: &[ReplayStatus]) -> String {
                 "  {gone} left out: their connector, stream or destination does not run"
             );
         }
+        if replay.unreadable > 0 {
+            let letters = counted(replay.unreadable, "letter");
+            let _ = writeln!(out, "  {letters} cannot be read: `tenon doctor` says of the disk");
+        }
         if let Some(problem) = &replay.problem {
             let _ = writeln!(out, "  {}", problem.trim_end().replace('\n', "\n    "));
         }

@@ -13,11 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     request::{Checked, ReplayRequest, Source},
-    select::{Page, Reader, copy, plans, target},
+    select::{Match, Page, Reader, copy, plans, target},
     status::ReplayStatus,
 };
 use crate::{
-    bus::{Accepted, Append, AppendError, Claim, DeadId, DeadLetter, DeadSummary, NewEvent, Seq},
+    bus::{Accepted, Append, AppendError, Claim, DeadId, DeadLetter, NewEvent, Seq},
     deliver::Limiter,
     engine::{
         Engine,
@@ -192,6 +192,27 @@ struct Going {
     at: Timestamp,
     /// When its letter died, where it comes from one.
     letter: Option<Timestamp>,
+    /// What lies between the one before and this, itself included.
+    passed: Passed,
+}
+
+/// What a replay looked at. It counts as soon as the position is past it and no sooner: what is read again
+/// after a stop in the middle of a page would count twice.
+#[derive(Clone, Copy, Default)]
+struct Passed {
+    looked_at: u64,
+    without_plan: u64,
+    unreadable: u64,
+}
+
+impl ReplayStatus {
+    fn pass(&mut self, passed: Passed, position: u64, at: Timestamp) {
+        self.looked_at += passed.looked_at;
+        self.matched += passed.without_plan;
+        self.without_plan += passed.without_plan;
+        self.unreadable += passed.unreadable;
+        (self.position, self.at) = (position, Some(at));
+    }
 }
 
 impl Run<'_> {
@@ -226,98 +247,104 @@ impl Run<'_> {
     /// Appends again what of a page is meant. Whether there was any.
     async fn page(&self, reader: &Reader, page: Page) -> Result<bool, Stopped> {
         let plans = plans(self.engine);
-        let mut going = Vec::new();
-        {
-            let mut status = self.job.status.lock();
-            status.looked_at += page.looked_at;
-            for (seq, event) in &page.events {
-                let found = target(&plans, event, self.request.destination.as_ref());
-                let Some((_, _, to)) = found else {
-                    // What became of it elsewhere is not known to matter.
-                    if !self.request.asks_for_endings() {
-                        status.matched += 1;
-                        status.without_plan += 1;
-                    }
-                    continue;
-                };
-                let to = reader.wanted(event, to);
-                if !to.is_empty() {
-                    let copy = copy(event, to, self.by, self.request.new_keys);
-                    let (position, at) = (seq.0, event.received_at);
-                    going.push(Going { event: copy, position, at, letter: None });
-                }
+        let (mut going, mut passed, mut nth) = (Vec::new(), Passed::default(), 0);
+        for Match { seq, event, nth: its_nth } in &page.events {
+            passed.looked_at += its_nth - nth;
+            nth = *its_nth;
+            let found = target(&plans, event, self.request.destination.as_ref());
+            let Some((_, _, to)) = found else {
+                // What became of it elsewhere is not known to matter.
+                passed.without_plan += u64::from(!self.request.asks_for_endings());
+                continue;
+            };
+            let to = reader.wanted(event, to);
+            if !to.is_empty() {
+                let event = copy(event, to, self.by, self.request.new_keys);
+                let (position, at) = (seq.0, event.received_at);
+                let passed = std::mem::take(&mut passed);
+                going.push(Going { event, position, at, letter: None, passed });
             }
         }
+        passed.looked_at += page.looked_at - nth;
         let any = !going.is_empty();
         self.append_paced(going).await?;
         if let Some((last, at)) = page.last.filter(|_| !self.is_full()) {
-            let mut status = self.job.status.lock();
-            (status.position, status.at) = (last.0, Some(at));
+            self.job.status.lock().pass(passed, last.0, at);
         }
         Ok(any)
     }
 
     async fn letters(&self) -> Result<(), Stopped> {
         self.remove_letters().await?;
-        loop {
-            if self.job.stop.is_cancelled() {
-                return Err(Stopped::Told);
-            }
-            let (position, last) = {
-                let status = self.job.status.lock();
-                (status.position, status.last)
-            };
-            let mut found = self.engine.shared.bus.dead_letters();
-            found.retain(|letter| {
+        let (position, last) = {
+            let status = self.job.status.lock();
+            (status.position, status.last)
+        };
+        let all = self.engine.shared.bus.dead_letters().into_iter();
+        let found: Vec<(DeadId, Timestamp)> = all
+            .filter(|letter| {
                 let number = letter.id.0;
                 number > position
                     && number <= last
                     && self.request.takes_letter(&self.checked, letter)
-            });
-            found.truncate(LETTERS);
-            let Some(newest) = found.last().map(|letter| (letter.id.0, letter.died_at)) else {
-                return Ok(());
-            };
-            let going = self.read_letters(found).await?;
+            })
+            .map(|letter| (letter.id, letter.died_at))
+            .collect();
+        for part in found.chunks(LETTERS) {
+            if self.job.stop.is_cancelled() {
+                return Err(Stopped::Told);
+            }
+            let (going, passed) = self.read_letters(part.iter().map(|(id, _)| *id)).await;
             self.append_paced(going).await?;
             if self.is_full() {
                 self.full();
                 return Ok(());
             }
-            let mut status = self.job.status.lock();
-            (status.position, status.at) = (newest.0, Some(newest.1));
+            if let Some((id, died_at)) = part.last() {
+                self.job.status.lock().pass(passed, id.0, *died_at);
+            }
         }
+        Ok(())
     }
 
-    /// Reads letters whole and picks those that are meant and have somewhere to go.
-    async fn read_letters(&self, found: Vec<DeadSummary>) -> Result<Vec<Going>, Stopped> {
-        let bus = Arc::clone(&self.engine.shared.bus);
+    /// Reads letters whole and picks those that are meant and have somewhere to go; what was passed behind
+    /// the last of them.
+    async fn read_letters(&self, ids: impl Iterator<Item = DeadId>) -> (Vec<Going>, Passed) {
+        let (bus, ids) = (Arc::clone(&self.engine.shared.bus), ids.collect::<Vec<_>>());
         let read = move || -> Vec<(DeadId, Result<Option<DeadLetter>, _>)> {
-            found.into_iter().map(|letter| (letter.id, bus.dead_letter(letter.id))).collect()
+            ids.into_iter().map(|id| (id, bus.dead_letter(id))).collect()
         };
         let read = blocking(read).await;
         let plans = plans(self.engine);
-        let mut status = self.job.status.lock();
-        let mut going = Vec::new();
+        let (mut going, mut passed) = (Vec::new(), Passed::default());
         for (id, letter) in read {
-            status.looked_at += 1;
-            // One that was removed meanwhile is what somebody wanted.
-            let Some(letter) = letter? else { continue };
+            passed.looked_at += 1;
+            let letter = match letter {
+                Ok(Some(letter)) => letter,
+                // One that was removed meanwhile is what somebody wanted.
+                Ok(None) => continue,
+                Err(error) => {
+                    let replay = self.by;
+                    tracing::error!(%replay, letter = %id, %error, "a letter cannot be read; it stays");
+                    passed.unreadable += 1;
+                    continue;
+                }
+            };
             if !self.request.takes_event_of_letter(&letter.event) {
                 continue;
             }
             let destination = letter.destination.to_string();
             if target(&plans, &letter.event, Some(&destination)).is_none() {
-                status.matched += 1;
-                status.without_plan += 1;
+                passed.without_plan += 1;
                 continue;
             }
             let to = vec![Arc::clone(&letter.destination)];
             let event = copy(&letter.event, to, self.by, self.request.new_keys);
             let (at, letter) = (letter.died_at, Some(letter.died_at));
-            going.push(Going { event, position: id.0, at, letter });
+            let passed = std::mem::take(&mut passed);
+            going.push(Going { event, position: id.0, at, letter, passed });
         }
-        Ok(going)
+        (going, passed)
     }
 
     /// Appends as the rate allows, in the order given, until all are on their way or the limit is reached.
@@ -352,14 +379,18 @@ impl Run<'_> {
 
     /// Makes a batch durable together with how far the replay is then.
     async fn append(&self, batch: Vec<Going>) -> Result<(), Stopped> {
-        let Some(last) = batch.last() else { return Ok(()) };
+        if batch.is_empty() {
+            return Ok(());
+        }
         let after = {
             let mut status = self.job.status.lock().clone();
             let events = batch.len() as u64;
             status.matched += events;
             status.replayed += events;
             status.deliveries += batch.iter().map(|one| one.event.to.len() as u64).sum::<u64>();
-            (status.position, status.at) = (last.position, Some(last.at));
+            for one in &batch {
+                status.pass(one.passed, one.position, one.at);
+            }
             let died = |one: &Going| one.letter.map(|died_at| (one.position, died_at.0));
             status.removing.extend(batch.iter().filter_map(died));
             status.problem = None;

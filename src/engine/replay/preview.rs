@@ -12,9 +12,9 @@ use super::{
     select::{Plans, Reader, plans, target},
 };
 use crate::{
-    bus::{Ending, document_hash},
+    bus::{DeadLetter, Ending, StoreError, document_hash},
     deliver,
-    engine::{Engine, tasks::blocking},
+    engine::{Engine, Shared, tasks::blocking},
     event::{Event, Lane, Record},
     observe::{
         fields::{Masks, differences, leaves},
@@ -27,7 +27,9 @@ use crate::{
 const SHOWN: usize = 20;
 /// Fields that a report spells out.
 const SHOWN_FIELDS: usize = 100;
-/// Letters that are read at once.
+/// Events that are mapped at once, on a thread that may take its time.
+const EVENTS: usize = 64;
+/// Letters that are read and mapped at once.
 const LETTERS: usize = 64;
 
 /// One lane's events, each in exactly one of the counts after `events`.
@@ -109,10 +111,10 @@ pub struct ReplayReport {
 type FieldKey = (Arc<str>, Arc<str>, String);
 
 /// A dry run under way.
-struct Look<'a> {
-    engine: &'a Engine,
-    request: &'a ReplayRequest,
-    against: Option<&'a ConnectorPlan>,
+struct Look {
+    shared: Arc<Shared>,
+    request: ReplayRequest,
+    against: Option<ConnectorPlan>,
     report: ReplayReport,
     lanes: BTreeMap<Lane, ReplayLane>,
     fields: BTreeMap<FieldKey, FieldChange>,
@@ -132,9 +134,9 @@ impl Engine {
         let request = ReplayRequest { to: request.to.min(now), ..request };
         let plan = against.map(Against::plan).transpose().map_err(ReplayError::Bad)?;
         let mut look = Look {
-            engine: self,
-            request: &request,
-            against: plan.as_ref(),
+            shared: Arc::clone(&self.shared),
+            request: request.clone(),
+            against: plan,
             report: ReplayReport::default(),
             lanes: BTreeMap::new(),
             fields: BTreeMap::new(),
@@ -143,12 +145,19 @@ impl Engine {
         match request.source {
             Source::History => {
                 let bus = Arc::clone(&self.shared.bus);
-                let mut reader = Reader::new(bus, request.clone(), checked, None, true);
+                let mut reader = Reader::new(bus, request, checked, None, true);
                 loop {
                     let page = reader.next().await?;
-                    let plans = plans(self);
-                    for (_, event) in &page.events {
-                        look.event(&plans, &reader, event);
+                    let plans = Arc::new(plans(self));
+                    for part in page.events.chunks(EVENTS) {
+                        let (part, plans) = (part.to_vec(), Arc::clone(&plans));
+                        let map = move || {
+                            for it in &part {
+                                look.event(&plans, &reader, &it.event);
+                            }
+                            (look, reader)
+                        };
+                        (look, reader) = blocking(map).await;
                     }
                     progress(look.report.matched);
                     if !page.more {
@@ -160,10 +169,13 @@ impl Engine {
                 let mut found = self.shared.bus.dead_letters();
                 found.retain(|letter| request.takes_letter(&checked, letter));
                 for part in found.chunks(LETTERS) {
-                    let (bus, part) = (Arc::clone(&self.shared.bus), part.to_vec());
-                    let read = move || part.iter().map(|it| bus.dead_letter(it.id)).collect();
-                    let letters: Vec<_> = blocking(read).await;
-                    look.letters(&plans(self), letters);
+                    let (part, plans) = (part.to_vec(), plans(self));
+                    let map = move || {
+                        let bus = Arc::clone(&look.shared.bus);
+                        look.letters(&plans, part.iter().map(|it| bus.dead_letter(it.id)));
+                        look
+                    };
+                    look = blocking(map).await;
                     progress(look.report.matched);
                 }
             }
@@ -186,7 +198,7 @@ impl Mapped {
     }
 }
 
-impl Look<'_> {
+impl Look {
     /// An event of history.
     fn event(&mut self, plans: &Plans, reader: &Reader, event: &Arc<Event>) {
         let Some((connector, stream, to)) = target(plans, event, self.request.destination.as_ref())
@@ -209,7 +221,7 @@ impl Look<'_> {
     fn letters(
         &mut self,
         plans: &Plans,
-        letters: Vec<Result<Option<crate::bus::DeadLetter>, crate::bus::StoreError>>,
+        letters: impl Iterator<Item = Result<Option<DeadLetter>, StoreError>>,
     ) {
         for letter in letters {
             let letter = match letter {
@@ -250,7 +262,7 @@ impl Look<'_> {
             self.report.beyond_limit = true;
         }
         self.report.matched += 1;
-        let slot = self.engine.shared.rollouts.slot(&connector.name);
+        let slot = self.shared.rollouts.slot(&connector.name);
         let own = Mapped::by(stream, &connector.vars, event);
         let (mut sent, mut was_sent_as, mut fails, mut shown) = (false, None, false, None);
         for (ending, destination) in endings {
@@ -262,8 +274,7 @@ impl Look<'_> {
             let canary = slot.mapped_by(&lane, event);
             let canary = canary.map(|(stream, vars)| (Mapped::by(&stream, &vars, event), stream));
             let Mapped { output, hash } = canary.as_ref().map_or(&own, |(mapped, _)| mapped);
-            let newest =
-                event.order.and_then(|_| self.engine.shared.bus.newest_of(&lane, &event.key));
+            let newest = event.order.and_then(|_| self.shared.bus.newest_of(&lane, &event.key));
             let is_old = event.order.zip(newest).is_some_and(|(order, newest)| order < newest);
             let counts = self.lanes.entry(lane).or_default();
             counts.events += 1;
@@ -332,7 +343,8 @@ impl Look<'_> {
         output: &Record,
         was_sent_as: Option<u64>,
     ) {
-        let Some(against) = self.against.filter(|other| other.name == connector.name) else {
+        let Some(against) = self.against.as_ref().filter(|other| other.name == connector.name)
+        else {
             return;
         };
         let Some(other) = against.streams.iter().find(|it| it.name == stream.name) else { return };

@@ -44,11 +44,20 @@ pub(super) fn copy(event: &Event, to: Vec<Arc<str>>, by: ReplayId, new_keys: boo
     Arc::new(Event { to, replayed: Some(Replayed { by, keys }), ..event.clone() })
 }
 
+/// An event that matches.
+#[derive(Clone)]
+pub(super) struct Match {
+    pub seq: Seq,
+    pub event: Arc<Event>,
+    /// How many of its page were looked at up to it, itself included.
+    pub nth: u64,
+}
+
 /// Events of one page that match, in order, and where the page ended.
 #[derive(Default)]
 pub(super) struct Page {
-    pub events: Vec<(Seq, Arc<Event>)>,
-    /// How many were looked at.
+    pub events: Vec<Match>,
+    /// How many were looked at, copies of replays not counted.
     pub looked_at: u64,
     /// The last that was looked at, and when it came in.
     pub last: Option<(Seq, Timestamp)>,
@@ -116,10 +125,20 @@ impl Reader {
         let (bus, from, to) = (Arc::clone(&self.bus), self.request.from, self.request.to);
         let read = blocking(move || bus.history(from, to, after)).await?;
         let last = read.events.last().map(|(seq, event)| (*seq, event.received_at));
-        let looked_at = read.events.len() as u64;
-        let mut events = read.events;
-        events.retain(|(_, event)| self.request.takes(&self.checked, event));
+        let (events, looked_at) = self.matching(read.events);
         Ok(Page { events, looked_at, last, more: read.next.is_some() })
+    }
+
+    /// Those that match, and how many were looked at. Copies that replays appended are no history.
+    fn matching(&self, all: Vec<(Seq, Arc<Event>)>) -> (Vec<Match>, u64) {
+        let (mut events, mut nth) = (Vec::new(), 0);
+        for (seq, event) in all {
+            nth += u64::from(event.replayed.is_none());
+            if self.request.takes(&self.checked, &event) {
+                events.push(Match { seq, event, nth });
+            }
+        }
+        (events, nth)
     }
 
     /// One event is found by its id, wherever in history it stands.
@@ -136,9 +155,7 @@ impl Reader {
         });
         let all: Vec<_> = runs.map(|run| (run.seq, run.event)).collect();
         let last = all.last().map(|(seq, event)| (*seq, event.received_at));
-        let looked_at = all.len() as u64;
-        let mut events = all;
-        events.retain(|(_, event)| self.request.takes(&self.checked, event));
+        let (events, looked_at) = self.matching(all);
         Ok(Page { events, looked_at, last, more: false })
     }
 
@@ -147,7 +164,7 @@ impl Reader {
         let mut asked = Endings::default();
         loop {
             let page = self.page(after).await?;
-            page.events.iter().for_each(|(seq, event)| asked.ask(*seq, event));
+            page.events.iter().for_each(|found| asked.ask(found.seq, &found.event));
             let Some((last, _)) = page.last else { break };
             self.known_to = Some(last);
             after = Some(last);

@@ -87,6 +87,8 @@ pub struct ReplayStatus {
     pub deliveries: u64,
     /// Matching events whose connector, stream or destination does not run. A letter of that kind stays.
     pub without_plan: u64,
+    /// Letters that cannot be read. They stay.
+    pub unreadable: u64,
     /// How they ended so far. Stored elsewhere.
     pub outcomes: ReplayOutcomes,
     /// Deliveries that have not ended. Not stored.
@@ -207,11 +209,12 @@ mod tests {
         fn a_replay_comes_back_as_it_was(
             request in request(),
             times in any::<(i64, Option<i64>, Option<i64>)>(),
-            counts in any::<(u64, u64, u64, u64, u64, u64, u64)>(),
+            counts in any::<(u64, u64, u64, u64, u64, u64, u64, u64)>(),
             problem in prop::option::of(".{0,9}"),
             removing in prop::collection::vec(any::<(u64, i64)>(), 0..3),
         ) {
-            let (position, last, looked_at, matched, replayed, deliveries, without_plan) = counts;
+            let (position, last, looked_at, matched, replayed, ..) = counts;
+            let (.., deliveries, without_plan, unreadable) = counts;
             let status = ReplayStatus {
                 id: "rp_0123456789ab".to_owned(),
                 request,
@@ -219,7 +222,7 @@ mod tests {
                 state: "paused".to_owned(),
                 problem,
                 ended_at: times.1.map(Timestamp),
-                position, last, looked_at, matched, replayed, deliveries, without_plan,
+                position, last, looked_at, matched, replayed, deliveries, without_plan, unreadable,
                 at: times.2.map(Timestamp),
                 removing,
                 ..ReplayStatus::default()
