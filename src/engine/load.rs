@@ -151,6 +151,11 @@ impl Loader {
         self.files.iter().any(|file| file.name().is_some_and(|own| **own == *name))
     }
 
+    /// The names that files have, whether or not they compile.
+    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.files.iter().filter_map(|file| file.name())
+    }
+
     /// The texts of what was compiled since this was last called, by the connector's name.
     pub fn take_fresh(&mut self) -> HashMap<Arc<str>, CompiledFrom> {
         mem::take(&mut self.fresh)

@@ -556,6 +556,38 @@ async fn what_cannot_be_flagged_is_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn versions_of_connectors_that_are_long_gone_are_removed_but_for_what_is_pinned() {
+    let sink = MockServer::start(|_| Reply::status(200)).await;
+    let shop = file("shop", "1.0.0", &sink, "", TOTAL);
+    let other = |name: &str| {
+        file(name, "1.0.0", &sink, "", TOTAL).replace("\"/shop\"", &format!("\"/{name}\""))
+    };
+    let (crm, erp) = (other("crm"), other("erp"));
+    let stage =
+        Stage::durable(&[("shop.toml", &shop), ("crm.toml", &crm), ("erp.toml", &erp)]).await;
+    let versions = stage.folder.path().join("state/versions");
+    let first = versions.join("shop");
+    let kept = || std::fs::read_dir(&first).map_or(0, Iterator::count);
+    stage.until("the first is kept", |_| kept() == 1).await;
+    stage.write("shop.toml", &shop.replace("1.0.0", "1.1.0")).await;
+    stage.until("the second is kept", |_| kept() == 2).await;
+    stage.rollback(None, false).await.unwrap();
+    for name in ["shop.toml", "crm.toml"] {
+        std::fs::remove_file(stage.path(name)).unwrap();
+    }
+    // Nobody waits 90 days: the marks say that they are over. One is there again.
+    for name in ["shop", "crm", "erp"] {
+        std::fs::write(versions.join(name).join("gone"), "1000").unwrap();
+    }
+    let stage = stage.restart().await;
+    stage.until("looked at", |_| !versions.join("crm").exists()).await;
+    stage.until("not gone", |_| !versions.join("erp/gone").exists()).await;
+    assert!(versions.join("erp").exists());
+    assert_eq!(kept(), 2, "what it is rolled back to is there for when its file is");
+    assert_eq!(stage.engine.shutdown().await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_restart_remembers_flags_halts_and_reports() {
     let sink = MockServer::start(|_| Reply::status(200)).await;
     let files = pair(&sink, &canary("100%"), WRONG);

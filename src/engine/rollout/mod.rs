@@ -64,6 +64,8 @@ pub struct Rollouts {
     /// Connectors that may run what their files say again, at the next reload.
     unpinned: Mutex<BTreeSet<String>>,
     pub(super) versions: Versions,
+    /// When it was last looked for versions of connectors that are gone.
+    forgot_at: Mutex<Timestamp>,
 }
 
 impl Rollouts {

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,13 @@ use super::{
     ledger::{self, Entry, Ledger, Pin, Write, hex},
     versions::{KeptVersion, Stored},
 };
-use crate::plan::{ConnectorPlan, RolloutMode};
+use crate::{
+    plan::{ConnectorPlan, RolloutMode},
+    world::Timestamp,
+};
+
+/// How often it is looked for versions of connectors that are gone.
+const FORGET_EVERY: Duration = Duration::from_hours(24);
 
 /// What somebody wants.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -316,7 +323,9 @@ impl Engine {
         mut loader: tokio::sync::OwnedMutexGuard<Loader>,
         names: &[String],
     ) {
-        if names.is_empty() {
+        let now = self.now();
+        let forgets = self.is_time_to_forget(now);
+        if names.is_empty() && !forgets {
             loader.take_fresh();
             return;
         }
@@ -325,7 +334,13 @@ impl Engine {
             let plans = names.iter().filter_map(|name| running.connectors.get(&**name));
             plans.map(|it| (Arc::clone(&it.plan.name), Arc::clone(&it.plan))).collect()
         };
-        let (shared, now, stop) = (Arc::clone(&self.shared), self.now(), self.stop.clone());
+        // What is pinned may be all that there is of a connector.
+        let mut there: BTreeSet<String> = BTreeSet::new();
+        if forgets {
+            there.extend(Ledger::read(self.bus().as_ref()).pins.into_keys());
+            there.extend(self.running.read().connectors.keys().map(ToString::to_string));
+        }
+        let (shared, stop) = (Arc::clone(&self.shared), self.stop.clone());
         let keep = move || {
             let versions = &shared.rollouts.versions;
             let mut fresh = loader.take_fresh();
@@ -342,8 +357,24 @@ impl Engine {
                     tracing::warn!(connector, %error, "this version is not kept for a rollback");
                 }
             }
+            if forgets && !stop.is_cancelled() {
+                there.extend(loader.names().map(ToString::to_string));
+                if let Err(error) = versions.forget(now, |name| there.contains(name)) {
+                    tracing::warn!(%error, "versions of connectors that are gone stay");
+                }
+            }
         };
         self.shared.tasks.spawn(TaskKind::Background, "kept versions", blocking(keep));
+    }
+
+    /// Whether it is time to look for versions of connectors that are gone; then it is none for a while.
+    fn is_time_to_forget(&self, now: Timestamp) -> bool {
+        let mut forgot_at = self.shared.rollouts.forgot_at.lock();
+        let is_time = now.since(*forgot_at) >= FORGET_EVERY;
+        if is_time {
+            *forgot_at = now;
+        }
+        is_time
     }
 }
 

@@ -3,7 +3,7 @@
 //! With a durable bus they are files, `versions/<name>/<number>-<content>.json` in the state folder,
 //! one for each content that ran, the newest few of them. A file has all texts that its connector was
 //! compiled from (its own, what it uses, schemas, presets), so it compiles to the same plan whatever
-//! became of them. Literal secrets of a file are in its copy, too: both are for the owner's eyes only.
+//! became of them. Those of a connector that is gone for long go after it. Literal secrets of a file are in its copy, too: both are for the owner's eyes only.
 //! JSON; fields are only ever added, with defaults.
 
 use std::{
@@ -13,6 +13,7 @@ use std::{
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -27,6 +28,12 @@ use crate::{
 
 /// So many are kept of each connector.
 const KEPT: usize = 5;
+/// And for so long of a connector that is gone.
+const GONE_FOR: Duration = Duration::from_hours(24 * 90);
+/// In the folder of one that is gone: since when, in milliseconds since 1970.
+const GONE: &str = "gone";
+/// So many connectors are forgotten at once.
+const FORGOTTEN: usize = 1_000;
 
 /// A version as it is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,6 +146,37 @@ impl Versions {
         }
     }
 
+    /// Removes those of connectors that have long been gone, and notes since when others are. One that is there
+    /// again, or is needed for another reason, is not gone: `is_there` says so of a name. Blocks on the disk.
+    pub fn forget(&self, now: Timestamp, is_there: impl Fn(&str) -> bool) -> io::Result<()> {
+        let Self::Folder(folder) = self else { return Ok(()) };
+        let entries = match fs::read_dir(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        let mut forgotten = 0;
+        for entry in entries {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str());
+            let Some(name) = name.filter(|_| path.is_dir()) else { continue };
+            match is_long_gone(&path, now, is_there(name)) {
+                Ok(true) if forgotten < FORGOTTEN => {
+                    fs::remove_dir_all(&path)?;
+                    tracing::info!(
+                        connector = name,
+                        "gone for long: its kept versions are removed"
+                    );
+                    forgotten += 1;
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(folder = %path.display(), %error, "not known since when it is gone");
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Those of a connector, newest first. What cannot be read is left out, and logged.
     pub fn list(&self, name: &str) -> Vec<Stored> {
         match self {
@@ -183,6 +221,22 @@ fn files(folder: &Path) -> io::Result<Vec<Named>> {
     }
     found.sort_by_key(|file| file.number);
     Ok(found)
+}
+
+/// Whether the connector of a folder has long been gone; since when, is noted in it.
+fn is_long_gone(folder: &Path, now: Timestamp, is_there: bool) -> io::Result<bool> {
+    let mark = folder.join(GONE);
+    if is_there {
+        return match fs::remove_file(&mark) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(false),
+        };
+    }
+    // When its newest version began to run says nothing: it may have run for years, until yesterday.
+    match fs::read_to_string(&mark).ok().and_then(|text| text.parse().ok()) {
+        Some(since) => Ok(now.since(Timestamp(since)) >= GONE_FOR),
+        None => fs::write(&mark, now.0.to_string()).map(|()| false),
+    }
 }
 
 fn keep_file(
@@ -311,6 +365,32 @@ mod tests {
         assert_eq!(versions.list("shop").len(), KEPT - 1);
         versions.keep(&compiled(&from), Timestamp(9), &from).unwrap();
         assert!(versions.has(&compiled(&from)));
+    }
+
+    #[test]
+    fn what_is_kept_of_a_connector_goes_when_it_is_gone_for_long() {
+        const DAY: Duration = Duration::from_hours(24);
+        let folder = tempfile::tempdir().unwrap();
+        let versions = Versions::Folder(folder.path().join("versions"));
+        versions.forget(Timestamp(0), |_| false).unwrap();
+        let from = texts("$.total");
+        // It began to run long ago.
+        versions.keep(&compiled(&from), Timestamp(0), &from).unwrap();
+        let gone_at = Timestamp(0).plus(1000 * DAY);
+        versions.forget(gone_at, |name| name == "shop").unwrap();
+        for days in [0, 1, 89] {
+            versions.forget(gone_at.plus(DAY * days), |_| false).unwrap();
+            assert_eq!(versions.list("shop").len(), 1, "gone for {days} days");
+        }
+        // It comes back for a day, and its time begins anew.
+        let back_at = gone_at.plus(90 * DAY);
+        versions.forget(back_at, |name| name == "shop").unwrap();
+        versions.forget(back_at.plus(DAY), |_| false).unwrap();
+        versions.forget(back_at.plus(90 * DAY), |_| false).unwrap();
+        assert_eq!(versions.list("shop").len(), 1);
+        versions.forget(back_at.plus(91 * DAY), |_| false).unwrap();
+        assert_eq!(versions.list("shop"), []);
+        assert_eq!(fs::read_dir(folder.path().join("versions")).unwrap().count(), 0);
     }
 
     proptest! {
