@@ -1,6 +1,7 @@
 //! Puts what came into the file as what is expected. Pure: texts in, texts out.
 //!
-//! Only the values that differ change; comments, order and formatting of all else stay.
+//! Only the values that differ change; comments, order and formatting of all else stay. A file in house
+//! order stays in it: what is new is written as `tenon fmt` would.
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
@@ -11,7 +12,13 @@ use super::{
     compare::{Failure, Fix},
     suite::{Report, Tested, Verdict},
 };
-use crate::{definition::collections::NULL, plan::Sources};
+use crate::{
+    definition::{
+        collections::NULL,
+        format::{FileKind, format},
+    },
+    plan::Sources,
+};
 
 /// What to write.
 #[derive(Debug, Default, PartialEq)]
@@ -72,8 +79,17 @@ fn of_file(text: &str, path: &std::path::Path, tests: &[Tested], update: &mut Up
         }
     }
     if is_changed {
-        update.files.insert(path.to_owned(), document.to_string());
+        update.files.insert(path.to_owned(), in_its_order(text, document.to_string()));
     }
+}
+
+/// The new text in house order where the old one was.
+fn in_its_order(old: &str, new: String) -> String {
+    let formatted = |text: &str| format(text, FileKind::Connector).ok();
+    if formatted(old).is_none_or(|formatted| formatted != old) {
+        return new;
+    }
+    formatted(&new).unwrap_or(new)
 }
 
 /// Sets the value of a failure's key. `None` where the file has no such place.

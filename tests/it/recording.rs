@@ -232,3 +232,29 @@ fn a_captured_webhook_becomes_a_test_and_the_program_says_what_it_does() {
         assert!(code == 2 && stderr.starts_with(said), "{line}: {code} {stderr}");
     }
 }
+
+#[test]
+fn an_update_writes_as_fmt_does_where_the_file_was_in_its_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let head = "name    = \"shop\"\nversion = \"1.0.0\"\n\n[stream.orders]\nkey = \"$.id\"\n\n\
+        [stream.orders.webhook]\npath   = \"/shop\"\nverify = \"none\"\n\n\
+        [stream.orders.map]\na = 1\nb = 2\nc = 3\nd = \"$.id\"\n\n[destination.out]\n\
+        type = \"stdout\"\n\n[[test]]\nname   = \"a\"\ngiven  = { id = 5 }\n";
+    let update = |text: &str| {
+        fs::write(path.join("shop.toml"), text).unwrap();
+        let (code, _, stderr) = tenon(path, "test --update");
+        assert_eq!((code, stderr.as_str()), (0, "updated shop.toml\n1 expectation rewritten\n"));
+        fs::read_to_string(path.join("shop.toml")).unwrap()
+    };
+    let text = format!("{head}expect = {{ a = 0 }}\n");
+    let after = update(&text);
+    let wanted = head.replace("name   =", "name  =").replace("given  =", "given =");
+    let wanted = format!("{wanted}\n[test.expect]\na = 1\nb = 2\nc = 3\nd = 5\n");
+    assert_eq!(after, wanted);
+    assert_eq!(tenon(path, "fmt --check").0, 0);
+    // A file in an order of its own stays in it.
+    let own = text.replace("path   =", "path =");
+    let wanted = own.replace("{ a = 0 }", "{ a = 1, b = 2, c = 3, d = 5 }");
+    assert_eq!(update(&own), wanted);
+}
