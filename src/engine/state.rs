@@ -18,6 +18,8 @@ impl Engine {
 
     /// Sets cursors. Errors: for a person.
     pub async fn rewind(&self, wanted: &Rewind) -> Result<Rewound, String> {
+        // What is refused leaves the polls alone: one that is held would try again.
+        state::rewind(&**self.bus(), wanted)?;
         let _quiet = self.quiet(&wanted.connector).await;
         let (writes, rewound) = state::rewind(&**self.bus(), wanted)?;
         write_state(&**self.bus(), writes).await.map_err(|error| error.to_string())?;
@@ -28,6 +30,7 @@ impl Engine {
 
     /// Takes over what another daemon remembered. How many entries were written.
     pub async fn import_state(&self, export: &StateExport, replace: bool) -> Result<usize, String> {
+        state::import(&**self.bus(), export, replace)?;
         let _quiet = self.quiet(&export.connector).await;
         let writes = state::import(&**self.bus(), export, replace)?;
         let count = writes.len();

@@ -11,9 +11,12 @@ use tenon::{
     world::{ScriptedEntropy, StaticSecrets, SystemClock, World},
 };
 
-use crate::support::{
-    MockServer, Reply, Seen,
-    walk::{Walk, text},
+use crate::{
+    engine::Stage,
+    support::{
+        MockServer, Reply, Seen,
+        walk::{Walk, text},
+    },
 };
 
 /// Orders at each of these seconds from `since` on.
@@ -72,6 +75,27 @@ async fn a_cursor_is_shown_and_set_back() {
     assert_eq!((rewound.moved, rewound.now), (1, None));
     write_state(&*walk.bus, writes).await.unwrap();
     assert_eq!(walk.fine().await.items, 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_leaves_a_held_poll_held() {
+    let server = MockServer::start(|_| Reply::status(403)).await;
+    let head = format!("name = \"shop\"\n[source]\nbase = \"{}\"\n", server.url(""));
+    let tail = "[schedule]\nevery = \"5m\"\n[destination.out]\ntype = \"stdout\"\n";
+    let stage = Stage::with(&[("shop.toml", &format!("{head}{ORDERS}{tail}"))]).await;
+    let is_held = |engine: &Engine| engine.status().connectors[0].state == "held";
+    stage.until("held", is_held).await;
+    let refused = stage.engine.rewind(&rewind("1970-01-01")).await.unwrap_err();
+    assert!(refused.contains("has no cursor yet"), "{refused}");
+    let export = state::StateExport { tenon_state: 0, ..stored(&stage) };
+    stage.engine.import_state(&export, false).await.unwrap_err();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(is_held(&stage.engine), "{:#?}", stage.engine.status());
+    assert_eq!(server.seen().len(), 1);
+}
+
+fn stored(stage: &Stage) -> state::StateExport {
+    state::export(&**stage.engine.bus(), "shop", None).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
