@@ -134,8 +134,12 @@ pub async fn handle(
         Route::Rollouts { connector } => {
             let rollouts = engine.rollouts(connector.as_deref());
             if let (Some(name), true) = (&connector, rollouts.is_empty()) {
-                let message = format!("`{name}` is no variant, is not off and not rolled back");
-                return Err(ApiError::not_found(message));
+                let runs = engine.status().connectors.iter().any(|it| it.name == *name);
+                return Err(ApiError::not_found(if runs {
+                    format!("`{name}` is live, as its file says, and has no variant")
+                } else {
+                    format!("no connector named `{name}` runs")
+                }));
             }
             Ok(json(StatusCode::OK, &RolloutList { rollouts }))
         }

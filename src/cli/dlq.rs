@@ -176,6 +176,8 @@ fn list(args: &List) -> Outcome {
     let list: DeadList = block_on(async { Ok(args.daemon.get(&path).await?) })?;
     if args.json {
         render::json(&list)?;
+    } else if list.total == 0 && args.filter.is_any() {
+        render::note("no dead letter matches");
     } else {
         render::text(&render::dead_list(&list, SystemClock.now()))?;
     }

@@ -12,7 +12,7 @@ use url::Url;
 
 use super::{
     Exit, Outcome, Trouble, render,
-    skeleton::{self, Choices, Request, Target, check_name, parse_target, parse_url},
+    skeleton::{self, Choices, Request, Target, parse_target, parse_url},
 };
 use crate::{
     definition::format::{FileKind, format},
@@ -33,7 +33,7 @@ use crate::{
 )]
 pub struct Args {
     /// The connector's name; the file will be NAME.toml
-    #[arg(value_parser = |name: &str| check_name(name).map(|()| name.to_owned()))]
+    #[arg(value_parser = skeleton::connector_name)]
     name: String,
     /// Take webhooks, verified by a preset: standard, stripe, github, shopify, ...; or none
     #[arg(long, value_name = "PRESET")]

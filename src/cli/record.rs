@@ -205,9 +205,11 @@ fn from_history(
     event: &str,
     plan: &ConnectorPlan,
 ) -> Result<(Source, Arc<str>), Trouble> {
-    let id: EventId = event
-        .parse()
-        .map_err(|_| Trouble::new(format!("`{event}` is no event's id: expected `evt_…`")))?;
+    let id: EventId = event.parse().map_err(|_| {
+        Trouble::new(format!(
+            "`{event}` is no event's id: expected `evt_` and 26 letters and digits"
+        ))
+    })?;
     let path = format!("/api/v1/events/{id}?body=1");
     let view: TraceView = block_on(async { Ok(args.daemon.get(&path).await?) })?;
     let run = view.runs.into_iter().next_back();

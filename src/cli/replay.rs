@@ -136,7 +136,7 @@ pub struct How {
 }
 
 fn replay_id(text: &str) -> Result<ReplayId, String> {
-    text.parse().map_err(|_| "expected a replay's id, `rp_…`".to_owned())
+    text.parse().map_err(|_| "expected a replay's id, `rp_` and 12 letters and digits".to_owned())
 }
 
 /// When an event came in or ended, as people write times.

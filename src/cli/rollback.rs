@@ -1,6 +1,6 @@
 //! `tenon rollback`: an earlier version runs although the file says otherwise.
 
-use super::{Exit, Outcome, block_on, client::Daemon, render, who};
+use super::{Exit, Outcome, block_on, client::Daemon, render, skeleton::connector_name, who};
 use crate::{
     admin::api::VersionList,
     engine::{RollbackRequest, RolledBack},
@@ -15,6 +15,7 @@ use crate::{
 )]
 pub struct Args {
     /// The connector
+    #[arg(value_parser = connector_name)]
     connector: String,
     /// This one: its number (`3`), or its version; otherwise the newest before the one that runs
     #[arg(long, value_name = "VERSION", conflicts_with_all = ["undo", "list"])]
@@ -63,6 +64,8 @@ fn list(args: &Args) -> Outcome {
     let list: VersionList = block_on(async { Ok(args.daemon.get(&path).await?) })?;
     if args.json {
         render::json(&list.versions)?;
+    } else if list.versions.is_empty() {
+        render::note(&format!("no version of `{}` is kept", args.connector));
     } else {
         render::text(&render::versions(&list.versions, SystemClock.now()))?;
     }

@@ -1,6 +1,6 @@
 //! `tenon rollout`: shadows and canaries of a running daemon.
 
-use super::{Exit, Outcome, block_on, client::Daemon, render};
+use super::{Exit, Outcome, block_on, client::Daemon, render, skeleton::connector_name};
 use crate::{
     admin::api::RolloutList,
     engine::RolloutStatus,
@@ -12,7 +12,8 @@ use crate::{
     after_help = "Exit code 1: a shadow differs from its original or fails where it does not, or a canary is halted."
 )]
 pub struct Args {
-    /// Only this connector
+    /// Only this connector, and its variants
+    #[arg(value_parser = connector_name)]
     connector: Option<String>,
     /// Print JSON
     #[arg(long)]

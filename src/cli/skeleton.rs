@@ -84,6 +84,11 @@ pub enum Target {
     Stdout,
 }
 
+/// A connector's name, as an argument.
+pub fn connector_name(name: &str) -> Result<String, String> {
+    check_name(name).map(|()| name.to_owned())
+}
+
 /// Names stand in state keys, metrics, URLs and file names.
 pub fn check_name(name: &str) -> Result<(), String> {
     let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, io::Read as _, path::PathBuf, sync::Arc};
 
 use serde_json::Value;
 
-use super::{Exit, Outcome, Trouble, backfill, block_on, client::Daemon, render, when};
+use super::{Exit, Outcome, Trouble, backfill, block_on, client::Daemon, render, skeleton, when};
 use crate::{
     admin::api::{ImportBody, Imported, StateList},
     bus::{Bus, EmbeddedBus, EmbeddedOptions, StateWrites, write_state},
@@ -176,7 +176,12 @@ async fn show(args: &Show) -> Outcome {
     if args.json {
         render::json(&streams)?;
     } else {
-        render::text(&render::states(&streams))?;
+        match &args.name {
+            Some(name) if streams.is_empty() => {
+                render::note(&format!("nothing is remembered of `{name}`"));
+            }
+            _ => render::text(&render::states(&streams))?,
+        }
     }
     let is_damaged = streams.iter().any(|stream| stream.problem.is_some());
     Ok(if is_damaged { Exit::Findings } else { Exit::Fine })
@@ -228,6 +233,7 @@ async fn export(args: &Export) -> Outcome {
         bus.close().await;
         export.map_err(Trouble::new)?
     } else {
+        skeleton::check_name(connector).map_err(Trouble::new)?;
         let path = format!("/api/v1/state/{connector}{}", query(None, stream));
         args.place.daemon.get(&path).await?
     };

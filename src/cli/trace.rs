@@ -19,7 +19,10 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Outcome {
     let id: EventId = args.event.parse().map_err(|_| {
-        super::Trouble::new(format!("`{}` is no event's id: expected `evt_…`", args.event))
+        super::Trouble::new(format!(
+            "`{}` is no event's id: expected `evt_` and 26 letters and digits",
+            args.event
+        ))
     })?;
     let body = if args.body { "?body=1" } else { "" };
     let path = format!("/api/v1/events/{id}{body}");

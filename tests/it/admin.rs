@@ -534,3 +534,32 @@ async fn a_person_logs_in_and_what_was_held_goes_on() {
     asked.await.unwrap();
     assert!(issuer.seen().iter().any(|seen| seen.path() == "/orders"));
 }
+
+#[test]
+fn a_wrong_name_is_said_by_whoever_is_asked_for_it() {
+    let daemon = Daemon::start(SHOP);
+    let next =
+        SHOP.replace("\"shop\"", "\"shop-next\"") + "[rollout]\nmode = \"shadow\"\nof = \"shop\"\n";
+    for (line, code, said) in [
+        ("dlq list --connector nope", 0, "no dead letter matches\n"),
+        ("state show nope", 0, "nothing is remembered of `nope`\n"),
+        ("state export a?b", 2, "error: `a?b` is no connector's name: "),
+        ("rollback nope --list", 1, "no version of `nope` is kept\n"),
+        ("rollback a?b --list", 2, "error: invalid value 'a?b' for '<CONNECTOR>'"),
+        ("rollout nope", 2, "error: no connector named `nope` runs\n"),
+        ("rollout shop", 2, "error: `shop` is live, as its file says, and has no variant\n"),
+        ("rollout shop?x", 2, "error: invalid value 'shop?x' for '[CONNECTOR]'"),
+        ("trace evt_x", 2, "error: `evt_x` is no event's id: expected `evt_` and 26 letters"),
+        ("replay show rp_x", 2, "error: invalid value 'rp_x' for '<ID>': expected a replay's id"),
+    ] {
+        let ran = daemon.tenon(line);
+        assert_eq!(ran.code, code, "{line}: {}", ran.stderr);
+        assert!(ran.stdout.is_empty() && ran.stderr.starts_with(said), "{line}: {}", ran.stderr);
+    }
+    // Who asks for an original sees what is tried beside it.
+    let next = next.replace("OUT", daemon.folder.path().join("next.jsonl").to_str().expect("text"));
+    fs::write(daemon.folder.path().join("connectors/next.toml"), next).expect("written");
+    daemon.tenon("reload");
+    let ran = daemon.tenon("rollout shop");
+    assert!(ran.stdout.starts_with("shop-next  shadow of shop\n"), "{} {}", ran.stdout, ran.stderr);
+}

@@ -114,7 +114,7 @@ async fn what_is_no_range_is_explained() {
     assert_eq!(problem("2026-11-11", "2026-11-11"), "--from must be before --to");
     assert_eq!(
         problem("yesterday", "2026-11-11"),
-        "--from: `yesterday` is no value of the cursor of `orders`"
+        "--from: `yesterday` is no value of the cursor of `orders`: expected a time: `-90d`, a date, or RFC 3339"
     );
     let walk =
         Walk::new(&server, "[stream.orders]\nkey = \"$.id\"\n[stream.orders.poll]\npath = \"/x\"");

@@ -173,9 +173,6 @@ pub fn rollout_log(entries: &[RolloutEntry]) -> String {
 
 /// The versions that are kept of a connector.
 pub fn versions(all: &[KeptVersion], now: Timestamp) -> String {
-    if all.is_empty() {
-        return "no version is kept\n".to_owned();
-    }
     let rows: Vec<Vec<Cell>> = all
         .iter()
         .map(|version| {

@@ -127,7 +127,9 @@ impl ReplayRequest {
             return Err(format!("`limit` is 1 to {MAX_LIMIT}, not {}", self.limit));
         }
         let event = self.event.as_ref().map(|text| {
-            text.parse().map_err(|_| format!("`{text}` is no event's id: expected `evt_…`"))
+            text.parse().map_err(|_| {
+                format!("`{text}` is no event's id: expected `evt_` and 26 letters and digits")
+            })
         });
         let words = ["delivered", "dead", "superseded", "pending"];
         if let Some(word) = self.outcome.as_deref().filter(|word| !words.contains(word)) {
@@ -238,7 +240,7 @@ mod tests {
             (ReplayRequest { limit: 0, ..base() }, "`limit` is 1 to 10000000, not 0"),
             (
                 ReplayRequest { event: Some("17".to_owned()), ..base() },
-                "`17` is no event's id: expected `evt_…`",
+                "`17` is no event's id: expected `evt_` and 26 letters and digits",
             ),
             (
                 ReplayRequest { outcome: Some("gone".to_owned()), ..base() },

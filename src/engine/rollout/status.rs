@@ -11,7 +11,10 @@ use super::{
     ledger::Ledger,
     report::ShadowReport,
 };
-use crate::{plan::RolloutMode, world::Timestamp};
+use crate::{
+    plan::{ConnectorPlan, RolloutMode},
+    world::Timestamp,
+};
 
 /// How a connector is rolled out, where it is not simply live.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -77,13 +80,15 @@ pub struct PinStatus {
 }
 
 impl Engine {
-    /// All rollouts, or that of one connector.
+    /// All rollouts, or those of one connector: its own, and its variants'.
     pub fn rollouts(&self, connector: Option<&str>) -> Vec<RolloutStatus> {
         let ledger = Ledger::read(self.bus().as_ref());
         let running: Vec<Arc<Connector>> =
             self.running.read().connectors.values().cloned().collect();
-        let wanted =
-            running.iter().filter(|it| connector.is_none_or(|name| *it.plan.name == *name));
+        let is_of = |plan: &ConnectorPlan, name: &str| {
+            *plan.name == *name || plan.rollout.of.as_deref() == Some(name)
+        };
+        let wanted = running.iter().filter(|it| connector.is_none_or(|name| is_of(&it.plan, name)));
         wanted.filter_map(|it| self.rollout_status(it, &ledger)).collect()
     }
 

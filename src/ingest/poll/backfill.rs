@@ -47,8 +47,14 @@ impl Backfill {
         };
         let value = |flag: &str, text: &str| {
             let literal = CursorStart::Literal(text.to_owned());
-            bound(cursor, &literal, now)
-                .ok_or_else(|| format!("{flag}: `{text}` is no value of the cursor of `{name}`"))
+            let what = if is_time(&cursor.format) {
+                "a time: `-90d`, a date, or RFC 3339"
+            } else {
+                "a number"
+            };
+            bound(cursor, &literal, now).ok_or_else(|| {
+                format!("{flag}: `{text}` is no value of the cursor of `{name}`: expected {what}")
+            })
         };
         let (from, to) = (value("--from", from)?, value("--to", to)?);
         let until = before(cursor, &to).filter(|until| *until >= from);
