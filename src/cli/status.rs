@@ -3,6 +3,7 @@
 use super::{Exit, Outcome, Trouble, block_on, client::Daemon, render};
 use crate::{
     admin::api::StatusView,
+    diagnostic::nearest,
     engine::StreamStatus,
     observe::slo::Kept,
     world::{Clock as _, SystemClock},
@@ -31,10 +32,13 @@ fn is_silent(stream: &StreamStatus) -> bool {
 pub fn run(args: &Args) -> Outcome {
     let mut view: StatusView = block_on(async { Ok(args.daemon.get("/api/v1/status").await?) })?;
     if let Some(name) = &args.connector {
-        view.status.connectors.retain(|connector| connector.name == *name);
-        if view.status.connectors.is_empty() {
-            return Err(Trouble::new(format!("the daemon has no connector `{name}`")));
+        let all = &mut view.status.connectors;
+        if !all.iter().any(|connector| connector.name == *name) {
+            let near = nearest(name, all.iter().map(|connector| &*connector.name));
+            let near = near.map(|near| format!("; there is `{near}`")).unwrap_or_default();
+            return Err(Trouble::new(format!("the daemon has no connector `{name}`{near}")));
         }
+        all.retain(|connector| connector.name == *name);
     }
     let now = SystemClock.now();
     if args.json {

@@ -294,11 +294,19 @@ impl Engine {
     }
 
     /// Un-parks a connector's destination or poll of that name, or all of them, and closes their open
-    /// breakers. How many were parked or open. Errors: no such connector.
+    /// breakers. How many were parked or open. Errors: no such connector, or it has nothing of that name.
     pub async fn resume(&self, connector: &str, name: Option<&str>) -> Result<usize, String> {
         let running = self.running.read().connectors.get(connector).cloned();
         let connector = running.ok_or_else(|| format!("no connector named `{connector}` runs"))?;
         let is = |candidate: &Arc<str>| name.is_none_or(|name| name == &**candidate);
+        let destinations = connector.destinations.iter().map(|at| &at.plan.name);
+        let streams = connector.polls.iter().map(|poll| &poll.poller.stream.name);
+        if let Some(name) = name
+            && !destinations.chain(streams).any(is)
+        {
+            let connector = &connector.plan.name;
+            return Err(format!("`{connector}` has no destination or polled stream `{name}`"));
+        }
         let mut resumed = 0;
         for destination in connector.destinations.iter().filter(|at| is(&at.plan.name)) {
             resumed +=
