@@ -341,7 +341,7 @@ pub struct LoginView {
     pub auth: String,
     /// `logged_in`, `logged_out`, `refused` (the provider ended it) or `unreadable`.
     pub state: String,
-    /// When somebody has to log in again, where that is known.
+    /// When somebody has to log in again, or had to, where that is known.
     pub expires_at: Option<Timestamp>,
     /// Why the stored tokens cannot be read.
     pub message: Option<String>,

@@ -42,9 +42,14 @@ const MAX_BULK_LIMIT: usize = 10_000;
 const BULK_TIME: Duration = Duration::from_secs(20);
 
 fn logins(engine: &Engine) -> LoginList {
+    let now = engine.now();
     let view = |login: Login| {
         let (state, expires_at, message) = match login.state {
             Ok(Some(LoginState { refused: Some(message), .. })) => ("refused", None, Some(message)),
+            // Whoever asks before the next attempt is not to hear of it only then.
+            Ok(Some(LoginState { expires_at: Some(at), .. })) if at <= now => {
+                ("logged_out", Some(at), None)
+            }
             Ok(Some(state)) => ("logged_in", state.expires_at, None),
             Ok(None) => ("logged_out", None, None),
             Err(error) => ("unreadable", None, Some(error.to_string())),

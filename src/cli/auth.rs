@@ -73,6 +73,12 @@ async fn status(args: &StatusArgs) -> Outcome {
                 ("logged_in", Some(at), _) => format!("logged in until {}", at.rfc3339()),
                 ("logged_in", None, _) => "logged in".to_owned(),
                 (_, _, Some(message)) => message.clone(),
+                (_, Some(at), None) => format!(
+                    "the login ended at {}: run `tenon auth login {} {}`",
+                    at.rfc3339(),
+                    login.connector,
+                    login.auth
+                ),
                 _ => format!("run `tenon auth login {} {}`", login.connector, login.auth),
             };
             format!("{}  {}  {what}\n", login.connector, login.auth)

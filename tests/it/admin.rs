@@ -535,6 +535,30 @@ async fn a_person_logs_in_and_what_was_held_goes_on() {
     assert!(issuer.seen().iter().any(|seen| seen.path() == "/orders"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_cannot_be_renewed_is_none_once_it_has_ended() {
+    let issuer = crate::support::MockServer::start(|_| {
+        crate::support::Reply::json(json!({"access_token": "t0ken-s3cret", "expires_in": 1}))
+    })
+    .await;
+    let text = GUARDED.replace("ISSUER", issuer.url("").trim_end_matches('/'));
+    let asked = tokio::task::spawn_blocking(move || {
+        let daemon = Daemon::start(&text);
+        let begin = json!({"connector": "shop", "redirect": "http://127.0.0.1:9/callback"});
+        let (_, begun) = daemon.api("POST /api/v1/auth/begin", &begin.to_string());
+        let page = url::Url::parse(begun["url"].as_str().expect("a page")).expect("an address");
+        let state = page.query_pairs().find(|(name, _)| name == "state").expect("a state").1;
+        let finish = json!({"connector": "shop", "auth": "erp", "code": "c0de", "state": state});
+        assert_eq!(daemon.api("POST /api/v1/auth/finish", &finish.to_string()).0, 200);
+        daemon.until("GET /api/v1/auth", |list| list["logins"][0]["state"] == "logged_out");
+        let ran = daemon.tenon("auth status");
+        let said = "shop  erp  the login ended at ";
+        assert!(ran.code == 1 && ran.stdout.starts_with(said), "{}{}", ran.stdout, ran.stderr);
+        assert!(ran.stdout.ends_with(": run `tenon auth login shop erp`\n"), "{}", ran.stdout);
+    });
+    asked.await.unwrap();
+}
+
 #[test]
 fn a_wrong_name_is_said_by_whoever_is_asked_for_it() {
     let daemon = Daemon::start(SHOP);
