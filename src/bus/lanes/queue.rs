@@ -72,7 +72,7 @@ pub(super) struct Queue {
     behind: HashMap<u64, VecDeque<Behind>>,
     /// Leases that a reopening gave back; their former holder may still settle them.
     returned: HashMap<u64, Lease>,
-    /// Entries settled by a former holder while they were in `ready`, to be skipped there.
+    /// Entries settled by a former holder while they were in `ready` or `delayed`, to be skipped there.
     gone: HashSet<u64>,
 }
 
@@ -235,9 +235,13 @@ impl Queue {
             (of.weighed, of.rests) = (0, None);
         }
         self.weights = 0;
-        for Reverse(Delayed { due, seq, key, flow }) in std::mem::take(&mut self.delayed) {
-            all.push((flow, Entry { seq, key }, Some(due)));
-        }
+        let delayed = std::mem::take(&mut self.delayed).into_iter();
+        let delayed = delayed.filter(|Reverse(delayed)| !gone.contains(&delayed.seq));
+        all.extend(
+            delayed.map(|Reverse(Delayed { due, seq, key, flow })| {
+                (flow, Entry { seq, key }, Some(due))
+            }),
+        );
         let behind = std::mem::take(&mut self.behind).into_values().flatten();
         all.extend(behind.map(|Behind { entry, flow }| (flow, entry, None)));
         all.sort_unstable_by_key(|(_, entry, _)| entry.seq);
@@ -438,7 +442,7 @@ impl Queue {
         self.release(key);
     }
 
-    /// Ends an entry that is not leased: it is in `ready`, or behind the head of its chain.
+    /// Ends an entry that is not leased: it is in `ready` or `delayed`, or behind the head of its chain.
     fn take_out(&mut self, seq: u64, key: u64, flow: u32) {
         let chain = self.chain(key);
         let behind = chain.and_then(|chain| self.behind.get_mut(&chain)).is_some_and(|behind| {
@@ -521,6 +525,28 @@ mod tests {
             let sum: u64 = active.map(|flow| u64::from(flow.steer.weight)).sum();
             assert_eq!(queue.weights, sum, "after step {step}");
         }
+    }
+
+    /// An event's former holder may settle it while it waits for its next attempt.
+    #[test]
+    fn what_was_settled_while_it_waited_does_not_come_back_with_a_reopening() {
+        let mut queue = queue(1, 4);
+        for seq in [1, 2] {
+            queue.push(0, Entry { seq, key: 7 }, 1, None);
+        }
+        let done = Settlement::Dead { reason: "no".to_owned() };
+        let due = Timestamp(10);
+        let (first_attempt_at, error) = (NOW, String::new());
+        let retry = Settlement::Retry { due, attempts: 1, first_attempt_at, error };
+        assert_eq!(queue.take(4, NOW).len(), 2);
+        queue.settle(2, &retry);
+        assert_eq!(queue.take(4, due).len(), 1);
+        queue.reopen(LaneOptions { order: Order::Key, window: 4 });
+        for seq in [1, 2] {
+            assert!(queue.settle(seq, &done).is_some_and(|ended| ended.terminal));
+        }
+        queue.reopen(LaneOptions { order: Order::None, window: 4 });
+        assert_eq!((queue.take(4, due).len(), queue.unsettled), (0, 0));
     }
 
     #[test]
