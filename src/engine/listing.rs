@@ -66,7 +66,8 @@ impl Listing {
     }
 
     /// Whether a place has no part in what is searched for: neither a file or folder that counts, nor
-    /// what a link may lead to.
+    /// what a link may lead to. What was named outright may be a link, and what it uses others that
+    /// nobody came across.
     pub fn is_foreign(&self, path: &Path) -> bool {
         let name = path.file_name().and_then(OsStr::to_str);
         let counts = name.is_some_and(self.wanted.is_file);
@@ -81,7 +82,7 @@ impl Listing {
                     && !self.folders.iter().any(|(folder, _)| named(folder))
             }
         };
-        !self.has_links && !counts && is_or_was_file
+        self.named.is_empty() && !self.has_links && !counts && is_or_was_file
     }
 
     /// Whether another search would come across the same.

@@ -573,4 +573,17 @@ mod tests {
         assert!(loader.look(&Look::At(BTreeSet::from([added]))).expect("read"));
         assert_eq!(loader.compiled, 2, "a hint of something new is a look everywhere");
     }
+
+    #[test]
+    fn what_a_link_that_was_named_leads_to_is_looked_at() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [named, target] = ["a.toml", "a.toml.v1"].map(|name| folder.path().join(name));
+        fs::write(&target, CONNECTOR.replace("NAME", "a")).expect("written");
+        std::os::unix::fs::symlink("a.toml.v1", &named).expect("linked");
+        let mut loader = Loader::new(vec![named], Levels::default());
+        assert!(loader.look(&Look::Everywhere).expect("read"));
+        fs::write(&target, CONNECTOR.replace("NAME", "a") + "# edited\n").expect("written");
+        assert!(loader.look(&Look::At(BTreeSet::from([target]))).expect("read"));
+        assert_eq!(loader.compiled, 1);
+    }
 }
