@@ -283,8 +283,10 @@ impl DestinationRuntime {
                 self.changed(&bay, Change::Closed).await;
             }
             // The lanes would learn of it from the next attempt, and make none before the old time.
+            // They tell only what changed since they told it, so it has to be what they would.
             let steer = bay.steer(self.world.clock.now());
-            let steer = Steer { most: usize::MAX, ..steer };
+            let a_request = self.plan.batch.as_ref().map_or(1, |batch| batch.max);
+            let steer = Steer { most: steer.most.saturating_mul(a_request), ..steer };
             for lane in self.lanes.lock().iter() {
                 self.bus.steer(*lane, bay.tenant.as_deref(), steer);
                 self.bus.hurry(*lane, bay.tenant.as_deref());

@@ -488,6 +488,32 @@ async fn a_breaker_stays_open_over_a_reload_and_resume_closes_it() {
     assert!(took <= Duration::from_mins(1), "{took:?}: what waited for the breaker goes on now");
 }
 
+/// What is resumed is handed out as far as it was: a tenant that hangs takes no more of its lane.
+#[tokio::test(start_paused = true)]
+async fn a_resume_lets_nobody_have_more_in_hand_than_before() {
+    for batch in ["", "[destination.sink.batch]\nmax = 2\nwithin = \"10ms\""] {
+        let sink = MockServer::start(|seen| {
+            if seen.text().contains("hang") { Reply::hang() } else { Reply::status(200) }
+        })
+        .await;
+        let stage = stage(&sink, &format!("timeout = \"1h\"\nconcurrency = 64\n{batch}")).await;
+        append(&stage, vec![event(&stage, "t", "k", 1)]).await;
+        stage.settled().await;
+        append(&stage, (0..50).map(|n| event(&stage, "t", &format!("hang{n}"), 1)).collect()).await;
+        seconds(1).await;
+        let in_hand = || {
+            let text = stage.engine.metrics_text();
+            let line = text.lines().find(|line| line.starts_with("tenon_in_hand_bytes "));
+            line.unwrap().rsplit(' ').next().unwrap().parse::<u64>().unwrap()
+        };
+        let before = in_hand();
+        assert!(before > 0);
+        assert_eq!(stage.engine.resume("a", None).await, Ok(0));
+        seconds(1).await;
+        assert_eq!(in_hand(), before);
+    }
+}
+
 /// What a batch leaves out because something newer was delivered counts for its replay all the same.
 #[tokio::test(start_paused = true)]
 async fn a_copy_that_is_superseded_before_its_batch_counts_for_its_replay() {
