@@ -265,7 +265,14 @@ impl Drop for Attempt {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        cell::{Cell, RefCell},
+        rc::Rc,
+    };
+
     use futures_util::FutureExt as _;
+    use proptest::prelude::*;
+    use tokio::task::{JoinHandle, LocalSet};
 
     use super::*;
 
@@ -310,5 +317,134 @@ mod tests {
         let now = Timestamp(1_000);
         assert_eq!(Bay::put_off(now.plus(PATIENCE), now), PATIENCE);
         assert_eq!(Bay::put_off(now.plus(Duration::from_hours(1)), now), PUT_OFF);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Enter { tenant: usize },
+        Leave { which: usize, sign: Sign, refused: bool, asks_for_peace: bool },
+        Vanish { which: usize },
+        GiveUp { which: usize },
+        Reset { tenant: usize },
+        Pass { ms: i64 },
+        Run,
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        let sign = prop_oneof![Just(Sign::Alive), Just(Sign::Failing), Just(Sign::Nothing)];
+        let leave = (0..99_usize, sign, any::<bool>(), prop::bool::weighted(0.1));
+        prop_oneof![
+            8 => (0..99_usize).prop_map(|tenant| Op::Enter { tenant }),
+            6 => leave.prop_map(|(which, sign, refused, asks_for_peace)| {
+                Op::Leave { which, sign, refused, asks_for_peace }
+            }),
+            1 => (0..99_usize).prop_map(|which| Op::Vanish { which }),
+            1 => (0..99_usize).prop_map(|which| Op::GiveUp { which }),
+            1 => (0..99_usize).prop_map(|tenant| Op::Reset { tenant }),
+            1 => (0..40_000_i64).prop_map(|ms| Op::Pass { ms }),
+            9 => Just(Op::Run),
+        ]
+    }
+
+    /// Attempts of several tenants that wait, are under way, and end in one way or another.
+    struct Crowd {
+        places: Arc<Places>,
+        bays: Vec<Arc<Bay>>,
+        now: Rc<Cell<Timestamp>>,
+        waiting: Vec<(usize, JoinHandle<()>)>,
+        entered: Rc<RefCell<Vec<Attempt>>>,
+    }
+
+    impl Crowd {
+        fn new(all: usize, tenants: usize, adaptive: &Adaptive) -> Self {
+            let places = Arc::new(Places::new(all, Arc::default()));
+            let bay = |tenant: usize| {
+                let (name, places) = (Some(tenant.to_string().into()), Arc::clone(&places));
+                let weight = 1 + tenant as u32;
+                Arc::new(Bay::new(name, weight, Some(PLAN), adaptive.clone(), None, places))
+            };
+            let bays = (0..tenants).map(bay).collect();
+            let now = Rc::new(Cell::new(Timestamp(1_000)));
+            Self { places, bays, now, waiting: Vec::new(), entered: Rc::default() }
+        }
+
+        /// One of those under way, if any is.
+        fn pick(&self, which: usize) -> Option<Attempt> {
+            let mut entered = self.entered.borrow_mut();
+            let which = which.checked_rem(entered.len())?;
+            Some(entered.swap_remove(which))
+        }
+
+        async fn apply(&mut self, op: Op) {
+            let (tenants, now) = (self.bays.len(), self.now.get());
+            match op {
+                Op::Enter { tenant } => {
+                    let tenant = tenant % tenants;
+                    let (now, entered) = (Rc::clone(&self.now), Rc::clone(&self.entered));
+                    let bay = Arc::clone(&self.bays[tenant]);
+                    let enter = async move {
+                        let attempt = bay.enter(|| now.get()).await;
+                        entered.borrow_mut().extend(attempt);
+                    };
+                    self.waiting.push((tenant, tokio::task::spawn_local(enter)));
+                }
+                Op::Leave { which, sign, refused, asks_for_peace } => {
+                    let spent_until = asks_for_peace.then(|| now.plus(PATIENCE));
+                    let end = End { sign, tells: true, refused, spent_until };
+                    self.pick(which).map(|attempt| attempt.leave(end, now));
+                }
+                Op::Vanish { which } => drop(self.pick(which)),
+                Op::GiveUp { which } => {
+                    if let Some(which) = which.checked_rem(self.waiting.len()) {
+                        self.waiting.swap_remove(which).1.abort();
+                    }
+                }
+                Op::Reset { tenant } => drop(self.bays[tenant % tenants].reset()),
+                Op::Pass { ms } => self.now.set(Timestamp(now.0 + ms)),
+                Op::Run => tokio::task::yield_now().await,
+            }
+        }
+
+        /// Nobody waits any more for what there is, and nothing is held that nobody has.
+        async fn check(mut self) {
+            run().await;
+            self.waiting.retain(|(_, task)| !task.is_finished());
+            for (tenant, task) in self.waiting {
+                let left = self.bays[tenant].try_enter(self.now.get());
+                assert!(left.is_none(), "tenant {tenant} waits and may enter");
+                task.abort();
+            }
+            run().await;
+            self.entered.borrow_mut().clear();
+            assert_eq!(self.places.held(), (0, 0));
+        }
+    }
+
+    async fn run() {
+        for _ in 0..200 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+
+        #[test]
+        fn nobody_waits_who_may_enter(
+            all in 1..20_usize,
+            tenants in 1..5_usize,
+            is_fixed in any::<bool>(),
+            ops in prop::collection::vec(op(), 1..120),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            LocalSet::new().block_on(&runtime, async {
+                let adaptive = if is_fixed { Adaptive::fixed(all) } else { Adaptive::new(all) };
+                let mut crowd = Crowd::new(all, tenants, &adaptive);
+                for op in ops {
+                    crowd.apply(op).await;
+                }
+                crowd.check().await;
+            });
+        }
     }
 }

@@ -54,6 +54,13 @@ impl Places {
         Self { all, held: Mutex::default(), waiters: AtomicUsize::new(0), limits }
     }
 
+    /// How many are taken, and the weights of those who hold them.
+    #[cfg(test)]
+    pub fn held(&self) -> (usize, u64) {
+        let held = self.held.lock();
+        (held.taken, held.weights)
+    }
+
     /// One more bay shares them.
     pub fn joined(&self) {
         self.held.lock().bays += 1;
