@@ -123,6 +123,11 @@ impl Breaker {
         }
     }
 
+    /// Whether everything is let through.
+    pub fn is_closed(&self) -> bool {
+        self.state == State::Closed
+    }
+
     /// `closed`, `open` or `half_open`.
     pub fn word(&self) -> &'static str {
         match self.state {

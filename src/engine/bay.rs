@@ -75,6 +75,7 @@ impl Bay {
         let breaker =
             stored.filter(|_| plan.is_some()).map_or_else(Breaker::default, Breaker::restored);
         places.limits.fetch_add(adaptive.limit() as u64, Relaxed);
+        places.breakers_open.fetch_add(u64::from(!breaker.is_closed()), Relaxed);
         places.joined();
         let inner = Inner { breaker, adaptive, in_flight: 0, paused_until: None, closings: 0 };
         Self { tenant, weight, plan, inner: Mutex::new(inner), room: Arc::default(), places }
@@ -157,7 +158,7 @@ impl Bay {
     pub fn is_plain(&self, now: Timestamp) -> bool {
         let inner = self.inner.lock();
         inner.in_flight == 0
-            && inner.breaker.word() == "closed"
+            && inner.breaker.is_closed()
             && inner.paused_until.is_none_or(|until| until <= now)
     }
 
@@ -189,8 +190,9 @@ impl Bay {
     /// Closes its breaker, because a person says that the destination is well. Whether it was not closed.
     pub fn reset(&self) -> bool {
         let mut inner = self.inner.lock();
-        let was = inner.breaker.word() != "closed";
+        let was = !inner.breaker.is_closed();
         inner.breaker = Breaker::default();
+        self.places.breakers_open.fetch_sub(u64::from(was), Relaxed);
         inner.closings += u64::from(was);
         inner.paused_until = None;
         drop(inner);
@@ -202,7 +204,7 @@ impl Bay {
         let mut inner = self.inner.lock();
         inner.in_flight -= 1;
         self.places.give_back(self.weight, inner.in_flight);
-        let before = inner.adaptive.limit();
+        let (before, was_closed) = (inner.adaptive.limit(), inner.breaker.is_closed());
         if let Some(until) = end.spent_until {
             inner.paused_until = inner.paused_until.max(Some(until));
         }
@@ -215,8 +217,10 @@ impl Bay {
         if change.is_some() {
             inner.adaptive.restart();
         }
-        let limit = inner.adaptive.limit();
+        let (limit, is_closed) = (inner.adaptive.limit(), inner.breaker.is_closed());
         drop(inner);
+        let opened = u64::from(was_closed).wrapping_sub(u64::from(is_closed));
+        self.places.breakers_open.fetch_add(opened, Relaxed);
         self.places.limits.fetch_add((limit as u64).wrapping_sub(before as u64), Relaxed);
         if limit > before || change.is_some() {
             self.room.notify_waiters();
@@ -229,7 +233,9 @@ impl Bay {
 
 impl Drop for Bay {
     fn drop(&mut self) {
-        self.places.limits.fetch_sub(self.inner.lock().adaptive.limit() as u64, Relaxed);
+        let inner = self.inner.lock();
+        self.places.limits.fetch_sub(inner.adaptive.limit() as u64, Relaxed);
+        self.places.breakers_open.fetch_sub(u64::from(!inner.breaker.is_closed()), Relaxed);
     }
 }
 
@@ -285,7 +291,7 @@ mod tests {
     };
 
     fn places() -> Arc<Places> {
-        Arc::new(Places::new(8, Arc::default()))
+        Arc::new(Places::new(8, Arc::default(), Arc::default()))
     }
 
     #[test]
@@ -357,7 +363,7 @@ mod tests {
 
     impl Crowd {
         fn new(all: usize, tenants: usize, adaptive: &Adaptive) -> Self {
-            let places = Arc::new(Places::new(all, Arc::default()));
+            let places = Arc::new(Places::new(all, Arc::default(), Arc::default()));
             let bay = |tenant: usize| {
                 let (name, places) = (Some(tenant.to_string().into()), Arc::clone(&places));
                 let weight = 1 + tenant as u32;

@@ -81,7 +81,6 @@ impl DestinationRuntime {
         )?;
         let metrics = shared.metrics.connector(&connector.name).destination(&plan.name);
         metrics.parked.store(0, Relaxed);
-        metrics.breakers_open.store(0, Relaxed);
         let window = window(plan);
         let runtime = Self {
             connector: Arc::clone(&connector.name),
@@ -94,7 +93,11 @@ impl DestinationRuntime {
             secrets: connector.secrets_used.clone(),
             secrets_then: AtomicU64::new(0),
             limiter: Limiter::new(&plan.rate),
-            places: Arc::new(Places::new(window, Arc::clone(&metrics.concurrency))),
+            places: Arc::new(Places::new(
+                window,
+                Arc::clone(&metrics.concurrency),
+                Arc::clone(&metrics.breakers_open),
+            )),
             plan: Arc::clone(plan),
             open,
             metrics,
@@ -206,10 +209,7 @@ impl DestinationRuntime {
         let is_old = |bay: &Arc<Bay>| {
             Arc::strong_count(bay) == 1 && bay.stored().is_some_and(|stored| stored.is_old(now))
         };
-        let mut bays = self.bays.write();
-        let before = bays.len();
-        bays.retain(|_, bay| !is_old(bay));
-        self.metrics.breakers_open.fetch_sub((before - bays.len()) as u64, Relaxed);
+        self.bays.write().retain(|_, bay| !is_old(bay));
     }
 
     fn stored(&self, tenant: Option<&str>) -> Option<StoredBreaker> {
@@ -221,9 +221,6 @@ impl DestinationRuntime {
 
     fn new_bay(&self, tenant: Option<Arc<str>>) -> Arc<Bay> {
         let stored = self.stored(tenant.as_deref());
-        if stored.is_some() {
-            self.metrics.breakers_open.fetch_add(1, Relaxed);
-        }
         let weight = tenant.as_deref().map_or(1, |tenant| self.tenants.weight(tenant));
         let adaptive = adaptive(&self.plan);
         Arc::new(Bay::new(
@@ -251,7 +248,6 @@ impl DestinationRuntime {
             Change::Opened(until) => {
                 let until = until.rfc3339();
                 if bay.stored().is_some_and(|stored| stored.trips == 1) {
-                    self.metrics.breakers_open.fetch_add(1, Relaxed);
                     tracing::warn!(connector, destination, tenant, until, "breaker opened");
                 } else {
                     tracing::debug!(connector, destination, tenant, until, "breaker stays open");
@@ -259,7 +255,6 @@ impl DestinationRuntime {
                 self.metrics.breaker_trips.fetch_add(1, Relaxed);
             }
             Change::Closed => {
-                self.metrics.breakers_open.fetch_sub(1, Relaxed);
                 tracing::info!(connector, destination, tenant, "breaker closed");
             }
         }

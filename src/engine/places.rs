@@ -20,6 +20,8 @@ pub struct Places {
     waiters: AtomicUsize,
     /// The sum of all bays' limits, for the metrics.
     pub limits: Arc<AtomicU64>,
+    /// How many bays' breakers are not closed, for the metrics.
+    pub breakers_open: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
@@ -50,8 +52,9 @@ impl Held {
 
 impl Places {
     /// So many, all free.
-    pub fn new(all: usize, limits: Arc<AtomicU64>) -> Self {
-        Self { all, held: Mutex::default(), waiters: AtomicUsize::new(0), limits }
+    pub fn new(all: usize, limits: Arc<AtomicU64>, breakers_open: Arc<AtomicU64>) -> Self {
+        let waiters = AtomicUsize::new(0);
+        Self { all, held: Mutex::default(), waiters, limits, breakers_open }
     }
 
     /// How many are taken, and the weights of those who hold them.
@@ -139,7 +142,7 @@ mod tests {
     /// Nobody waits for a place that is free, whoever gives it back.
     #[tokio::test(start_paused = true)]
     async fn every_place_that_is_given_back_goes_to_whoever_waits() {
-        let places = Arc::new(Places::new(8, Arc::default()));
+        let places = Arc::new(Places::new(8, Arc::default(), Arc::default()));
         let bays = ["a", "b", "c"].map(|tenant| bay(&places, tenant));
         let (under_way, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let began = tokio::time::Instant::now();
@@ -172,7 +175,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whoever_is_alone_has_all_and_of_two_none_does() {
-        let places = Arc::new(Places::new(8, Arc::default()));
+        let places = Arc::new(Places::new(8, Arc::default(), Arc::default()));
         let a = bay(&places, "a");
         let enter = async |bay: &Arc<Bay>| {
             let enter = bay.enter(|| Timestamp(0));

@@ -90,7 +90,7 @@ mod tests {
             bus.append(Append { events, state: Vec::new() }).now_or_never().unwrap().unwrap();
             let taken = bus.take(lane, 10).now_or_never().unwrap();
             let tenant = Some(Arc::from(tenant));
-            let places = Arc::new(Places::new(8, Arc::default()));
+            let places = Arc::new(Places::new(8, Arc::default(), Arc::default()));
             let bay = Bay::new(tenant, 1, None, Adaptive::new(8), None, places);
             steering.tell(&*bus, lane, &bay, steer, now);
             if ends {

@@ -246,7 +246,7 @@ pub struct DestinationMetrics {
     /// 1 while the destination is parked.
     pub parked: AtomicU64,
     /// Breakers that are not closed: one a tenant.
-    pub breakers_open: AtomicU64,
+    pub breakers_open: Arc<AtomicU64>,
     /// How often a breaker opened, those included that opened again after a probe.
     pub breaker_trips: AtomicU64,
     /// Attempts that it takes at once, as found out, over all tenants.

@@ -488,6 +488,30 @@ async fn a_breaker_stays_open_over_a_reload_and_resume_closes_it() {
     assert!(took <= Duration::from_mins(1), "{took:?}: what waited for the breaker goes on now");
 }
 
+/// What its breaker learns while the old plan drains is not told twice, nor taken back twice.
+#[tokio::test(start_paused = true)]
+async fn breakers_that_change_while_a_reload_waits_are_counted_once() {
+    let up = Arc::new(AtomicBool::new(false));
+    let gate = Arc::clone(&up);
+    let sink = MockServer::start(move |_| {
+        let reply = Reply::status(if gate.load(SeqCst) { 200 } else { 500 });
+        reply.delay(Duration::from_secs(5))
+    })
+    .await;
+    let keys = "breaker = { of = 5, within = \"10m\", open = \"10s\", probes = 1 }";
+    let stage = stage(&sink, keys).await;
+    append(&stage, (0..40).map(|n| event(&stage, "t", &format!("k{n}"), n)).collect()).await;
+    stage.until("open", |e| e.status().connectors[0].destinations[0].breaker.is_some()).await;
+    assert_eq!(stage.metric(BREAKERS_OPEN), 1);
+    let before = sink.seen().len();
+    up.store(true, SeqCst);
+    stage.until("a probe is under way", |_| sink.seen().len() > before).await;
+    stage.write("a.toml", &connector(&sink, &format!("{keys}\nconcurrency = 8")));
+    assert_eq!(stage.engine.reload().await.changed, ["a"]);
+    stage.settled().await;
+    assert_eq!((breakers(&stage).len(), stage.metric(BREAKERS_OPEN)), (0, 0));
+}
+
 /// What is resumed is handed out as far as it was: a tenant that hangs takes no more of its lane.
 #[tokio::test(start_paused = true)]
 async fn a_resume_lets_nobody_have_more_in_hand_than_before() {
