@@ -80,7 +80,6 @@ impl DestinationRuntime {
             Arc::clone(&shared.auth),
         )?;
         let metrics = shared.metrics.connector(&connector.name).destination(&plan.name);
-        metrics.parked.store(0, Relaxed);
         let window = window(plan);
         let runtime = Self {
             connector: Arc::clone(&connector.name),
@@ -321,7 +320,7 @@ impl DestinationRuntime {
         if self.held.lock().replace(held).is_some() {
             return;
         }
-        self.metrics.parked.store(1, Relaxed);
+        self.metrics.parked.fetch_add(1, Relaxed);
         let destination = &*self.plan.name;
         tracing::error!(connector, destination, problem = message, "destination held");
     }
@@ -334,7 +333,7 @@ impl DestinationRuntime {
         }
         self.secrets_then.store(self.fingerprint(), Relaxed);
         self.resumed.notify_waiters();
-        self.metrics.parked.store(0, Relaxed);
+        self.metrics.parked.fetch_sub(1, Relaxed);
         let destination = &*self.plan.name;
         tracing::info!(connector, destination, why, "destination resumed");
         true
@@ -394,6 +393,12 @@ impl DestinationRuntime {
                 }
             }
         }
+    }
+}
+
+impl Drop for DestinationRuntime {
+    fn drop(&mut self) {
+        self.metrics.parked.fetch_sub(u64::from(self.is_held()), Relaxed);
     }
 }
 

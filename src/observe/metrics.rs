@@ -243,7 +243,7 @@ pub struct DestinationMetrics {
     pub held: AtomicU64,
     /// Requests that carried several events.
     pub batches: BatchMetrics,
-    /// 1 while the destination is parked.
+    /// 1 while the destination is parked; what a reload replaces may be, too, until it has ended.
     pub parked: AtomicU64,
     /// Breakers that are not closed: one a tenant.
     pub breakers_open: Arc<AtomicU64>,
@@ -528,7 +528,7 @@ fn write_destinations(out: &mut String, connectors: &Connectors) {
     let name = "tenon_destination_held";
     header(out, name, "gauge", "1 while a destination is parked and needs a person.");
     each_destination(connectors, |labels, d| {
-        let _ = writeln!(out, "{name}{{{labels}}} {}", d.parked.load(Relaxed));
+        let _ = writeln!(out, "{name}{{{labels}}} {}", d.parked.load(Relaxed).min(1));
     });
     let figures: [(&str, &str, &str, Gauge); 3] = [
         (

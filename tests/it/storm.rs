@@ -512,6 +512,25 @@ async fn breakers_that_change_while_a_reload_waits_are_counted_once() {
     assert_eq!((breakers(&stage).len(), stage.metric(BREAKERS_OPEN)), (0, 0));
 }
 
+/// A refusal that comes while a reload waits parks what is on its way out, not what follows it.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_while_a_reload_waits_leaves_nothing_parked() {
+    let refusals = AtomicUsize::new(0);
+    let sink = MockServer::start(move |_| {
+        let reply = Reply::status(if refusals.fetch_add(1, SeqCst) == 0 { 403 } else { 200 });
+        reply.delay(Duration::from_secs(5))
+    })
+    .await;
+    let stage = stage(&sink, "").await;
+    append(&stage, vec![event(&stage, "t", "k", 1)]).await;
+    stage.until("it is asked", |_| sink.seen().len() == 1).await;
+    stage.write("a.toml", &connector(&sink, "concurrency = 8"));
+    assert_eq!(stage.engine.reload().await.changed, ["a"]);
+    stage.settled().await;
+    let held = r#"tenon_destination_held{connector="a",destination="sink"}"#;
+    assert_eq!((sink.seen().len(), stage.metric(held)), (2, 0));
+}
+
 /// What is resumed is handed out as far as it was: a tenant that hangs takes no more of its lane.
 #[tokio::test(start_paused = true)]
 async fn a_resume_lets_nobody_have_more_in_hand_than_before() {
