@@ -588,6 +588,26 @@ async fn versions_of_connectors_that_are_long_gone_are_removed_but_for_what_is_p
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connector_that_came_back_is_gone_only_since_it_went_again() {
+    let sink = MockServer::start(|_| Reply::status(200)).await;
+    let shop = file("shop", "1.0.0", &sink, "", TOTAL);
+    let stage = Stage::durable(&[("shop.toml", &shop)]).await;
+    let folder = stage.folder.path().join("state/versions/shop");
+    stage.until("it is kept", |_| folder.exists()).await;
+    std::fs::remove_file(stage.path("shop.toml")).unwrap();
+    stage.engine.reload().await;
+    // It was looked at while the file was away, and is not again before it has run for months.
+    std::fs::write(folder.join("gone"), "1000").unwrap();
+    stage.write("shop.toml", &shop).await;
+    stage.until("it is back", |_| !folder.join("gone").exists()).await;
+    // Whoever misses it on the day it goes can still roll it back.
+    std::fs::remove_file(stage.path("shop.toml")).unwrap();
+    let stage = stage.restart().await;
+    stage.until("noted since when", |_| folder.join("gone").exists()).await;
+    assert_eq!(stage.engine.shutdown().await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_restart_remembers_flags_halts_and_reports() {
     let sink = MockServer::start(|_| Reply::status(200)).await;
     let files = pair(&sink, &canary("100%"), WRONG);

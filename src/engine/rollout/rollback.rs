@@ -343,6 +343,13 @@ impl Engine {
         let (shared, stop) = (Arc::clone(&self.shared), self.stop.clone());
         let keep = move || {
             let versions = &shared.rollouts.versions;
+            // Not only when it is looked for those that are gone: until then it may be gone again.
+            for name in running.keys() {
+                if let Err(error) = versions.is_back(name) {
+                    let connector = &**name;
+                    tracing::warn!(connector, %error, "its kept versions say that it is gone");
+                }
+            }
             let mut fresh = loader.take_fresh();
             // One that was rolled back to is kept already.
             let is_begun = |plan: &&Arc<ConnectorPlan>| {

@@ -146,6 +146,14 @@ impl Versions {
         }
     }
 
+    /// A connector is there again: should it go once more, that counts from then on. Blocks on the disk.
+    pub fn is_back(&self, name: &str) -> io::Result<()> {
+        match self {
+            Self::Memory(_) => Ok(()),
+            Self::Folder(folder) => unmark(&folder.join(name)),
+        }
+    }
+
     /// Removes those of connectors that have long been gone, and notes since when others are. One that is there
     /// again, or is needed for another reason, is not gone: `is_there` says so of a name. Blocks on the disk.
     pub fn forget(&self, now: Timestamp, is_there: impl Fn(&str) -> bool) -> io::Result<()> {
@@ -223,15 +231,20 @@ fn files(folder: &Path) -> io::Result<Vec<Named>> {
     Ok(found)
 }
 
+/// Forgets since when the connector of a folder is gone.
+fn unmark(folder: &Path) -> io::Result<()> {
+    match fs::remove_file(folder.join(GONE)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Whether the connector of a folder has long been gone; since when, is noted in it.
 fn is_long_gone(folder: &Path, now: Timestamp, is_there: bool) -> io::Result<bool> {
-    let mark = folder.join(GONE);
     if is_there {
-        return match fs::remove_file(&mark) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(false),
-        };
+        return unmark(folder).map(|()| false);
     }
+    let mark = folder.join(GONE);
     // When its newest version began to run says nothing: it may have run for years, until yesterday.
     match fs::read_to_string(&mark).ok().and_then(|text| text.parse().ok()) {
         Some(since) => Ok(now.since(Timestamp(since)) >= GONE_FOR),
