@@ -307,7 +307,7 @@ async fn to_its_end(shared: &Arc<Shared>, job: &Job) {
             count_metrics(shared, &before, &more);
             *job.status.lock() = before.with(so_far);
         };
-        let ended = Box::pin(job.walk.poller.run(&count)).await;
+        let ended = Box::pin(job.walk.poller.run_aside(&count)).await;
         let (report, failure) = match ended {
             Ok(report) => (report, None),
             Err((report, failure)) => (report, Some(failure)),

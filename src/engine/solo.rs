@@ -144,7 +144,7 @@ impl Solo {
             Ok(found) => found,
             Err(problem) => return Some(Err(failed(problem))),
         };
-        let ended = poller.run(&|_| {}).await;
+        let ended = poller.run_again(&|_| {}).await;
         match (ended, aside.clear().await) {
             (Ok(_), Err(error)) => Some(Err(failed(error.to_string()))),
             (ended, _) => Some(ended),

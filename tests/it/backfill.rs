@@ -81,6 +81,41 @@ async fn a_range_is_read_beside_the_live_cursor() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_backfill_reads_of_long_ago_keeps_no_parent_from_the_live_poll() {
+    let order = |at: i64, gone: bool| json!({ "id": 1, "at": at, "gone": gone });
+    let (old, new) = (order(day(5), true), order(day(16), false));
+    let gate = Arc::new(tokio::sync::Notify::new());
+    let server = MockServer::scripted([
+        Reply::json(json!([new])),
+        Reply::json(new).gate(&gate),
+        Reply::json(json!([old])),
+        Reply::json(old),
+    ])
+    .await;
+    let walk = Walk::new(
+        &server,
+        "[stream.orders]\nkey = \"$.id\"\nto = []\ndelete = \"{{ record.gone }}\"\n\
+         [stream.orders.poll]\npath = \"/orders\"\n\
+         detail = { path = \"/orders/{{ record.id }}\" }\n\
+         [stream.orders.poll.cursor]\nfield = \"$.at\"\nformat = \"epoch_s\"\n\
+         start = \"2026-11-15\"\nstart_param = \"since\"\n\
+         [stream.lines]\nkey = \"$.id\"\n[stream.lines.poll]\n\
+         path = \"/{{ each.order.id }}\"\neach = { order = \"orders\" }\n",
+    );
+    let live = walk.poller("orders");
+    let work = Backfill::new(&live, "2026-11-01", "2026-11-10", BEGIN).unwrap();
+    let beside = async {
+        server.wait_for(2).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        work.poller.run_aside(&|_| {}).await.unwrap();
+        gate.notify_one();
+    };
+    let (report, ()) = tokio::join!(live.run(&|_| {}), beside);
+    assert_eq!((report.unwrap().accepted, server.seen().len()), (1, 4));
+    assert!(walk.bus.state("parent/shop/orders/1").is_some(), "its children are read");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_interrupted_range_goes_on_where_it_was() {
     let broken = Arc::new(AtomicBool::new(true));
     let seen = Arc::clone(&broken);

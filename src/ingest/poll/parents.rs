@@ -54,6 +54,17 @@ pub(super) struct Mark {
     read: Option<Timestamp>,
 }
 
+/// What a run is beside the others over its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pass {
+    /// The live poll.
+    Live,
+    /// It reads again what the live poll has passed, and shares its parents.
+    Again,
+    /// Its parents are nobody else's.
+    Aside,
+}
+
 /// What was said of a parent.
 pub(super) struct Pending {
     parent: Parent,
@@ -225,7 +236,7 @@ impl Seen {
 
 impl Poller {
     /// What a run takes note of, where the stream's records are parents.
-    pub(super) fn begin_parents(&self, is_again: bool) -> Option<Seen> {
+    pub(super) fn begin_parents(&self, pass: Pass) -> Option<Seen> {
         let plan = Arc::clone(self.stream.parent.as_ref()?);
         Some(Seen {
             plan,
@@ -233,8 +244,11 @@ impl Poller {
             met: Mutex::default(),
             left_out: AtomicBool::new(false),
             began: self.world.clock.now(),
-            is_again,
-            gone: self.source.parents_of(&self.stream.name),
+            is_again: pass == Pass::Again,
+            gone: match pass {
+                Pass::Live | Pass::Again => self.source.parents_of(&self.stream.name),
+                Pass::Aside => Arc::default(),
+            },
         })
     }
 

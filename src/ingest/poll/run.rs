@@ -28,7 +28,7 @@ use super::{
     job::InHand,
     link::next_link,
     page::{Facts, Pages, Pointer, Position, Step},
-    parents::Seen,
+    parents::{Pass, Seen},
     path::{Plain, touches, walk},
     records::{Page, RecordsError},
     report::{PollFailure, PollReport},
@@ -93,7 +93,7 @@ impl Poller {
         progress: &(dyn Fn(&PollReport) + Send + Sync),
     ) -> Result<PollReport, (PollReport, PollFailure)> {
         let mut report = PollReport::default();
-        match self.run_counting(false, &mut report, progress).await {
+        match self.run_counting(Pass::Live, &mut report, progress).await {
             Ok(()) => Ok(report),
             Err(failure) => Err((report, failure)),
         }
@@ -106,7 +106,19 @@ impl Poller {
         progress: &(dyn Fn(&PollReport) + Send + Sync),
     ) -> Result<PollReport, (PollReport, PollFailure)> {
         let mut report = PollReport::default();
-        match self.run_counting(true, &mut report, progress).await {
+        match self.run_counting(Pass::Again, &mut report, progress).await {
+            Ok(()) => Ok(report),
+            Err(failure) => Err((report, failure)),
+        }
+    }
+
+    /// The same for a backfill, which remembers its parents aside.
+    pub async fn run_aside(
+        &self,
+        progress: &(dyn Fn(&PollReport) + Send + Sync),
+    ) -> Result<PollReport, (PollReport, PollFailure)> {
+        let mut report = PollReport::default();
+        match self.run_counting(Pass::Aside, &mut report, progress).await {
             Ok(()) => Ok(report),
             Err(failure) => Err((report, failure)),
         }
@@ -114,12 +126,12 @@ impl Poller {
 
     async fn run_counting(
         &self,
-        is_again: bool,
+        pass: Pass,
         report: &mut PollReport,
         progress: &(dyn Fn(&PollReport) + Send + Sync),
     ) -> Result<(), PollFailure> {
         let poll = self.poll()?;
-        let seen = self.begin_parents(is_again);
+        let seen = self.begin_parents(pass);
         let began = self.world.clock.now();
         let is_whole = if poll.each.is_empty() {
             self.run_part(poll, self.whole(), seen.as_ref(), report, progress).await?;

@@ -20,7 +20,7 @@ use super::{
     fetch::Got,
     group::{Next, Units},
     page::Pages,
-    parents::{PendingParents, parents_prefix},
+    parents::{Pass, PendingParents, parents_prefix},
     run::{Part, failed},
     stream::page_of,
     window::{Window, windows},
@@ -133,7 +133,7 @@ impl Poller {
             return Ok(());
         };
         let parent = Self { stream: Arc::clone(stream), ..self.clone() };
-        let Some(seen) = parent.begin_parents(false) else { return Ok(()) };
+        let Some(seen) = parent.begin_parents(Pass::Live) else { return Ok(()) };
         let sampled = Box::pin(parent.sample(usize::MAX)).await?;
         let each = parent.poll().and_then(|poll| parent.first_part(poll))?.and_then(|p| p.each);
         let mut writes = PendingParents::new();

@@ -65,7 +65,7 @@ impl Source {
         Self { looks_ahead: false, ..self }
     }
 
-    /// What the runs over a stream share that write its parents.
+    /// What the runs over a stream share that write the live poll's parents.
     pub(super) fn parents_of(&self, stream: &Arc<str>) -> Arc<Gone> {
         let mut parents = self.parents.lock();
         let known = parents.get(stream).and_then(Weak::upgrade);
