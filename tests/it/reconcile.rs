@@ -397,6 +397,23 @@ async fn an_older_parent_does_not_take_the_place_of_a_newer_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_a_record_that_a_page_lists_several_times_the_newest_revision_is_the_parent() {
+    let order = |revision: u64| json!({ "id": 1, "v": revision, "name": format!("v{revision}") });
+    let server = MockServer::scripted([Reply::json([1, 3, 2].map(order))]).await;
+    let walk = Walk::new(
+        &server,
+        "[stream.orders]\nkey = \"$.id\"\nrevision = \"$.v | integer\"\nto = []\n\
+         [stream.orders.poll]\npath = \"/orders\"\n\
+         [stream.lines]\nkey = \"$.id\"\n[stream.lines.poll]\n\
+         path = \"/{{ each.order.name }}\"\neach = { order = \"orders\" }\n",
+    );
+    walk.poller("orders").run(&|_| {}).await.unwrap();
+    let stored = walk.bus.state("parent/shop/orders/1").unwrap();
+    let stored: Value = serde_json::from_slice(&stored).unwrap();
+    assert_eq!(stored["record"]["name"], "v3");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_parent_that_was_removed_meanwhile_does_not_come_back() {
     let order = |gone: bool| json!({ "id": 1, "v": u8::from(gone), "gone": gone, "name": "x" });
     let delete = "delete = \"{{ record.gone }}\"\nrevision = \"$.v | integer\"\n\

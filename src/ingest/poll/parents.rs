@@ -123,6 +123,11 @@ impl Parent {
         (self.version, &self.record, &self.each) == (other.version, &other.record, &other.each)
     }
 
+    /// Whether its revision is a later one than another's, where both have one.
+    fn is_newer(&self, other: &Self) -> bool {
+        self.order.zip(other.order).is_some_and(|(own, other)| own > other)
+    }
+
     fn mark(&self) -> Mark {
         Mark { order: self.order, read: self.read }
     }
@@ -268,7 +273,8 @@ impl Poller {
         }
         let is_known = match (writes.get(&key), self.bus.state(&key)) {
             (Some(known), _) => {
-                known.delete == delete && (delete || known.parent.says_the_same(&parent))
+                known.parent.is_newer(&parent)
+                    || known.delete == delete && (delete || known.parent.says_the_same(&parent))
             }
             // Whoever read it before that must not bring it back.
             (None, None) => delete && !seen.has_company(),
