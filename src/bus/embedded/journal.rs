@@ -25,7 +25,9 @@ const PROBE_TO: Duration = Duration::from_secs(5);
 ///
 /// Preallocated blocks are only reserved: the first write to one changes the file's metadata too, so
 /// that its sync has to wait for a second write (and, on a journalling file system, for a commit of
-/// the file system's journal). Blocks that were written once take records, and nothing else.
+/// the file system's journal). Blocks that were written once take records, and nothing else. Groups of
+/// more than a quarter of this, such as polled pages, would soon come to the end again: they are
+/// written as they are.
 const AHEAD_BYTES: u64 = 512 << 10;
 
 /// Where the next frames go.
@@ -52,9 +54,12 @@ impl Active {
         self.file.write_at(frames, self.offset)?;
         let end = self.offset + frames.len() as u64;
         if end > self.touched {
-            let ahead = (end + AHEAD_BYTES).min(self.room) - end;
-            self.file.write_at(&vec![0; ahead as usize], end)?;
-            self.touched = end + ahead;
+            self.touched = end;
+            if frames.len() as u64 <= AHEAD_BYTES / 4 {
+                let ahead = AHEAD_BYTES.min(self.room - end);
+                self.file.write_at(&vec![0; ahead as usize], end)?;
+                self.touched += ahead;
+            }
         }
         Ok(())
     }

@@ -48,6 +48,7 @@ struct Inside {
     unsynced: Vec<(PathBuf, u64, Vec<u8>)>,
     /// Syncs that kept bytes which were never written before: where a file system writes twice.
     growing_syncs: usize,
+    written_bytes: usize,
     faults: Faults,
 }
 
@@ -137,6 +138,11 @@ impl SimDisk {
         self.lock().growing_syncs
     }
 
+    /// How much was ever written.
+    pub fn written_bytes(&self) -> usize {
+        self.lock().written_bytes
+    }
+
     /// The names in a folder, sorted.
     pub fn names(&self, folder: &str) -> Vec<String> {
         let inside = self.lock();
@@ -195,7 +201,10 @@ impl DiskFile for SimFile {
             Ok(written)
         })?;
         let kept = (self.path.clone(), offset, bytes[..written].to_vec());
-        self.disk.lock().unsynced.push(kept);
+        let mut inside = self.disk.lock();
+        inside.written_bytes += written;
+        inside.unsynced.push(kept);
+        drop(inside);
         if written < bytes.len() { Err(os(NO_SPACE)) } else { Ok(()) }
     }
 

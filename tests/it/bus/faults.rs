@@ -97,6 +97,22 @@ async fn a_sync_seldom_has_to_keep_more_than_what_is_written() {
     assert!(commits > 600 && grew < 10, "{grew} of {commits} syncs reached untouched blocks");
 }
 
+#[tokio::test]
+async fn large_groups_are_written_once() {
+    let mut settings = settings();
+    settings.segment_bytes = 8 << 20;
+    let rig = Rig::with(settings);
+    rig.append("first").await;
+    let (before, journal) = (rig.disk.written_bytes(), rig.bus.health().disk_bytes);
+    for page in 0..20 {
+        let events = (0..3_000).map(|n| rig.of(&format!("page {page} record {n}"))).collect();
+        rig.bus.append(Append { events, state: Vec::new() }).await.unwrap();
+    }
+    let grew = (rig.bus.health().disk_bytes - journal) as usize;
+    let written = rig.disk.written_bytes() - before;
+    assert!(grew > 20 * (128 << 10) && written < grew * 11 / 10, "{written} for {grew}");
+}
+
 /// Leases all that is due to `erp`.
 fn take_all(bus: &EmbeddedBus) -> Vec<Delivery> {
     let erp = bus.open(&lane("erp"), LaneOptions::default());
