@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Engine, Shared, connector::Connector, polls::backoff, tasks::TaskKind};
 use crate::{
     bus::{Bus, StoreError},
-    ingest::poll::{Backfill, PollFailure, PollReport},
+    ingest::poll::{Backfill, Pass, PollFailure, PollReport},
     observe::Outcome as Counted,
     world::Timestamp,
 };
@@ -307,7 +307,7 @@ async fn to_its_end(shared: &Arc<Shared>, job: &Job) {
             count_metrics(shared, &before, &more);
             *job.status.lock() = before.with(so_far);
         };
-        let ended = Box::pin(job.walk.poller.run_aside(&count)).await;
+        let ended = Box::pin(job.walk.poller.run_as(Pass::Aside, &count)).await;
         let (report, failure) = match ended {
             Ok(report) => (report, None),
             Err((report, failure)) => (report, Some(failure)),

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::polls::backoff;
 use crate::{
     ingest::poll::{
-        PollFailure, PollReport, Poller, Range, next_run, reconciliation, reconciliation_range,
-        reconciliation_rest,
+        Pass, PollFailure, PollReport, Poller, Range, next_run, reconciliation,
+        reconciliation_range, reconciliation_rest,
     },
     observe::{Outcome as Counted, StreamMetrics},
     plan::AgainPlan,
@@ -223,7 +223,7 @@ impl ReconcileRuntime {
             *self.view.lock() = before.with(so_far);
         };
         let ended = match reconciliation(&self.live, &status.range, clock.now()) {
-            Ok((poller, _)) => poller.run_again(&shown).await,
+            Ok((poller, _)) => poller.run_as(Pass::Again, &shown).await,
             Err(problem) => Err((PollReport::default(), PollFailure::Failed(problem))),
         };
         let (report, failure) = match ended {

@@ -23,7 +23,9 @@ use crate::{
     deliver::Tenants,
     egress::{Egress, Peer},
     ingest::{
-        poll::{PollFailure, PollReport, Poller, Source, reconciliation, reconciliation_range},
+        poll::{
+            Pass, PollFailure, PollReport, Poller, Source, reconciliation, reconciliation_range,
+        },
         webhook::{WebhookObserver, WebhookServer},
     },
     observe::Metrics,
@@ -144,7 +146,7 @@ impl Solo {
             Ok(found) => found,
             Err(problem) => return Some(Err(failed(problem))),
         };
-        let ended = poller.run_again(&|_| {}).await;
+        let ended = poller.run_as(Pass::Again, &|_| {}).await;
         match (ended, aside.clear().await) {
             (Ok(_), Err(error)) => Some(Err(failed(error.to_string()))),
             (ended, _) => Some(ended),

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tenon::{
     bus::Bus as _,
     engine::{BackfillError, Engine, EngineOptions},
-    ingest::poll::Backfill,
+    ingest::poll::{Backfill, Pass},
     plan::Settings,
     world::{ScriptedEntropy, StaticSecrets, SystemClock, Timestamp, World},
 };
@@ -107,7 +107,7 @@ async fn what_a_backfill_reads_of_long_ago_keeps_no_parent_from_the_live_poll() 
     let beside = async {
         server.wait_for(2).await;
         tokio::time::sleep(Duration::from_secs(5)).await;
-        work.poller.run_aside(&|_| {}).await.unwrap();
+        work.poller.run_as(Pass::Aside, &|_| {}).await.unwrap();
         gate.notify_one();
     };
     let (report, ()) = tokio::join!(live.run(&|_| {}), beside);

@@ -18,7 +18,9 @@ use tenon::{
     bus::Bus as _,
     diagnostic::{Severity, SourceFile, render_human},
     engine::{Engine, EngineOptions, ReconcileStatus, StreamStatus},
-    ingest::poll::{Poller, Range, reconciliation, reconciliation_range, reconciliation_rest},
+    ingest::poll::{
+        Pass, Poller, Range, reconciliation, reconciliation_range, reconciliation_rest,
+    },
     plan::{BusKind, Reach, Settings, Sources, compile_file},
     world::{Clock, ScriptedClock, ScriptedEntropy, StaticSecrets, SystemClock, Timestamp, World},
 };
@@ -371,7 +373,7 @@ async fn overtaken(tables: &str, again: &[Value], live: &[Value]) -> Option<Valu
         poller.run(&|_| {}).await.unwrap();
         gate.notify_one();
     };
-    let (report, ()) = tokio::join!(beside.run_again(&|_| {}), ahead);
+    let (report, ()) = tokio::join!(beside.run_as(Pass::Again, &|_| {}), ahead);
     let stored = walk.bus.state("parent/shop/orders/1");
     let stored = stored.map(|bytes| serde_json::from_slice::<Value>(&bytes).unwrap());
     assert_eq!(report.unwrap().accepted, 0, "{stored:?}");
@@ -456,7 +458,7 @@ async fn a_parent_that_is_no_longer_listed_does_not_come_back() {
         live.run(&|_| {}).await.unwrap();
         gate.notify_one();
     };
-    let (report, ()) = tokio::join!(beside.run_again(&|_| {}), ahead);
+    let (report, ()) = tokio::join!(beside.run_as(Pass::Again, &|_| {}), ahead);
     assert_eq!(report.unwrap().accepted, 0);
     assert_eq!(plain.bus.state("parent/shop/orders/1"), None);
 }

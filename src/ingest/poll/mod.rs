@@ -49,6 +49,7 @@ mod window;
 
 pub use backfill::Backfill;
 pub use journey::{Journey, journey_key};
+pub use parents::Pass;
 pub use reconcile::{Range, reconciliation, reconciliation_range, reconciliation_rest};
 pub use report::{PollFailure, PollReport};
 pub use run::Poller;

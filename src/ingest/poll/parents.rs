@@ -56,12 +56,13 @@ pub(super) struct Mark {
 
 /// What a run is beside the others over its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pass {
+pub enum Pass {
     /// The live poll.
     Live,
-    /// It reads again what the live poll has passed, and shares its parents.
+    /// It reads again what the live poll has passed, and shares its parents: nothing that is read takes the
+    /// place of a newer revision.
     Again,
-    /// Its parents are nobody else's.
+    /// A backfill: its parents are nobody else's.
     Aside,
 }
 

@@ -92,33 +92,17 @@ impl Poller {
         &self,
         progress: &(dyn Fn(&PollReport) + Send + Sync),
     ) -> Result<PollReport, (PollReport, PollFailure)> {
-        let mut report = PollReport::default();
-        match self.run_counting(Pass::Live, &mut report, progress).await {
-            Ok(()) => Ok(report),
-            Err(failure) => Err((report, failure)),
-        }
+        self.run_as(Pass::Live, progress).await
     }
 
-    /// The same over what the live poll has passed, beside it: nothing that is read takes the place of a
-    /// newer revision.
-    pub async fn run_again(
+    /// The same as another pass over the stream.
+    pub async fn run_as(
         &self,
+        pass: Pass,
         progress: &(dyn Fn(&PollReport) + Send + Sync),
     ) -> Result<PollReport, (PollReport, PollFailure)> {
         let mut report = PollReport::default();
-        match self.run_counting(Pass::Again, &mut report, progress).await {
-            Ok(()) => Ok(report),
-            Err(failure) => Err((report, failure)),
-        }
-    }
-
-    /// The same for a backfill, which remembers its parents aside.
-    pub async fn run_aside(
-        &self,
-        progress: &(dyn Fn(&PollReport) + Send + Sync),
-    ) -> Result<PollReport, (PollReport, PollFailure)> {
-        let mut report = PollReport::default();
-        match self.run_counting(Pass::Aside, &mut report, progress).await {
+        match self.run_counting(pass, &mut report, progress).await {
             Ok(()) => Ok(report),
             Err(failure) => Err((report, failure)),
         }
