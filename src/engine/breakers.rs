@@ -47,18 +47,20 @@ impl Engine {
     /// Forgets them. `all_known`: what does not run does not exist, rather than being unreadable.
     pub(super) async fn forget_breakers(&self, all_known: bool) {
         let now = self.shared.world.clock.now();
-        let running = self.running.read().connectors.clone();
-        let destinations = running.values().flat_map(|connector| &connector.destinations);
-        destinations.for_each(|destination| destination.forget_old(now));
-        let is_gone = |key: &str, value: &[u8]| {
-            let mut parts = key[AREA.len()..].splitn(3, '/');
-            let (connector, destination) = (parts.next()?, parts.next()?);
-            let plan = running.get(connector).map(|it| &*it.plan);
-            is_gone(value, now, plan, destination, all_known).then_some(())
+        let writes = {
+            let running = &self.running.read().connectors;
+            let destinations = running.values().flat_map(|connector| &connector.destinations);
+            destinations.for_each(|destination| destination.forget_old(now));
+            let is_gone = |key: &str, value: &[u8]| {
+                let mut parts = key[AREA.len()..].splitn(3, '/');
+                let (connector, destination) = (parts.next()?, parts.next()?);
+                let plan = running.get(connector).map(|it| &*it.plan);
+                is_gone(value, now, plan, destination, all_known).then_some(())
+            };
+            let stored = self.bus().state_under(AREA).into_iter();
+            let gone = stored.filter(|(key, value)| is_gone(key, value).is_some());
+            gone.map(|(key, _)| (key, None)).collect()
         };
-        let stored = self.bus().state_under(AREA);
-        let gone = stored.into_iter().filter(|(key, value)| is_gone(key, value).is_some());
-        let writes = gone.map(|(key, _)| (key, None)).collect();
         if let Err(error) = write_state(&**self.bus(), writes).await {
             tracing::warn!(%error, "breakers that are of no use stay");
         }
