@@ -343,8 +343,8 @@ impl Engine {
         let (shared, stop) = (Arc::clone(&self.shared), self.stop.clone());
         let keep = move || {
             let versions = &shared.rollouts.versions;
-            // Not only when it is looked for those that are gone: until then it may be gone again.
-            for name in running.keys() {
+            // Where it is looked for those that are gone, that is found out there.
+            for name in running.keys().filter(|_| !forgets) {
                 if let Err(error) = versions.is_back(name) {
                     let connector = &**name;
                     tracing::warn!(connector, %error, "its kept versions say that it is gone");

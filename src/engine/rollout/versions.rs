@@ -167,18 +167,21 @@ impl Versions {
             let path = entry?.path();
             let name = path.file_name().and_then(|name| name.to_str());
             let Some(name) = name.filter(|_| path.is_dir()) else { continue };
-            match is_long_gone(&path, now, is_there(name)) {
-                Ok(true) if forgotten < FORGOTTEN => {
-                    fs::remove_dir_all(&path)?;
+            let is_over = is_long_gone(&path, now, is_there(name)).and_then(|is_over| {
+                let goes = is_over && forgotten < FORGOTTEN;
+                if goes { fs::remove_dir_all(&path).map(|()| true) } else { Ok(false) }
+            });
+            match is_over {
+                Ok(true) => {
                     tracing::info!(
                         connector = name,
                         "gone for long: its kept versions are removed"
                     );
                     forgotten += 1;
                 }
-                Ok(_) => {}
+                Ok(false) => {}
                 Err(error) => {
-                    tracing::warn!(folder = %path.display(), %error, "not known since when it is gone");
+                    tracing::warn!(folder = %path.display(), %error, "what is kept of a connector stays");
                 }
             }
         }
